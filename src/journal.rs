@@ -1,0 +1,573 @@
+//! What can be read nowhere else: how to undo, what we made, that we already rolled back once.
+//! One state per owner, kept in a secret by compare-and-set; [`Journal::apply`] is the only way it changes.
+//! Secret values live beside it in a vault the core never sees; it names them by [`VaultKey`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::checks::CheckResult;
+use crate::identity::{Address, Arn, Epoch, Fingerprint, MigrationId, OperationId, SecretName, StoreId};
+use crate::observed::{Egress, Placement};
+
+/// The state of one owner. The default is that of an owner nobody has written about.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Journal {
+    /// Writes so far.
+    pub sequence: u64,
+    /// The newest epoch handed out.
+    pub epoch: Epoch,
+    /// What the services should be told now: set when a migration completes or is rolled back.
+    pub settled: Option<Settled>,
+    /// The migration under way, or the last one until the next begins.
+    pub migration: Option<Migration>,
+    /// What we made, or were about to make.
+    pub made: BTreeMap<Resource, Made>,
+    /// A rollback that must not simply be tried again.
+    pub latch: Option<Latch>,
+    /// Things a completed migration left to be removed.
+    pub leftovers: BTreeSet<Resource>,
+}
+
+/// What the services are told when nothing is under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// The serving store.
+    pub store: StoreId,
+    /// Its database.
+    pub database: u32,
+    /// The epoch whose secrets the services name; `None` where the user's own wiring was left or restored.
+    pub epoch: Option<Epoch>,
+    /// Stands for address and password of the store.
+    pub binding: Option<Fingerprint>,
+}
+
+/// Something of ours in the cloud.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", into = "String", try_from = "String")]
+pub enum Resource {
+    /// An Upstash database, by name.
+    UpstashDatabase(String),
+    /// A replication group, by id.
+    ReplicationGroup(String),
+    /// A cache subnet group, by name.
+    SubnetGroup(String),
+    /// A connector, by name or, where it is not ours, by ARN.
+    Connector(String),
+    /// An ingress rule `store group ← connector group : port`, or a rule by id.
+    Rule(String),
+    /// A secret.
+    Secret(SecretName),
+}
+
+impl From<Resource> for String {
+    fn from(resource: Resource) -> Self {
+        match resource {
+            Resource::UpstashDatabase(name) => format!("upstash-database {name}"),
+            Resource::ReplicationGroup(id) => format!("replication-group {id}"),
+            Resource::SubnetGroup(name) => format!("subnet-group {name}"),
+            Resource::Connector(name) => format!("connector {name}"),
+            Resource::Rule(rule) => format!("rule {rule}"),
+            Resource::Secret(name) => format!("secret {name}"),
+        }
+    }
+}
+
+impl TryFrom<String> for Resource {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let (kind, name) = text.split_once(' ').ok_or_else(|| format!("resource {text:?} has no kind"))?;
+        let name = name.to_owned();
+        match kind {
+            "upstash-database" => Ok(Self::UpstashDatabase(name)),
+            "replication-group" => Ok(Self::ReplicationGroup(name)),
+            "subnet-group" => Ok(Self::SubnetGroup(name)),
+            "connector" => Ok(Self::Connector(name)),
+            "rule" => Ok(Self::Rule(name)),
+            "secret" => Ok(Self::Secret(SecretName(name))),
+            _ => Err(format!("resource kind {kind:?} is not known to this version")),
+        }
+    }
+}
+
+/// How far a resource of ours has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// When we were about to make it.
+    pub intended: Timestamp,
+    /// The vendor's id, once it was told.
+    pub id: Option<String>,
+}
+
+/// Names a secret value in the vault.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct VaultKey(pub String);
+
+/// One change of store, from its beginning to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Migration {
+    /// Its id.
+    pub id: MigrationId,
+    /// The epoch the services will be told.
+    pub epoch: Epoch,
+    /// Where sessions are now; `None` where they were in no store of ours to know (memory).
+    pub from: Option<StoreRecord>,
+    /// Where they go. Frozen.
+    pub to: StoreRecord,
+    /// Whether keys are copied (both sides are a Redis).
+    pub copies: bool,
+    /// When it began.
+    pub began: Timestamp,
+    /// The services, in switching order.
+    pub services: Vec<ServiceMove>,
+    /// The checks as they came out before the switch.
+    pub baseline: Option<Vec<CheckResult>>,
+    /// Gates a person has opened.
+    pub approved: BTreeSet<Gate>,
+    /// Both stores were put in step, both ways, ready for the first switch.
+    pub sealed: Option<Timestamp>,
+    /// The last old instance is gone and both stores agree.
+    pub drained: Option<Timestamp>,
+    /// The checks passed after the drain.
+    pub validated: Option<Timestamp>,
+    /// The bake is over.
+    pub baked: Option<Timestamp>,
+    /// The way back was begun.
+    pub rollback: Option<Rollback>,
+    /// A person must decide; both stores stay in step.
+    pub hold: Option<Hold>,
+    /// How it ended.
+    pub ended: Option<Ended>,
+}
+
+/// A store as it was when the migration began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreRecord {
+    /// Which.
+    pub id: StoreId,
+    /// Its name, for people.
+    pub name: String,
+    /// How it is reached.
+    pub address: Option<Address>,
+    /// Where it is.
+    pub placement: Placement,
+    /// Stands for the password.
+    pub credential: Option<Fingerprint>,
+    /// Where the vault keeps the password.
+    pub password: Option<VaultKey>,
+}
+
+/// A gate that can need a person's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Gate {
+    /// Before the first service is switched.
+    Switch,
+    /// Before a store is deleted.
+    Retire,
+}
+
+/// One service's part in a migration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceMove {
+    /// The service's name.
+    pub service: String,
+    /// Its ARN.
+    pub arn: Arn,
+    /// All it takes to put it back as it was.
+    pub undo: Undo,
+    /// The call that switched it.
+    pub forward: Option<Move>,
+    /// The call that switched it back.
+    pub back: Option<Move>,
+    /// The call that gave its automatic deployments back.
+    pub deployments_restored: Option<Move>,
+}
+
+/// What a service was told before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Undo {
+    /// Every variable we set or unset, as it was.
+    pub variables: BTreeMap<String, Prior>,
+    /// Its egress.
+    pub egress: Egress,
+    /// Whether a push deployed by itself.
+    pub auto_deployments: bool,
+}
+
+/// A variable as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Prior {
+    /// It was not there.
+    Absent,
+    /// In plain text; the vault has the value, this its fingerprint.
+    Plain(VaultKey, Fingerprint),
+    /// By reference.
+    Reference(Arn),
+}
+
+/// A call that changes a service: written before it, completed after it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Move {
+    /// When we were about to call.
+    pub intended: Timestamp,
+    /// The newest operation at that time: ours is the only UPDATE_SERVICE after it that carries our references.
+    pub after: Option<OperationId>,
+    /// What the call returned, or what was recognised as ours.
+    pub operation: Option<OperationId>,
+}
+
+/// Why and when the way back was begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rollback {
+    /// When.
+    pub at: Timestamp,
+    /// One stable word.
+    pub reason: String,
+    /// What happened, without secrets.
+    pub message: String,
+    /// The old instances (those of the new store) are gone and both stores agree.
+    pub drained: Option<Timestamp>,
+}
+
+/// Why nothing moves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Since when.
+    pub at: Timestamp,
+    /// One stable word.
+    pub reason: String,
+    /// What happened and what to do.
+    pub message: String,
+}
+
+/// How a migration ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ended {
+    /// When.
+    pub at: Timestamp,
+    /// How.
+    pub outcome: Outcome,
+}
+
+/// How a migration can end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The services use the new store.
+    Completed,
+    /// They are back on the old one.
+    RolledBack,
+    /// It was given up before the first switch.
+    Abandoned,
+}
+
+/// A rollback that must not simply be tried again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Latch {
+    /// The store that failed.
+    pub store: StoreId,
+    /// One stable word.
+    pub reason: String,
+    /// What happened.
+    pub message: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// One line of the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Entry {
+    /// We are about to make this.
+    Intend(Resource),
+    /// It was made, or found made, with this id.
+    Made(Resource, String),
+    /// It is gone.
+    Gone(Resource),
+    /// A migration begins; the runtime puts the plain values it names into the vault with the same write.
+    Begin(Box<Migration>),
+    /// How the checks came out before the switch.
+    Baseline(Vec<CheckResult>),
+    /// A person opened a gate.
+    Approve(MigrationId, Gate),
+    /// Both stores are in step.
+    Sealed,
+    /// We are about to change a service.
+    Moving(Direction, String, Option<OperationId>),
+    /// The call returned, or was recognised.
+    Moved(Direction, String, OperationId),
+    /// The call never happened or was refused: it may be made again.
+    NotMoved(Direction, String),
+    /// The last instance of the former configuration is gone.
+    Drained,
+    /// The checks passed.
+    Validated,
+    /// The bake is over.
+    Baked,
+    /// The way back begins.
+    RollBack {
+        /// One stable word.
+        reason: String,
+        /// What happened.
+        message: String,
+    },
+    /// A person must decide.
+    Hold {
+        /// One stable word.
+        reason: String,
+        /// What happened and what to do.
+        message: String,
+    },
+    /// The migration is over; the leftovers are to be removed.
+    End(Outcome, BTreeSet<Resource>),
+    /// A person asked to try again after a rollback or a hold.
+    Retry,
+    /// A person asked to go back, or to give up before the switch.
+    Abort,
+    /// What the services are told was taken as it was found.
+    Settle(Settled),
+}
+
+/// Which change of a service an entry is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Direction {
+    /// To the new store.
+    Forward,
+    /// Back to the old one.
+    Back,
+    /// Automatic deployments given back.
+    Restore,
+}
+
+impl ServiceMove {
+    /// The move in `direction`, if it was begun.
+    #[must_use]
+    pub fn moved(&self, direction: Direction) -> Option<&Move> {
+        match direction {
+            Direction::Forward => self.forward.as_ref(),
+            Direction::Back => self.back.as_ref(),
+            Direction::Restore => self.deployments_restored.as_ref(),
+        }
+    }
+
+    fn slot(&mut self, direction: Direction) -> &mut Option<Move> {
+        match direction {
+            Direction::Forward => &mut self.forward,
+            Direction::Back => &mut self.back,
+            Direction::Restore => &mut self.deployments_restored,
+        }
+    }
+}
+
+impl Journal {
+    /// The migration that has not ended.
+    #[must_use]
+    pub fn open_migration(&self) -> Option<&Migration> {
+        self.migration.as_ref().filter(|migration| migration.ended.is_none())
+    }
+
+    /// The state after `entry` was written at `now`.
+    #[must_use]
+    pub fn apply(&self, entry: &Entry, now: Timestamp) -> Self {
+        let mut next = self.clone();
+        next.sequence += 1;
+        match entry {
+            Entry::Intend(resource) => {
+                next.made.entry(resource.clone()).or_insert(Made { intended: now, id: None });
+            }
+            Entry::Made(resource, id) => {
+                let made = next.made.entry(resource.clone()).or_insert(Made { intended: now, id: None });
+                made.id = Some(id.clone());
+            }
+            Entry::Gone(resource) => {
+                next.made.remove(resource);
+                next.leftovers.remove(resource);
+            }
+            Entry::Begin(migration) => {
+                next.epoch = migration.epoch;
+                next.migration = Some((**migration).clone());
+            }
+            Entry::End(outcome, leftovers) => next.end(*outcome, leftovers, now),
+            Entry::Retry => {
+                next.latch = None;
+                if let Some(migration) = next.migration.as_mut() {
+                    migration.hold = None;
+                }
+            }
+            Entry::Settle(settled) => next.settled = Some(settled.clone()),
+            Entry::Baseline(_)
+            | Entry::Approve(..)
+            | Entry::Sealed
+            | Entry::Moving(..)
+            | Entry::Moved(..)
+            | Entry::NotMoved(..)
+            | Entry::Drained
+            | Entry::Validated
+            | Entry::Baked
+            | Entry::RollBack { .. }
+            | Entry::Hold { .. }
+            | Entry::Abort => {
+                if let Some(migration) = next.migration.as_mut().filter(|migration| migration.ended.is_none()) {
+                    migration.apply(entry, now);
+                }
+            }
+        }
+        next
+    }
+
+    fn end(&mut self, outcome: Outcome, leftovers: &BTreeSet<Resource>, now: Timestamp) {
+        let Some(migration) = self.migration.as_mut() else { return };
+        migration.ended = Some(Ended { at: now, outcome });
+        self.leftovers.extend(leftovers.iter().cloned());
+        match outcome {
+            Outcome::Completed => {
+                self.settled = Some(Settled {
+                    store: migration.to.id.clone(),
+                    database: migration.to.address.as_ref().map_or(0, |address| address.db),
+                    epoch: Some(migration.epoch),
+                    binding: migration.to.binding(),
+                });
+                self.latch = None;
+            }
+            Outcome::RolledBack => {
+                let (reason, message) = migration.rollback.as_ref().map_or_else(Default::default, |rollback| {
+                    (rollback.reason.clone(), rollback.message.clone())
+                });
+                self.latch = Some(Latch { store: migration.to.id.clone(), reason, message, at: now });
+            }
+            Outcome::Abandoned => {}
+        }
+    }
+}
+
+impl StoreRecord {
+    /// Stands for address and password together: another binding needs other secrets.
+    #[must_use]
+    pub fn binding(&self) -> Option<Fingerprint> {
+        binding(self.address.as_ref()?, self.credential.as_ref())
+    }
+}
+
+/// Stands for `address` and the password behind `credential`.
+#[must_use]
+pub fn binding(address: &Address, credential: Option<&Fingerprint>) -> Option<Fingerprint> {
+    let user = address.user.as_deref().unwrap_or("default");
+    let password = credential.map_or("", |fingerprint| fingerprint.0.as_str());
+    let place = format!("{}:{}/{}?tls={}", address.host, address.port, address.db, address.tls);
+    Some(Fingerprint(crate::identity::digest(&[place.as_bytes(), user.as_bytes(), password.as_bytes()], 4)))
+}
+
+impl Migration {
+    /// The move of `service`.
+    #[must_use]
+    pub fn service(&self, service: &str) -> Option<&ServiceMove> {
+        self.services.iter().find(|moved| moved.service == service)
+    }
+
+    fn apply(&mut self, entry: &Entry, now: Timestamp) {
+        match entry {
+            Entry::Baseline(results) => self.baseline = Some(results.clone()),
+            Entry::Approve(id, gate) if *id == self.id => {
+                self.approved.insert(*gate);
+            }
+            Entry::Sealed => self.sealed = Some(now),
+            Entry::Moving(direction, service, after) => {
+                if let Some(moved) = self.services.iter_mut().find(|moved| moved.service == *service) {
+                    *moved.slot(*direction) = Some(Move { intended: now, after: after.clone(), operation: None });
+                }
+            }
+            Entry::Moved(direction, service, operation) => {
+                let moved = self.services.iter_mut().find(|moved| moved.service == *service);
+                if let Some(moved) = moved.and_then(|moved| moved.slot(*direction).as_mut()) {
+                    moved.operation = Some(operation.clone());
+                }
+            }
+            Entry::NotMoved(direction, service) => {
+                if let Some(moved) = self.services.iter_mut().find(|moved| moved.service == *service) {
+                    *moved.slot(*direction) = None;
+                }
+            }
+            Entry::Drained => match self.rollback.as_mut() {
+                Some(rollback) => rollback.drained = Some(now),
+                None => self.drained = Some(now),
+            },
+            Entry::Validated => self.validated = Some(now),
+            Entry::Baked => self.baked = Some(now),
+            Entry::RollBack { reason, message } => {
+                self.hold = None;
+                self.rollback.get_or_insert(Rollback {
+                    at: now,
+                    reason: reason.clone(),
+                    message: message.clone(),
+                    drained: None,
+                });
+            }
+            Entry::Hold { reason, message } => {
+                self.hold = Some(Hold { at: now, reason: reason.clone(), message: message.clone() });
+            }
+            Entry::Abort => {
+                self.hold = None;
+                self.rollback.get_or_insert(Rollback {
+                    at: now,
+                    reason: "Aborted".to_owned(),
+                    message: "the migration was aborted by request".to_owned(),
+                    drained: None,
+                });
+            }
+            Entry::Approve(..)
+            | Entry::Intend(_)
+            | Entry::Made(..)
+            | Entry::Gone(_)
+            | Entry::Begin(_)
+            | Entry::End(..)
+            | Entry::Retry
+            | Entry::Settle(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn every_entry_moves_the_sequence_by_one() {
+        let journal = Journal::default();
+        let next = journal.apply(&Entry::Intend(Resource::UpstashDatabase("liberty".into())), at(5));
+        assert_eq!(next.sequence, 1);
+        assert_eq!(next.made[&Resource::UpstashDatabase("liberty".into())].intended, at(5));
+    }
+
+    #[test]
+    fn an_intent_written_twice_keeps_its_first_time() {
+        let resource = Resource::UpstashDatabase("liberty".into());
+        let journal = Journal::default().apply(&Entry::Intend(resource.clone()), at(5));
+        let journal = journal.apply(&Entry::Intend(resource.clone()), at(50));
+        assert_eq!(journal.made[&resource].intended, at(5));
+    }
+
+    #[test]
+    fn a_journal_survives_json() {
+        let journal = Journal::default()
+            .apply(&Entry::Intend(Resource::Rule("sg-a <- sg-b : 6379".into())), at(1))
+            .apply(&Entry::Made(Resource::Rule("sg-a <- sg-b : 6379".into()), "sgr-1".into()), at(2));
+        let text = serde_json::to_string(&journal).unwrap();
+        assert_eq!(serde_json::from_str::<Journal>(&text).unwrap(), journal);
+    }
+}

@@ -1,0 +1,450 @@
+//! What is there, as far as it can be seen from here, at one moment.
+//! A reading that failed is not an absence, and what cannot be seen is not an error. Holds no secret: values are fingerprints.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::checks::{Run, Stage};
+use crate::error::CloudError;
+use crate::identity::{Address, Arn, Fingerprint, GroupId, OperationId, RuleId, SecretName, StoreId};
+
+/// One thing read from the world.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reading<T> {
+    /// It is not there: the vendor said so.
+    #[default]
+    Absent,
+    /// It is there.
+    Present(T),
+    /// It could not be read; nothing may be concluded from that.
+    Unknown(CloudError),
+    /// It cannot be seen from here; the text says why.
+    Hidden(String),
+}
+
+impl<T> Reading<T> {
+    /// The value, if it is there.
+    pub fn present(&self) -> Option<&T> {
+        match self {
+            Self::Present(value) => Some(value),
+            Self::Absent | Self::Unknown(_) | Self::Hidden(_) => None,
+        }
+    }
+
+    /// The value for changing it, if it is there.
+    pub fn present_mut(&mut self) -> Option<&mut T> {
+        match self {
+            Self::Present(value) => Some(value),
+            Self::Absent | Self::Unknown(_) | Self::Hidden(_) => None,
+        }
+    }
+
+    /// Whether the vendor said that it is not there.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent)
+    }
+}
+
+/// Everything the planner may look at besides the journal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    /// The account the credentials belong to.
+    pub account: Reading<String>,
+    /// The services of the spec (or of the journal), by service name.
+    pub services: BTreeMap<String, Reading<Service>>,
+    /// The other services of the account and their egress: who else uses a connector or a rule.
+    pub bystanders: Reading<Vec<Bystander>>,
+    /// The store the spec asks for.
+    pub target: Reading<Store>,
+    /// The store the services come from, once it is known which one that is.
+    pub source: Reading<Store>,
+    /// Identities of the account's stores and the names they answer to.
+    pub catalog: Vec<CatalogEntry>,
+    /// Connectors in use or named in the spec.
+    pub connectors: BTreeMap<Arn, Reading<Connector>>,
+    /// Security-group rules of the stores' groups, and those named in the spec.
+    pub rules: BTreeMap<RuleId, Reading<Rule>>,
+    /// Secrets of ours, by name.
+    pub secrets: BTreeMap<SecretName, Reading<Secret>>,
+    /// Who claims what, by service name.
+    pub claims: BTreeMap<String, Reading<Claims>>,
+    /// Whether a service's instance role may read a secret, by (service name, secret name).
+    pub role_access: Vec<RoleAccess>,
+    /// The copier of the open migration.
+    pub copy: Reading<Copy>,
+    /// Runs of checks of this runtime, by stage.
+    pub checks: BTreeMap<Stage, Run>,
+}
+
+/// An App Runner service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its ARN.
+    pub arn: Arn,
+    /// Its public host, without a scheme.
+    pub host: Option<String>,
+    /// Its status.
+    pub status: ServiceStatus,
+    /// Who decides its variables.
+    pub source: ServiceSource,
+    /// Its variables by name; foreign ones are here only as a fingerprint.
+    pub variables: BTreeMap<String, Variable>,
+    /// Its egress.
+    pub egress: Egress,
+    /// Whether a push deploys by itself.
+    pub auto_deployments: bool,
+    /// Its instance role.
+    pub instance_role: Option<Arn>,
+    /// Its operations, newest first.
+    pub operations: Vec<Operation>,
+    /// Most instances its scaling allows, where it could be read.
+    pub max_instances: Option<u32>,
+}
+
+/// `Service.Status` of App Runner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServiceStatus {
+    /// Serving.
+    Running,
+    /// An operation is under way, ours or another's.
+    OperationInProgress,
+    /// Paused; refuses updates.
+    Paused,
+    /// Never came up.
+    CreateFailed,
+    /// Could not be deleted.
+    DeleteFailed,
+    /// Gone, still listed for a while.
+    Deleted,
+    /// A status this version does not know: waited out, never acted on.
+    Other(String),
+}
+
+/// Who decides a service's variables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServiceSource {
+    /// An image: the API's variables count.
+    Image,
+    /// Code with `ConfigurationSource=API`.
+    CodeApi,
+    /// Code with `ConfigurationSource=REPOSITORY`: the API's variables are ignored and the file's are not shown.
+    CodeRepository,
+}
+
+/// A variable of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Variable {
+    /// In plain text or by reference.
+    pub delivery: Delivery,
+    /// Stands for the plain value or the reference.
+    pub digest: Fingerprint,
+    /// The Redis it points to, if its value is a Redis URL, or the host part if it is one of ours by name and format.
+    pub address: Option<Address>,
+    /// Stands for the password inside, if one could be read.
+    pub password: Option<Fingerprint>,
+    /// Whether it names a host that only the VPC reaches.
+    pub reach: Reach,
+}
+
+/// How a variable's value reaches the service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Delivery {
+    /// In plain text.
+    Plain,
+    /// By reference to a secret or parameter.
+    Reference(Arn),
+}
+
+/// What a variable says about the network it needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reach {
+    /// No host in it.
+    #[default]
+    None,
+    /// A host on the internet.
+    Public,
+    /// A private address or a name that only resolves inside the VPC (`rds.amazonaws.com`, …).
+    Private(String),
+    /// A reference that could not be read.
+    Unknown,
+}
+
+/// Where a service's outbound traffic goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Egress {
+    /// The internet, no VPC.
+    Default,
+    /// All of it through this connector.
+    Vpc(Arn),
+}
+
+/// An operation of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    /// Its id.
+    pub id: OperationId,
+    /// What it does.
+    pub kind: OperationKind,
+    /// How it stands.
+    pub status: OperationStatus,
+    /// When it began.
+    pub started: Option<Timestamp>,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+}
+
+/// `OperationSummary.Type`, as far as we tell them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OperationKind {
+    /// `UPDATE_SERVICE`.
+    Update,
+    /// `START_DEPLOYMENT`.
+    Deployment,
+    /// Create, pause, resume, delete, or one this version does not know.
+    Other,
+}
+
+/// `OperationSummary.Status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OperationStatus {
+    /// Pending, running, or in a status this version does not know.
+    Running,
+    /// The only success there is: a service that says RUNNING may have been rolled back silently.
+    Succeeded,
+    /// The platform is going back to the former configuration.
+    RollingBack,
+    /// Failed, or rolled back by the platform.
+    Failed,
+}
+
+impl OperationStatus {
+    /// Whether it is over.
+    #[must_use]
+    pub fn has_ended(self) -> bool {
+        match self {
+            Self::Succeeded | Self::Failed => true,
+            Self::Running | Self::RollingBack => false,
+        }
+    }
+}
+
+/// Another service of the account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bystander {
+    /// Its name.
+    pub name: String,
+    /// Its egress.
+    pub egress: Egress,
+}
+
+/// A store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Store {
+    /// Which.
+    pub id: StoreId,
+    /// The name people know it by.
+    pub name: String,
+    /// How it stands.
+    pub status: StoreStatus,
+    /// Where it is reached; absent while it is being created.
+    pub address: Option<Address>,
+    /// Stands for the password, where it is known.
+    pub credential: Option<Fingerprint>,
+    /// Where in the network it is.
+    pub placement: Placement,
+    /// Whether it speaks the cluster protocol.
+    pub cluster: bool,
+    /// Connections it allows.
+    pub max_connections: Option<u32>,
+    /// The plan or node type.
+    pub plan: Option<String>,
+    /// Commands left in its quota.
+    pub commands_left: Option<u64>,
+    /// What the server itself says, where it can be reached from here.
+    pub server: Reading<Server>,
+}
+
+/// How a store stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StoreStatus {
+    /// Being created.
+    Creating,
+    /// Ready.
+    Available,
+    /// Being changed; serves.
+    Modifying,
+    /// Going away.
+    Deleting,
+    /// Exists and does not serve; the text is the vendor's status.
+    Failed(String),
+}
+
+/// Where in the network a store is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Placement {
+    /// On the internet.
+    Public,
+    /// Inside a VPC only.
+    Vpc {
+        /// The VPC.
+        vpc: String,
+        /// Its security groups.
+        groups: Vec<GroupId>,
+    },
+    /// No network at all (`disabled`).
+    Nowhere,
+}
+
+/// What a Redis server says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    /// Its version.
+    pub version: String,
+    /// Keys by database.
+    pub keys: BTreeMap<u32, u64>,
+    /// Bytes in use.
+    pub used_memory: u64,
+    /// Bytes allowed, 0 for no limit.
+    pub max_memory: u64,
+    /// Keys evicted since it started.
+    pub evicted: u64,
+    /// `maxmemory_policy`.
+    pub eviction_policy: String,
+}
+
+/// An account's store and the names it answers to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatalogEntry {
+    /// Which.
+    pub id: StoreId,
+    /// Host names, lower case.
+    pub hosts: Vec<String>,
+}
+
+/// A VPC connector.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connector {
+    /// Its name.
+    pub name: String,
+    /// The VPC of its subnets.
+    pub vpc: String,
+    /// Its security groups.
+    pub groups: Vec<GroupId>,
+    /// Whether every subnet of it routes to a working NAT gateway; `None` where that could not be read.
+    pub nat: Option<bool>,
+    /// Gateway and interface endpoints of the VPC, by service name.
+    pub endpoints: Vec<String>,
+    /// Security groups in the VPC, other than the stores', that admit one of the connector's groups.
+    pub admitted_by: Option<Vec<GroupId>>,
+    /// Whether it carries our tag.
+    pub ours: bool,
+}
+
+/// A security-group rule (ingress).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// The group it belongs to.
+    pub group: GroupId,
+    /// The group it admits, if it names one.
+    pub source: Option<GroupId>,
+    /// First port, `None` for all.
+    pub from_port: Option<u16>,
+    /// Last port, `None` for all.
+    pub to_port: Option<u16>,
+    /// Whether it carries our tag.
+    pub ours: bool,
+}
+
+impl Rule {
+    /// Whether it lets `source` reach `port`.
+    #[must_use]
+    pub fn admits(&self, source: &GroupId, port: u16) -> bool {
+        self.source.as_ref() == Some(source)
+            && self.from_port.is_none_or(|from| from <= port)
+            && self.to_port.is_none_or(|to| port <= to)
+    }
+}
+
+/// A secret of ours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secret {
+    /// Its ARN, with the random suffix.
+    pub arn: Arn,
+    /// When it will be gone, if it is scheduled for deletion.
+    pub deletion: Option<Timestamp>,
+}
+
+/// Who writes which variables of a service: the content of its claims secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    /// Writes so far; the next write's token is made of it.
+    pub sequence: u64,
+    /// Owner path by variable name.
+    pub holders: BTreeMap<String, String>,
+}
+
+/// What is known about a role's access to a secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleAccess {
+    /// The service.
+    pub service: String,
+    /// The secret.
+    pub secret: SecretName,
+    /// Whether its role may read it; `Unknown` where the policy could not be simulated.
+    pub allowed: Reading<bool>,
+}
+
+/// How the copier of the open migration stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copy {
+    /// What it is doing.
+    pub state: CopyState,
+    /// Whether the runner is alive: its last heartbeat.
+    pub heartbeat: Timestamp,
+    /// Whether the runner is in this process.
+    pub here: bool,
+    /// Keys at the source when the bulk began.
+    pub total: u64,
+    /// Keys copied so far.
+    pub copied: u64,
+    /// What a user can feel, milliseconds.
+    pub lag_ms: Option<u64>,
+    /// The worst of it since the switch, milliseconds.
+    pub worst_lag_ms: u64,
+    /// Keys changed on both sides.
+    pub conflicts: u64,
+    /// Consecutive sweeps of both sides that found nothing to carry, counted since `quiet_since`.
+    pub quiet_sweeps: u32,
+    /// When counting quiet sweeps began.
+    pub quiet_since: Option<Timestamp>,
+    /// Connections of the app to the old store, where they can be counted.
+    pub clients_from: Option<u64>,
+    /// Connections of the app to the new store, where they can be counted.
+    pub clients_to: Option<u64>,
+    /// Keys found different by the last full comparison, if there was one since `quiet_since`.
+    pub different: Option<u64>,
+}
+
+/// What the copier is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CopyState {
+    /// Connecting, looking at both stores.
+    Starting,
+    /// First pass.
+    Bulk,
+    /// The target follows the source.
+    Following,
+    /// Both follow each other; the base is sealed.
+    BothWays,
+    /// It stopped; the text names what is wrong and what to do.
+    Failed {
+        /// One stable word.
+        reason: String,
+        /// What is wrong and what to do.
+        message: String,
+        /// Whether trying again may help.
+        temporary: bool,
+    },
+}
