@@ -131,6 +131,8 @@ pub struct Migration {
     pub approved: BTreeSet<Gate>,
     /// Both stores were put in step, both ways, ready for the first switch.
     pub sealed: Option<Timestamp>,
+    /// The checks passed after egress had changed on its own.
+    pub egress_validated: Option<Timestamp>,
     /// The last old instance is gone and both stores agree.
     pub drained: Option<Timestamp>,
     /// The checks passed after the drain.
@@ -182,12 +184,33 @@ pub struct ServiceMove {
     pub arn: Arn,
     /// All it takes to put it back as it was.
     pub undo: Undo,
+    /// When its egress changes, if it does.
+    pub egress: EgressChange,
+    /// The call that changed its egress alone.
+    pub egress_moved: Option<Move>,
     /// The call that switched it.
     pub forward: Option<Move>,
     /// The call that switched it back.
     pub back: Option<Move>,
     /// The call that gave its automatic deployments back.
     pub deployments_restored: Option<Move>,
+    /// Why the last call was refused for good, in the vendor's words.
+    pub refused: Option<String>,
+}
+
+/// When the egress of a service changes in a migration (DESIGN §6: the network table).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EgressChange {
+    /// It stays.
+    #[default]
+    None,
+    /// Before the variables, checked on the old store.
+    First(Egress),
+    /// In the same call as the variables: neither store is reachable both before and after.
+    WithVariables(Egress),
+    /// After the variables have proved themselves, as a step of its own.
+    Last(Egress),
 }
 
 /// What a service was told before.
@@ -307,12 +330,14 @@ pub enum Entry {
     Moving(Direction, String, Option<OperationId>),
     /// The call returned, or was recognised.
     Moved(Direction, String, OperationId),
-    /// The call never happened or was refused: it may be made again.
-    NotMoved(Direction, String),
+    /// The call never happened, or was refused: for good where the vendor's words are kept, else it may be made again.
+    NotMoved(Direction, String, Option<String>),
     /// The last instance of the former configuration is gone.
     Drained,
     /// The checks passed.
     Validated,
+    /// The checks passed after egress had changed on its own.
+    EgressValidated,
     /// The bake is over.
     Baked,
     /// The way back begins.
@@ -347,6 +372,8 @@ pub enum Direction {
     Forward,
     /// Back to the old one.
     Back,
+    /// Egress alone.
+    Egress,
     /// Automatic deployments given back.
     Restore,
 }
@@ -358,6 +385,7 @@ impl ServiceMove {
         match direction {
             Direction::Forward => self.forward.as_ref(),
             Direction::Back => self.back.as_ref(),
+            Direction::Egress => self.egress_moved.as_ref(),
             Direction::Restore => self.deployments_restored.as_ref(),
         }
     }
@@ -366,6 +394,7 @@ impl ServiceMove {
         match direction {
             Direction::Forward => &mut self.forward,
             Direction::Back => &mut self.back,
+            Direction::Egress => &mut self.egress_moved,
             Direction::Restore => &mut self.deployments_restored,
         }
     }
@@ -404,6 +433,7 @@ impl Journal {
                 next.latch = None;
                 if let Some(migration) = next.migration.as_mut() {
                     migration.hold = None;
+                    migration.services.iter_mut().for_each(|moved| moved.refused = None);
                 }
             }
             Entry::Settle(settled) => next.settled = Some(settled.clone()),
@@ -415,6 +445,7 @@ impl Journal {
             | Entry::NotMoved(..)
             | Entry::Drained
             | Entry::Validated
+            | Entry::EgressValidated
             | Entry::Baked
             | Entry::RollBack { .. }
             | Entry::Hold { .. }
@@ -442,9 +473,10 @@ impl Journal {
                 self.latch = None;
             }
             Outcome::RolledBack => {
-                let (reason, message) = migration.rollback.as_ref().map_or_else(Default::default, |rollback| {
-                    (rollback.reason.clone(), rollback.message.clone())
-                });
+                let (reason, message) = migration
+                    .rollback
+                    .as_ref()
+                    .map_or_else(Default::default, |rollback| (rollback.reason.clone(), rollback.message.clone()));
                 self.latch = Some(Latch { store: migration.to.id.clone(), reason, message, at: now });
             }
             Outcome::Abandoned => {}
@@ -494,9 +526,10 @@ impl Migration {
                     moved.operation = Some(operation.clone());
                 }
             }
-            Entry::NotMoved(direction, service) => {
+            Entry::NotMoved(direction, service, refused) => {
                 if let Some(moved) = self.services.iter_mut().find(|moved| moved.service == *service) {
                     *moved.slot(*direction) = None;
+                    moved.refused.clone_from(refused);
                 }
             }
             Entry::Drained => match self.rollback.as_mut() {
@@ -504,6 +537,7 @@ impl Migration {
                 None => self.drained = Some(now),
             },
             Entry::Validated => self.validated = Some(now),
+            Entry::EgressValidated => self.egress_validated = Some(now),
             Entry::Baked => self.baked = Some(now),
             Entry::RollBack { reason, message } => {
                 self.hold = None;

@@ -91,6 +91,8 @@ pub struct Service {
     pub source: ServiceSource,
     /// Its variables by name; foreign ones are here only as a fingerprint.
     pub variables: BTreeMap<String, Variable>,
+    /// Stands for everything about it that is not ours: foreign variables and settings. See [`crate::step::Expect`].
+    pub foreign: Fingerprint,
     /// Its egress.
     pub egress: Egress,
     /// Whether a push deploys by itself.
@@ -415,10 +417,12 @@ pub struct Copy {
     pub worst_lag_ms: u64,
     /// Keys changed on both sides.
     pub conflicts: u64,
-    /// Consecutive sweeps of both sides that found nothing to carry, counted since `quiet_since`.
+    /// Consecutive sweeps that found nothing to carry away from the drained side, counted since `quiet_since`.
     pub quiet_sweeps: u32,
     /// When counting quiet sweeps began.
     pub quiet_since: Option<Timestamp>,
+    /// The side they are counted for.
+    pub drained: Option<crate::step::Side>,
     /// Connections of the app to the old store, where they can be counted.
     pub clients_from: Option<u64>,
     /// Connections of the app to the new store, where they can be counted.

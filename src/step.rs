@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::checks::Stage;
 use crate::desired::ReplicationGroupSettings;
-use crate::identity::{Address, Arn, Epoch, Fingerprint, GroupId, MigrationId, OperationId, RuleId, SecretName, StoreId};
+use crate::identity::{
+    Address, Arn, Epoch, Fingerprint, GroupId, MigrationId, OperationId, RuleId, SecretName, StoreId,
+};
 use crate::journal::{Direction, Entry, Prior, Resource};
 use crate::observed::Egress;
 
@@ -134,16 +136,27 @@ pub enum Step {
         /// How.
         mode: CopyMode,
     },
-    /// Count quiet sweeps from now on and compare both stores in full.
+    /// Count sweeps that find nothing to carry away from the drained side, from now on, and compare both stores in full.
     CountQuiet {
         /// The migration.
         migration: MigrationId,
+        /// The side whose last clients are leaving.
+        drained: Side,
     },
     /// Start a run of checks.
     RunChecks {
         /// When in the migration.
         stage: Stage,
     },
+}
+
+/// One of the two stores of a migration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Side {
+    /// The store it comes from.
+    From,
+    /// The store it goes to.
+    To,
 }
 
 /// How a copier runs.
@@ -247,7 +260,9 @@ impl fmt::Display for Step {
                 plan.as_ref().map_or(Ok(()), |plan| write!(f, ", plan {plan}"))
             }
             Self::DeleteUpstashDatabase { name, id } => write!(f, "delete Upstash database {name} ({id})"),
-            Self::CreateSubnetGroup { name, subnets } => write!(f, "create cache subnet group {name} over {}", subnets.join(", ")),
+            Self::CreateSubnetGroup { name, subnets } => {
+                write!(f, "create cache subnet group {name} over {}", subnets.join(", "))
+            }
             Self::DeleteSubnetGroup { name } => write!(f, "delete cache subnet group {name}"),
             Self::CreateReplicationGroup { id, settings, .. } => {
                 write!(f, "create replication group {id}: {}, {} replicas", settings.node_type, settings.replicas)
@@ -255,7 +270,9 @@ impl fmt::Display for Step {
             Self::DeleteReplicationGroup { id } => write!(f, "delete replication group {id}"),
             Self::AuthorizeIngress { group, source, port } => write!(f, "admit {source} to {group} on port {port}"),
             Self::RevokeIngress { group, rule } => write!(f, "remove rule {rule} from {group}"),
-            Self::CreateConnector { name, subnets, .. } => write!(f, "create VPC connector {name} over {}", subnets.join(", ")),
+            Self::CreateConnector { name, subnets, .. } => {
+                write!(f, "create VPC connector {name} over {}", subnets.join(", "))
+            }
             Self::DeleteConnector { arn } => write!(f, "delete VPC connector {arn}"),
             Self::CreateEpochSecret { name, .. } => write!(f, "create secret {name}"),
             Self::DeleteSecret { name } => write!(f, "delete secret {name} (recoverable for 7 days)"),
@@ -265,7 +282,7 @@ impl fmt::Display for Step {
                 CopyMode::BothWays => f.write_str("keep both stores in step, both ways"),
                 CopyMode::Clear => f.write_str("end the copier and remove its traces from both stores"),
             },
-            Self::CountQuiet { .. } => f.write_str("compare both stores in full"),
+            Self::CountQuiet { .. } => f.write_str("wait for the last writes and compare both stores in full"),
             Self::RunChecks { stage } => write!(f, "run the checks: {stage}"),
         }
     }
@@ -276,7 +293,7 @@ impl fmt::Display for ServicePatch {
         let verb = match self.direction {
             Direction::Forward => "switch",
             Direction::Back => "switch back",
-            Direction::Restore => "update",
+            Direction::Egress | Direction::Restore => "update",
         };
         write!(f, "{verb} service {}:", self.service)?;
         let set: Vec<_> = self.set.keys().map(|name| format!(" ~{name}")).collect();
@@ -320,9 +337,11 @@ impl fmt::Display for Entry {
             Self::Sealed => f.write_str("both stores are in step"),
             Self::Moving(direction, service, _) => write!(f, "about to {} {service}", direction.verb()),
             Self::Moved(_, service, operation) => write!(f, "{service}: operation {operation}"),
-            Self::NotMoved(_, service) => write!(f, "{service}: the call was not made"),
+            Self::NotMoved(_, service, None) => write!(f, "{service}: the call was not made"),
+            Self::NotMoved(_, service, Some(why)) => write!(f, "{service}: the call was refused: {why}"),
             Self::Drained => f.write_str("drained"),
             Self::Validated => f.write_str("checks passed"),
+            Self::EgressValidated => f.write_str("checks passed with the new egress"),
             Self::Baked => f.write_str("bake over"),
             Self::RollBack { reason, message } => write!(f, "rolling back: {reason}: {message}"),
             Self::Hold { reason, message } => write!(f, "on hold: {reason}: {message}"),
@@ -339,6 +358,7 @@ impl Direction {
         match self {
             Self::Forward => "switch",
             Self::Back => "switch back",
+            Self::Egress => "change the egress of",
             Self::Restore => "give automatic deployments back to",
         }
     }
