@@ -6,8 +6,11 @@
 pub mod checks;
 pub mod desired;
 pub mod engine;
+pub mod env;
 pub mod error;
 pub mod identity;
 pub mod journal;
 pub mod observed;
+pub mod plan;
+pub mod serving;
 pub mod step;
