@@ -207,6 +207,16 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
     plan
 }
 
+/// The plan where the journal itself could not be read: nothing can be decided.
+pub fn unread_journal(reading: &Reading<Journal>, now: Timestamp) -> Plan {
+    let (owner, desired) = (Owner::nobody(), Desired::Absent { policy: crate::desired::DeletionPolicy::Retain });
+    let (observed, journal) = (Observed::default(), Journal::default());
+    let inputs = Inputs { owner: &owner, desired: &desired, observed: &observed, journal: &journal, now };
+    let mut draft = Draft { inputs: &inputs, plan: Plan::new(Phase::Preflight) };
+    draft.unread(reading, "the journal");
+    draft.plan
+}
+
 /// A plan being made.
 pub(crate) struct Draft<'a> {
     inputs: &'a Inputs<'a>,
