@@ -442,9 +442,10 @@ impl Journal {
                 self.latch = None;
             }
             Outcome::RolledBack => {
-                let (reason, message) = migration.rollback.as_ref().map_or_else(Default::default, |rollback| {
-                    (rollback.reason.clone(), rollback.message.clone())
-                });
+                let (reason, message) = migration
+                    .rollback
+                    .as_ref()
+                    .map_or_else(Default::default, |rollback| (rollback.reason.clone(), rollback.message.clone()));
                 self.latch = Some(Latch { store: migration.to.id.clone(), reason, message, at: now });
             }
             Outcome::Abandoned => {}

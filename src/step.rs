@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::checks::Stage;
 use crate::desired::ReplicationGroupSettings;
-use crate::identity::{Address, Arn, Epoch, Fingerprint, GroupId, MigrationId, OperationId, RuleId, SecretName, StoreId};
+use crate::identity::{
+    Address, Arn, Epoch, Fingerprint, GroupId, MigrationId, OperationId, RuleId, SecretName, StoreId,
+};
 use crate::journal::{Direction, Entry, Prior, Resource};
 use crate::observed::Egress;
 
@@ -247,7 +249,9 @@ impl fmt::Display for Step {
                 plan.as_ref().map_or(Ok(()), |plan| write!(f, ", plan {plan}"))
             }
             Self::DeleteUpstashDatabase { name, id } => write!(f, "delete Upstash database {name} ({id})"),
-            Self::CreateSubnetGroup { name, subnets } => write!(f, "create cache subnet group {name} over {}", subnets.join(", ")),
+            Self::CreateSubnetGroup { name, subnets } => {
+                write!(f, "create cache subnet group {name} over {}", subnets.join(", "))
+            }
             Self::DeleteSubnetGroup { name } => write!(f, "delete cache subnet group {name}"),
             Self::CreateReplicationGroup { id, settings, .. } => {
                 write!(f, "create replication group {id}: {}, {} replicas", settings.node_type, settings.replicas)
@@ -255,7 +259,9 @@ impl fmt::Display for Step {
             Self::DeleteReplicationGroup { id } => write!(f, "delete replication group {id}"),
             Self::AuthorizeIngress { group, source, port } => write!(f, "admit {source} to {group} on port {port}"),
             Self::RevokeIngress { group, rule } => write!(f, "remove rule {rule} from {group}"),
-            Self::CreateConnector { name, subnets, .. } => write!(f, "create VPC connector {name} over {}", subnets.join(", ")),
+            Self::CreateConnector { name, subnets, .. } => {
+                write!(f, "create VPC connector {name} over {}", subnets.join(", "))
+            }
             Self::DeleteConnector { arn } => write!(f, "delete VPC connector {arn}"),
             Self::CreateEpochSecret { name, .. } => write!(f, "create secret {name}"),
             Self::DeleteSecret { name } => write!(f, "delete secret {name} (recoverable for 7 days)"),
