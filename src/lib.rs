@@ -15,4 +15,6 @@ pub mod journal;
 pub mod observed;
 pub mod plan;
 pub mod serving;
+#[doc(hidden)]
+pub mod sim;
 pub mod step;
