@@ -14,7 +14,13 @@ pub mod identity;
 pub mod journal;
 pub mod observed;
 pub mod plan;
+pub mod render;
 pub mod serving;
 #[doc(hidden)]
 pub mod sim;
 pub mod step;
+
+#[cfg(feature = "shell")]
+pub mod cli;
+#[cfg(feature = "shell")]
+pub mod telemetry;
