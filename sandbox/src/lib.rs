@@ -2,3 +2,4 @@
 //! Control plane and data plane meet only in [`dataplane`].
 
 pub mod dataplane;
+pub mod plane;
