@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
+use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::dataplane::{
@@ -184,9 +185,22 @@ impl Plane {
         };
         let deployments = self.deployments();
         let mut current = deployments.current.values().filter_map(|id| deployments.running.get(id));
-        current.find(|d| d.service_name == name || d.service == name).map(|d| d.hosts.clone()).ok_or_else(|| {
-            PlaneError::Failed(format!("--from {from}: no service of that name has running instances"))
-        })
+        current
+            .find(|d| d.service_name == name || d.service == name)
+            .map(|d| d.hosts.clone())
+            .ok_or_else(|| PlaneError::Failed(format!("--from {from}: no service of that name has running instances")))
+    }
+
+    /// What runs, for people and tests: stores, deployments, images. No secret is in it.
+    pub fn describe(&self) -> Value {
+        let stores: Vec<Value> = self.stores().values().map(|store| store.describe()).collect();
+        let deployments: Vec<Value> = self.deployments().running.values().map(|d| d.describe()).collect();
+        let images: Vec<Value> = self
+            .images()
+            .into_iter()
+            .map(|(name, command)| json!({ "name": name, "command": command.join(" ") }))
+            .collect();
+        json!({ "stores": stores, "deployments": deployments, "images": images })
     }
 
     /// Ends all processes.
@@ -240,14 +254,7 @@ impl Plane {
     }
 
     async fn start_deployment(&self, spec: DeploymentSpec) -> Result<DeploymentHandle, DeploymentFailure> {
-        let command = match spec.start_command.as_deref().filter(|c| !c.trim().is_empty()) {
-            Some(line) => image::words(line).map_err(DeploymentFailure::Unhealthy)?,
-            None => {
-                let images = self.images.read().unwrap_or_else(PoisonError::into_inner);
-                let found = images.command(&spec.image).cloned();
-                found.ok_or_else(|| DeploymentFailure::NoSuchImage(spec.image.clone()))?
-            }
-        };
+        let command = self.command(&spec)?;
         let plane = |e: PlaneError| DeploymentFailure::Unhealthy(e.to_string());
         self.directory.add_once(&spec.host, self.public_port, &Behind::Front).map_err(plane)?;
         let seen_as = Vantage::Deployment { service: spec.service.clone(), egress: spec.egress.clone() };
@@ -275,6 +282,14 @@ impl Plane {
                 Err(failure)
             }
         }
+    }
+
+    fn command(&self, spec: &DeploymentSpec) -> Result<Vec<String>, DeploymentFailure> {
+        if let Some(line) = spec.start_command.as_deref().filter(|line| !line.trim().is_empty()) {
+            return image::words(line).map_err(DeploymentFailure::Unhealthy);
+        }
+        let images = self.images.read().unwrap_or_else(PoisonError::into_inner);
+        images.command(&spec.image).cloned().ok_or_else(|| DeploymentFailure::NoSuchImage(spec.image.clone()))
     }
 
     /// What every image has of its own: programs, a home, the roots it trusts.
@@ -340,7 +355,12 @@ impl DataPlane for Plane {
         async move { self.store(id)?.set_passwords(&passwords).await }.boxed()
     }
 
-    fn deny_command<'a>(&'a self, id: &'a str, command: &'a str, denied: bool) -> BoxFuture<'a, Result<(), PlaneError>> {
+    fn deny_command<'a>(
+        &'a self,
+        id: &'a str,
+        command: &'a str,
+        denied: bool,
+    ) -> BoxFuture<'a, Result<(), PlaneError>> {
         async move { self.store(id)?.deny(command, denied).await }.boxed()
     }
 

@@ -143,8 +143,7 @@ impl Directory {
             None => (self.slice.address()?, true),
         };
         let gate = self.gate(&place.vantage, host, SocketAddrV4::new(address, port), behind)?;
-        let seen =
-            place.addresses.entry(host.to_owned()).or_insert_with(|| Seen { address, gates: HashMap::new() });
+        let seen = place.addresses.entry(host.to_owned()).or_insert_with(|| Seen { address, gates: HashMap::new() });
         seen.gates.insert(port, gate);
         if is_new {
             place.hosts.add(host, address).map_err(|e| PlaneError::Failed(format!("hosts file: {e}")))?;

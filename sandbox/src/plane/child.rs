@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ impl Launcher {
             let _guard = runtime.enter();
             while let Some((launch, reply)) = orders.blocking_recv() {
                 // Nobody waits any more: dropping the child kills it.
-                let _ = reply.send(spawn(&sandbox, launch));
+                let _ = reply.send(spawn(&sandbox, &launch));
             }
         })?;
         Ok(Self(sender))
@@ -66,7 +66,7 @@ impl Launcher {
     }
 }
 
-fn spawn(sandbox: &PathBuf, launch: Launch) -> io::Result<Child> {
+fn spawn(sandbox: &Path, launch: &Launch) -> io::Result<Child> {
     let mut command = Command::new(sandbox);
     command.arg("enter").arg("--parent").arg(std::process::id().to_string());
     if let Some(hosts) = &launch.hosts {
@@ -113,6 +113,9 @@ pub(crate) async fn end(child: &mut Child, grace: Duration) -> Option<i32> {
 pub(crate) fn find(programs: &[&str], path: &str, package: &str) -> Result<PathBuf, PlaneError> {
     let mut candidates = programs.iter().flat_map(|p| std::env::split_paths(path).map(move |dir| dir.join(p)));
     candidates.find(|c| c.is_file()).ok_or_else(|| {
-        PlaneError::Failed(format!("{} is not on PATH: install {package} (Debian: apt-get install {package})", programs[0]))
+        PlaneError::Failed(format!(
+            "{} is not on PATH: install {package} (Debian: apt-get install {package})",
+            programs[0]
+        ))
     })
 }

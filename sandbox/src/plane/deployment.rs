@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
+use serde_json::{Value, json};
 
 use crate::dataplane::{DeploymentFailure, DeploymentSpec, Journal};
 use crate::plane::address::VantageId;
@@ -77,6 +78,15 @@ impl Deployment {
 
     pub(crate) fn upstreams(&self) -> Vec<Arc<Upstream>> {
         self.instances.iter().map(|i| i.upstream.clone()).collect()
+    }
+
+    pub(crate) fn describe(&self) -> Value {
+        let healthy = self.instances.iter().filter(|i| i.upstream.is_healthy()).count();
+        let in_flight: u32 = self.instances.iter().map(|i| i.upstream.in_flight()).sum();
+        json!({
+            "id": self.id, "service": self.service_name, "host": self.host, "instances": self.instances.len(),
+            "healthy": healthy, "inFlight": in_flight,
+        })
     }
 
     pub(crate) async fn drain_and_end(&self, limit: Duration) {

@@ -20,7 +20,8 @@ impl Images {
     /// The command of an identifier such as `123456789012.dkr.ecr.us-east-1.amazonaws.com/web:v2`: registered under
     /// exactly that, or without its tag, or under the repository's last name.
     pub(crate) fn command(&self, identifier: &str) -> Option<&Vec<String>> {
-        let (registry, last) = identifier.rsplit_once('/').map_or(("", identifier), |(registry, last)| (registry, last));
+        let (registry, last) =
+            identifier.rsplit_once('/').map_or(("", identifier), |(registry, last)| (registry, last));
         let untagged = last.split(['@', ':']).next().unwrap_or(last);
         self.0
             .get(identifier)
@@ -68,7 +69,10 @@ mod tests {
 
     #[test]
     fn command_lines_are_split_as_a_shell_does() {
-        assert_eq!(words(r#"python3 -c 'print("a b")' "x \" y" '' a\ b"#).unwrap(), ["python3", "-c", "print(\"a b\")", "x \" y", "", "a b"]);
+        assert_eq!(
+            words(r#"python3 -c 'print("a b")' "x \" y" '' a\ b"#).unwrap(),
+            ["python3", "-c", "print(\"a b\")", "x \" y", "", "a b"]
+        );
         assert!(words("sh -c 'oops").is_err());
     }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::process::Child;
 use tokio::sync::Mutex;
@@ -153,6 +154,13 @@ impl Store {
         child::signal(&*self.child.lock().await, if frozen { Signal::SIGSTOP } else { Signal::SIGCONT });
     }
 
+    pub(crate) fn describe(&self) -> Value {
+        json!({
+            "id": self.spec.id, "kind": format!("{:?}", self.spec.kind), "tls": self.spec.tls, "hosts": self.spec.hosts,
+            "port": self.spec.port, "clients": self.wire.clients(), "backend": self.wire.backend,
+        })
+    }
+
     pub(crate) async fn end(&self) {
         let mut child = self.child.lock().await;
         child::signal(&child, Signal::SIGCONT);
@@ -186,8 +194,11 @@ fn configuration(spec: &StoreSpec, listen: &str, tls: Option<u16>, admin: &str) 
     for command in commands::unknown(spec.kind) {
         let _ = writeln!(conf, "rename-command {command} \"\"");
     }
-    let refused: String = commands::refused_by_acl(spec.kind).iter().map(|c| format!(" -{c}")).collect();
-    let _ = writeln!(conf, "user default reset on {} ~* &* +@all{refused}", credentials(&spec.passwords).join(" "));
+    let _ = write!(conf, "user default reset on {} ~* &* +@all", credentials(&spec.passwords).join(" "));
+    for command in commands::refused_by_acl(spec.kind) {
+        let _ = write!(conf, " -{command}");
+    }
+    conf.push('\n');
     let _ = writeln!(conf, "user {USER} reset on {} ~* &* +@all", credentials(&[admin.to_owned()]).join(" "));
     conf
 }
@@ -195,7 +206,8 @@ fn configuration(spec: &StoreSpec, listen: &str, tls: Option<u16>, admin: &str) 
 fn read_usage(info: &str) -> StoreUsage {
     let mut usage = StoreUsage::default();
     for (name, value) in info.lines().filter_map(|line| line.trim_end().split_once(':')) {
-        let field = |key: &str| value.split(',').find_map(|f| f.strip_prefix(key)?.strip_prefix('=')?.parse::<u64>().ok());
+        let field =
+            |key: &str| value.split(',').find_map(|f| f.strip_prefix(key)?.strip_prefix('=')?.parse::<u64>().ok());
         match name {
             "connected_clients" => usage.connections = value.parse::<u64>().unwrap_or(0).saturating_sub(1),
             "used_memory" => usage.used_memory = value.parse().unwrap_or(0),

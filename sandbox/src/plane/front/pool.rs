@@ -66,6 +66,10 @@ impl Upstream {
         self.healthy.load(Ordering::Acquire)
     }
 
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
     /// Only a healthy upstream is given requests. Its kept connections are closed when it is not.
     pub(crate) fn set_healthy(&self, healthy: bool) {
         self.healthy.store(healthy, Ordering::Release);

@@ -27,7 +27,9 @@ async fn lines(from: impl AsyncRead + Unpin, journal: Arc<dyn Journal>, service:
         line.clear();
         match (&mut reader).take(LONGEST).read_until(b'\n', &mut line).await {
             Ok(0) | Err(_) => return,
-            Ok(_) => journal.application(&service, &instance, String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r'])),
+            Ok(_) => {
+                journal.application(&service, &instance, String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']));
+            }
         }
     }
 }

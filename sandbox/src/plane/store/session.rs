@@ -1,5 +1,6 @@
 //! A short conversation of the sandbox with one of its own servers: RESP2, one command at a time.
 
+use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -30,7 +31,8 @@ impl Session {
     async fn exchange(&mut self, words: &[&str]) -> io::Result<String> {
         let mut request = format!("*{}\r\n", words.len());
         for word in words {
-            request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+            // Writing to a string cannot fail.
+            let _ = write!(request, "${}\r\n{word}\r\n", word.len());
         }
         self.stream.write_all(request.as_bytes()).await?;
         self.stream.flush().await?;
