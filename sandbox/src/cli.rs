@@ -81,6 +81,9 @@ struct Setup {
     /// The longest a request to a service may take (App Runner: 120 s).
     #[arg(long, default_value = "120s", value_parser = duration)]
     request_limit: Duration,
+    /// Answer WebSocket upgrades with 403, as App Runner's own proxy does.
+    #[arg(long)]
+    refuse_web_sockets: bool,
     /// How long an instance has between SIGTERM and SIGKILL.
     #[arg(long, default_value = "30s", value_parser = duration)]
     grace: Duration,

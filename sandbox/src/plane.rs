@@ -34,7 +34,7 @@ use crate::plane::address::{Behind, Directory};
 use crate::plane::authority::Authority;
 use crate::plane::child::Launcher;
 use crate::plane::deployment::{Deployment, Site};
-use crate::plane::front::{Front, Upstream};
+use crate::plane::front::{Front, Limits, Upstream};
 use crate::plane::image::Images;
 use crate::plane::slice::Slice;
 use crate::plane::store::{Ground, Store};
@@ -56,6 +56,8 @@ pub struct PlaneConfig {
     pub overlap: Duration,
     /// The longest a request may take; App Runner's is 120 s.
     pub request_limit: Duration,
+    /// Whether the front passes upgrades on; App Runner's does not.
+    pub web_sockets: bool,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
     /// This program's binary, which starts children.
@@ -113,7 +115,8 @@ impl Plane {
         }
         let ca_file = config.dir.join("ca.pem");
         std::fs::write(&ca_file, authority.root_pem()).map_err(|e| io(&ca_file, e))?;
-        let front = Arc::new(Front::new(authority::server_config(authority.clone())?, config.request_limit));
+        let limits = Limits { request: config.request_limit, web_sockets: config.web_sockets };
+        let front = Arc::new(Front::new(authority::server_config(authority.clone())?, limits));
         let door = front.clone();
         let directory = Directory::new(
             slice.clone(),

@@ -66,6 +66,7 @@ fn start(dir: &Path, setup: &Setup, log: File) -> Result<Child, String> {
     command.arg0("sandbox").arg("--dir").arg(dir).arg("serve");
     command.args(["--speed", &setup.speed.to_string(), "--overlap", &seconds(setup.overlap)]);
     command.args(["--request-limit", &seconds(setup.request_limit), "--grace", &seconds(setup.grace)]);
+    command.args(setup.refuse_web_sockets.then_some("--refuse-web-sockets"));
     command.args(setup.images.iter().flat_map(|(name, line)| ["--image".to_owned(), format!("{name}={line}")]));
     command.stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0);
     command.spawn().map_err(|e| format!("the daemon cannot be started: {e}"))

@@ -22,7 +22,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
-pub(crate) use self::body::FrontBody;
+use self::body::FrontBody;
+use self::forward::is_upgrade;
 pub(crate) use self::pool::Upstream;
 pub(crate) use self::route::{Routed, Routes};
 
@@ -33,17 +34,25 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 pub(crate) struct Front {
     acceptor: TlsAcceptor,
     pub(crate) routes: Routes,
-    request_limit: Duration,
+    limits: Limits,
+}
+
+/// What the front refuses.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// For the whole request, body included; App Runner's is 120 s.
+    pub(crate) request: Duration,
+    /// Whether upgrades are passed on. App Runner's proxy answers them with 403.
+    pub(crate) web_sockets: bool,
 }
 
 impl Front {
-    /// App Runner's `request_limit` is 120 s for the whole request, body included.
-    pub(crate) fn new(tls: Arc<ServerConfig>, request_limit: Duration) -> Self {
-        Self { acceptor: TlsAcceptor::from(tls), routes: Routes::default(), request_limit }
+    pub(crate) fn new(tls: Arc<ServerConfig>, limits: Limits) -> Self {
+        Self { acceptor: TlsAcceptor::from(tls), routes: Routes::default(), limits }
     }
 
     pub(crate) fn request_limit(&self) -> Duration {
-        self.request_limit
+        self.limits.request
     }
 
     /// Serves one client connection to its end.
@@ -57,13 +66,16 @@ impl Front {
     }
 
     async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Result<Response<FrontBody>, Infallible> {
-        let deadline = Instant::now() + self.request_limit;
+        let deadline = Instant::now() + self.limits.request;
         let Some(host) = host_of(&request) else {
             return Ok(FrontBody::say(StatusCode::BAD_REQUEST, ""));
         };
         let response = match self.routes.pick(host) {
             Routed::Nowhere => FrontBody::say(StatusCode::NOT_FOUND, ""),
             Routed::Unhealthy => FrontBody::say(StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream"),
+            Routed::To(_) if !self.limits.web_sockets && is_upgrade(request.headers()) => {
+                FrontBody::say(StatusCode::FORBIDDEN, "")
+            }
             Routed::To(seat) => forward::forward(&self.routes, seat, request, peer, deadline).await,
         };
         Ok(response)

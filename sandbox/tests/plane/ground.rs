@@ -108,12 +108,17 @@ pub(crate) async fn until(mut holds: impl AsyncFnMut() -> bool) {
 impl Ground {
     /// To be called inside a runtime.
     pub(crate) fn new() -> Self {
+        Self::with_web_sockets(true)
+    }
+
+    pub(crate) fn with_web_sockets(web_sockets: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let world = Arc::new(World::default());
         let config = PlaneConfig {
             dir: dir.path().to_owned(),
             overlap: Duration::from_secs(1),
             request_limit: Duration::from_secs(4),
+            web_sockets,
             grace: Duration::from_secs(5),
             launcher: PathBuf::from(BINARY),
             path: std::env::var("PATH").unwrap(),
@@ -178,18 +183,21 @@ impl Ground {
     }
 
     /// Sends `bytes` through an upgraded connection and returns what comes back.
-    pub(crate) async fn echo_over_upgrade(&self, host: &str, bytes: &[u8]) -> Vec<u8> {
+    /// The error is the status by which the upgrade was refused.
+    pub(crate) async fn echo_over_upgrade(&self, host: &str, bytes: &[u8]) -> Result<Vec<u8>, u16> {
         let mut stream = self.tls(host).await.unwrap();
         let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         stream.flush().await.unwrap();
         let (status, _) = read_head(&mut stream).await.unwrap();
-        assert_eq!(status, 101);
+        if status != 101 {
+            return Err(status);
+        }
         stream.write_all(bytes).await.unwrap();
         stream.flush().await.unwrap();
         let mut back = vec![0; bytes.len()];
         timeout(PATIENCE, stream.read_exact(&mut back)).await.unwrap().unwrap();
-        back
+        Ok(back)
     }
 
     /// Keep-alive clients that ask without a pause until told to finish.

@@ -208,11 +208,14 @@ async fn a_crashed_instance_is_replaced_and_an_upstream_error_is_worded_as_envoy
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_web_socket_goes_through_the_front() {
-    let ground = Ground::new();
-    ground.plane.add_image("app", &python_app()).unwrap();
-    let handle = ground.plane.deploy(deployment("op-1", "v", 2)).await.unwrap();
-    ground.plane.shift(&handle).await;
-    assert_eq!(ground.echo_over_upgrade("web.awsapprunner.com", b"ping over a tunnel").await, b"ping over a tunnel");
-    ground.plane.stop_service(&handle.service).await;
+async fn a_web_socket_goes_through_the_front_unless_it_is_as_strict_as_app_runner() {
+    for (passed, expected) in [(true, Ok(b"ping over a tunnel".to_vec())), (false, Err(403))] {
+        let ground = Ground::with_web_sockets(passed);
+        ground.plane.add_image("app", &python_app()).unwrap();
+        let handle = ground.plane.deploy(deployment("op-1", "v", 2)).await.unwrap();
+        ground.plane.shift(&handle).await;
+        let echoed = ground.echo_over_upgrade("web.awsapprunner.com", b"ping over a tunnel").await;
+        assert_eq!(echoed, expected);
+        ground.plane.stop_service(&handle.service).await;
+    }
 }

@@ -100,7 +100,8 @@ fn repeat(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     Some(copy)
 }
 
-fn is_upgrade(headers: &HeaderMap) -> bool {
+/// Does the client ask to leave HTTP?
+pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
     let asked = |name: HeaderName, word: &str| {
         headers.get(name).and_then(|v| v.to_str().ok()).is_some_and(|v| v.to_ascii_lowercase().contains(word))
     };
