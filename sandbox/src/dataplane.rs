@@ -226,7 +226,8 @@ pub trait DataPlane: Send + Sync + 'static {
     /// Replaces the passwords live; connections that are open stay, as with the vendors.
     fn set_passwords<'a>(&'a self, id: &'a str, passwords: Vec<String>) -> BoxFuture<'a, Result<(), PlaneError>>;
     /// A fault: the server refuses a command (or accepts it again).
-    fn deny_command<'a>(&'a self, id: &'a str, command: &'a str, denied: bool) -> BoxFuture<'a, Result<(), PlaneError>>;
+    fn deny_command<'a>(&'a self, id: &'a str, command: &'a str, denied: bool)
+    -> BoxFuture<'a, Result<(), PlaneError>>;
     /// A fault: added each way.
     fn set_latency<'a>(&'a self, id: &'a str, latency: Duration) -> BoxFuture<'a, ()>;
     /// A fault: the server stops (and goes on).
