@@ -1,0 +1,9 @@
+//! Moves a busy service between stores on the sandbox and lets its visitors judge. The visitors know only HTTP; what
+//! they conclude is decided by pure functions in `judge`. Nothing here looks into a store or trusts the copier.
+
+pub mod browser;
+pub mod crowd;
+pub mod judge;
+pub mod tally;
+pub mod visit;
+pub mod visitor;
