@@ -1,6 +1,8 @@
 //! The visitors against the sample app on a real Redis: nothing is lost when nothing happens, and each thing that must
 //! not happen is made to happen and caught. Processes listen on loopback and are ended by their own pid.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the message")]
+
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -123,7 +125,7 @@ async fn wait_for(what: &str, mut condition: impl AsyncFnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), waiting).await.unwrap_or_else(|_| panic!("no {what} in a minute"));
+    tokio::time::timeout(Duration::from_mins(1), waiting).await.unwrap_or_else(|_| panic!("no {what} in a minute"));
 }
 
 fn sum(findings: &Findings) -> u64 {
