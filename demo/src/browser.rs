@@ -27,6 +27,24 @@ pub struct Opened {
     pub session: String,
     /// Seconds it lives from now.
     pub expires_in: u64,
+    /// The instance that opened it.
+    #[serde(skip)]
+    pub by: Option<String>,
+}
+
+/// Where an instance says it keeps sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// The instance that answered.
+    pub instance: String,
+    /// Host and port of its store.
+    pub store: String,
+}
+
+struct Reply {
+    status: StatusCode,
+    by: Option<String>,
+    body: Vec<u8>,
 }
 
 #[derive(Deserialize)]
@@ -51,15 +69,23 @@ impl Browser {
     /// # Errors
     /// How the answer failed to be one; a login that is refused is such a failure.
     pub async fn log_in(&self, user: &str) -> Result<Opened, Broken> {
-        let (status, body) = self.exchange(Method::POST, "/login", None, Some(json!({ "user": user }))).await?;
-        if !status.is_success() {
-            return Err(Broken::Status(status.as_u16()));
+        let reply = self.exchange(Method::POST, "/login", None, Some(json!({ "user": user }))).await?;
+        if !reply.status.is_success() {
+            return Err(Broken::Status(reply.status.as_u16()));
         }
-        serde_json::from_slice(&body).map_err(|_| Broken::Garbled)
+        let opened: Opened = serde_json::from_slice(&reply.body).map_err(|_| Broken::Garbled)?;
+        Ok(Opened { by: reply.by, ..opened })
     }
 
-    /// Does something with a session; a slow click works for `work` before it saves.
-    pub async fn ask(&self, token: &str, asked: Asked, work: Duration) -> Answer {
+    /// Asks any instance for its store, as the runbook's health check does; `None` if it does not say.
+    pub async fn whereabouts(&self) -> Option<Whereabouts> {
+        let reply = self.exchange(Method::GET, "/api/redis-health/", None, None).await.ok()?;
+        let health: Value = serde_json::from_slice(&reply.body).ok()?;
+        Some(Whereabouts { instance: reply.by?, store: health.get("store")?.as_str()?.to_owned() })
+    }
+
+    /// Does something with a session; a slow click works for `work` before it saves. Also says which instance answered.
+    pub async fn ask(&self, token: &str, asked: Asked, work: Duration) -> (Answer, Option<String>) {
         let (method, path, body) = match asked {
             Asked::Click(step) => (Method::POST, "/click", Some(json!({ "step": step, "workMs": work.as_millis() }))),
             Asked::Renew => (Method::POST, "/renew", None),
@@ -67,8 +93,8 @@ impl Browser {
             Asked::LogOut => (Method::POST, "/logout", None),
         };
         match self.exchange(method, path, Some(token), body).await {
-            Ok((status, body)) => read(status, &body),
-            Err(broken) => Answer::Broken(broken),
+            Ok(reply) => (read(reply.status, &reply.body), reply.by),
+            Err(broken) => (Answer::Broken(broken), None),
         }
     }
 
@@ -78,7 +104,7 @@ impl Browser {
         path: &str,
         token: Option<&str>,
         body: Option<Value>,
-    ) -> Result<(StatusCode, Vec<u8>), Broken> {
+    ) -> Result<Reply, Broken> {
         let mut request = self.client.request(method, format!("{}{path}", self.base));
         if let Some(token) = token {
             request = request.bearer_auth(token);
@@ -88,8 +114,9 @@ impl Browser {
         }
         let response = request.send().await.map_err(|error| broken(&error))?;
         let status = response.status();
-        let body = response.bytes().await.map_err(|error| broken(&error))?;
-        Ok((status, body.to_vec()))
+        let by = response.headers().get("x-instance").and_then(|name| Some(name.to_str().ok()?.to_owned()));
+        let body = response.bytes().await.map_err(|error| broken(&error))?.to_vec();
+        Ok(Reply { status, by, body })
     }
 }
 

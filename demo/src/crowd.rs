@@ -7,16 +7,19 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::browser::Browser;
+use crate::fleet::Fleet;
 use crate::judge::{Answer, Asked, At, Broken, Exchange, Memory, Verdict, conclude};
 use crate::tally::Findings;
 use crate::visitor::{Habits, Intent, Visitor};
 
 /// So many requests of a bulk are in flight at once.
 const BULK: usize = 32;
+/// How often some instance is asked for its store.
+const LOOKOUT: Duration = Duration::from_millis(100);
 
 /// Who comes, and how they behave.
 #[derive(Debug, Clone)]
@@ -39,7 +42,7 @@ pub enum VisitError {
     /// The service does not let people in.
     #[error("a login before the move was not acknowledged ({0}): look at the service's application log")]
     LogIn(Broken),
-    /// A visitor's task ended in a panic.
+    /// A task of the visit ended in a panic.
     #[error("a visitor stopped in the middle of the visit: {0}")]
     Visitor(#[from] tokio::task::JoinError),
 }
@@ -69,6 +72,7 @@ pub struct Visit {
     pulse: Arc<Pulse>,
     before: u64,
     people: JoinSet<(Visitor, Findings)>,
+    lookout: JoinHandle<Fleet>,
 }
 
 impl Crowd {
@@ -107,7 +111,8 @@ impl Crowd {
             };
             people.spawn(person.live());
         }
-        Ok(Visit { browser: browser.clone(), begun, phase, pulse, before: self.sessions as u64, people })
+        let lookout = tokio::spawn(look_out(browser.clone(), begun, phase.subscribe()));
+        Ok(Visit { browser: browser.clone(), begun, phase, pulse, before: self.sessions as u64, people, lookout })
     }
 }
 
@@ -130,7 +135,7 @@ impl Visit {
     /// When a visitor's task ended in a panic.
     pub async fn finish(mut self) -> Result<Findings, VisitError> {
         self.phase.send_replace(Phase::Leaving);
-        let mut findings = Findings::default();
+        let mut findings = Findings { fleet: self.lookout.await?, ..Findings::default() };
         let mut memories = Vec::new();
         while let Some(person) = self.people.join_next().await {
             let (visitor, seen) = person?;
@@ -151,6 +156,20 @@ impl Visit {
         }
         drop(endings);
         Ok(findings)
+    }
+}
+
+/// Asks now and then which instance keeps its sessions where: the only look behind the scenes, and through HTTP too.
+async fn look_out(browser: Browser, begun: Instant, mut phase: watch::Receiver<Phase>) -> Fleet {
+    let mut fleet = Fleet::default();
+    loop {
+        if let Some(seen) = browser.whereabouts().await {
+            fleet.see(&seen.instance, &seen.store, begun.elapsed());
+        }
+        let left = phase.wait_for(|phase| *phase == Phase::Leaving);
+        if tokio::time::timeout(LOOKOUT, left).await.is_ok() {
+            return fleet;
+        }
     }
 }
 
@@ -226,13 +245,14 @@ impl Person {
 async fn log_in(browser: &Browser, user: &str, begun: Instant) -> Result<Memory, Broken> {
     let sent = begun.elapsed();
     let opened = browser.log_in(user).await?;
-    Ok(Memory::new(opened.session, sent, begun.elapsed(), Duration::from_secs(opened.expires_in)))
+    let memory = Memory::new(opened.session, sent, begun.elapsed(), Duration::from_secs(opened.expires_in));
+    Ok(Memory { opened_by: opened.by, ..memory })
 }
 
 async fn ask(browser: &Browser, token: &str, asked: Asked, work: Duration, begun: Instant) -> Exchange {
     let sent = begun.elapsed();
-    let answer = browser.ask(token, asked, work).await;
-    Exchange { sent, answered: begun.elapsed(), asked, answer }
+    let (answer, by) = browser.ask(token, asked, work).await;
+    Exchange { sent, answered: begun.elapsed(), asked, answer, by }
 }
 
 /// The last look may be broken by chance once; a session that cannot be read twice is not there for its owner.

@@ -29,6 +29,10 @@ pub struct Memory {
     pub lives_until: At,
     /// Logged in, out, or nobody knows.
     pub state: State,
+    /// The instance that acknowledged the login.
+    pub opened_by: Option<String>,
+    /// The instance that acknowledged the logout.
+    pub ended_by: Option<String>,
 }
 
 /// Whether a session should be accepted.
@@ -96,6 +100,8 @@ pub struct Exchange {
     pub asked: Asked,
     /// What came back.
     pub answer: Answer,
+    /// The instance that says it answered; for the record, no verdict depends on it.
+    pub by: Option<String>,
 }
 
 /// What one exchange shows.
@@ -142,8 +148,17 @@ pub enum Ending {
 impl Memory {
     /// A session as remembered right after its login was acknowledged.
     pub fn new(token: String, sent: At, answered: At, lifetime: Duration) -> Self {
-        let lives_until = sent + lifetime;
-        Self { token, born: answered, step: 0, step_at: answered, sent_step: 0, lives_until, state: State::LoggedIn }
+        Self {
+            token,
+            born: answered,
+            step: 0,
+            step_at: answered,
+            sent_step: 0,
+            lives_until: sent + lifetime,
+            state: State::LoggedIn,
+            opened_by: None,
+            ended_by: None,
+        }
     }
 
     /// Whether the visitor believes to be logged in.
@@ -176,7 +191,10 @@ impl Memory {
                 self.step = step;
                 self.step_at = exchange.answered;
             }
-            Asked::LogOut => self.state = State::LoggedOut(exchange.answered),
+            Asked::LogOut => {
+                self.state = State::LoggedOut(exchange.answered);
+                self.ended_by.clone_from(&exchange.by);
+            }
             Asked::Renew | Asked::Look => {}
         }
         if let (Asked::Click(_) | Asked::Renew, Some(lifetime)) = (exchange.asked, lifetime) {

@@ -14,7 +14,7 @@ fn session() -> Memory {
 }
 
 fn exchange(sent: u64, asked: Asked, answer: Answer) -> Exchange {
-    Exchange { sent: at(sent), answered: at(sent + 10), asked, answer }
+    Exchange { sent: at(sent), answered: at(sent + 10), asked, answer, by: None }
 }
 
 fn done() -> Answer {

@@ -3,6 +3,7 @@
 
 pub mod browser;
 pub mod crowd;
+pub mod fleet;
 pub mod judge;
 pub mod tally;
 pub mod visit;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fleet::Fleet;
 use crate::judge::{Broken, Ending, Memory, Verdict};
 
 /// So many broken moments are told in full.
@@ -23,6 +24,8 @@ pub struct Findings {
     pub failures: BTreeMap<String, u64>,
     /// The longest time after an acknowledgement at which an answer did not yet know of it, in milliseconds.
     pub worst_lag_ms: u64,
+    /// The instances that answered, and where they kept sessions.
+    pub fleet: Fleet,
     /// The first moments that were not as they should be.
     pub examples: Vec<String>,
 }
@@ -113,6 +116,7 @@ impl Findings {
     pub fn conclude(&mut self, memory: &Memory, ending: &Ending) {
         let sessions = &mut self.sessions;
         sessions.ever += 1;
+        self.fleet.count(memory.opened_by.as_deref(), memory.ended_by.as_deref());
         match ending {
             Ending::Kept => sessions.after += 1,
             Ending::Shortened(_) => {

@@ -73,7 +73,7 @@ pub enum VisitEvent {
         requests: u64,
     },
     /// The answer to `leave`, and the last word.
-    Findings(Findings),
+    Findings(Box<Findings>),
 }
 
 impl VisitArgs {
@@ -104,7 +104,7 @@ pub async fn visit(args: &VisitArgs) -> Result<(), Box<dyn std::error::Error>> {
     say(&VisitEvent::Entered { sessions: crowd.sessions as u64, took_ms })?;
     if obey(&mut visit).await? {
         let findings = visit.finish().await?;
-        say(&VisitEvent::Findings(findings))?;
+        say(&VisitEvent::Findings(Box::new(findings)))?;
     }
     Ok(())
 }

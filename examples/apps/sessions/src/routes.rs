@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::session::{Session, is_id, new_id, short};
 use crate::store::{Store, StoreError};
@@ -38,6 +38,7 @@ pub(crate) fn router(store: Store, instance: String, ttl: u64) -> Router {
         .route("/logout", post(logout))
         .route("/health", get(health))
         .route("/api/redis-health/", get(redis_health))
+        .route("/api/ws-diagnostic/", get(diagnostic))
         .layer(middleware::from_fn_with_state(app.clone(), name_the_instance))
         .with_state(app)
 }
@@ -161,6 +162,22 @@ async fn health(State(app): State<App>) -> Response {
 }
 
 async fn redis_health(State(app): State<App>) -> Response {
+    let (status, mut answer) = probe(&app).await;
+    answer["store"] = json!(app.store.address());
+    (status, Json(answer)).into_response()
+}
+
+async fn diagnostic(State(app): State<App>, SessionId(id): SessionId) -> Result<Response, Refusal> {
+    let session = app.store.load(&id).await?.ok_or(Refusal::InvalidSession)?;
+    let (status, mut answer) = probe(&app).await;
+    answer["user_authenticated"] = json!(true);
+    answer["user_id"] = json!(session.user);
+    answer["notification_group_name"] = json!(format!("notifications.user.{}", session.user));
+    answer["redis_url_configured"] = json!(app.store.address().is_some());
+    Ok((status, Json(answer)).into_response())
+}
+
+async fn probe(app: &App) -> (StatusCode, Value) {
     let outcome = app.store.probe(&app.instance).await;
     let connected = matches!(outcome, Ok(true));
     let result = match &outcome {
@@ -174,9 +191,8 @@ async fn redis_health(State(app): State<App>) -> Response {
         "redis_configured": app.store.address().is_some(),
         "redis_connected": connected,
         "redis_test_result": result,
-        "store": app.store.address(),
     });
-    (status, Json(answer)).into_response()
+    (status, answer)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place where this service reads the clock")]
