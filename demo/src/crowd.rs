@@ -1,8 +1,9 @@
 //! Many visitors at once: log in thousands of sessions, let people click, and read every session once more at the end.
 //! The one place of the visit that reads a clock. It asks the judge about everything and decides nothing itself.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -20,6 +21,8 @@ use crate::visitor::{Habits, Intent, Visitor};
 const BULK: usize = 32;
 /// How often some instance is asked for its store.
 const LOOKOUT: Duration = Duration::from_millis(100);
+/// An instance that answered within this time is taken to be serving.
+const SERVING: Duration = Duration::from_secs(2);
 
 /// Who comes, and how they behave.
 #[derive(Debug, Clone)]
@@ -72,7 +75,8 @@ pub struct Visit {
     pulse: Arc<Pulse>,
     before: u64,
     people: JoinSet<(Visitor, Findings)>,
-    lookout: JoinHandle<Fleet>,
+    fleet: Arc<Mutex<Fleet>>,
+    lookout: JoinHandle<()>,
 }
 
 impl Crowd {
@@ -111,8 +115,10 @@ impl Crowd {
             };
             people.spawn(person.live());
         }
-        let lookout = tokio::spawn(look_out(browser.clone(), begun, phase.subscribe()));
-        Ok(Visit { browser: browser.clone(), begun, phase, pulse, before: self.sessions as u64, people, lookout })
+        let fleet = Arc::new(Mutex::default());
+        let lookout = tokio::spawn(look_out(browser.clone(), begun, phase.subscribe(), Arc::clone(&fleet)));
+        let before = self.sessions as u64;
+        Ok(Visit { browser: browser.clone(), begun, phase, pulse, before, people, fleet, lookout })
     }
 }
 
@@ -129,13 +135,19 @@ impl Visit {
         (self.pulse.requests.load(Ordering::Relaxed), self.pulse.failed.load(Ordering::Relaxed))
     }
 
+    /// How many instances on each store answered in the last two seconds.
+    pub fn serving(&self) -> BTreeMap<String, u64> {
+        seen(&self.fleet).serving(self.begun.elapsed().saturating_sub(SERVING))
+    }
+
     /// Lets people finish what they are doing and reads every session once more. Both stores must be in step by now.
     ///
     /// # Errors
     /// When a visitor's task ended in a panic.
     pub async fn finish(mut self) -> Result<Findings, VisitError> {
         self.phase.send_replace(Phase::Leaving);
-        let mut findings = Findings { fleet: self.lookout.await?, ..Findings::default() };
+        self.lookout.await?;
+        let mut findings = Findings { fleet: seen(&self.fleet).clone(), ..Findings::default() };
         let mut memories = Vec::new();
         while let Some(person) = self.people.join_next().await {
             let (visitor, seen) = person?;
@@ -160,17 +172,20 @@ impl Visit {
 }
 
 /// Asks now and then which instance keeps its sessions where: the only look behind the scenes, and through HTTP too.
-async fn look_out(browser: Browser, begun: Instant, mut phase: watch::Receiver<Phase>) -> Fleet {
-    let mut fleet = Fleet::default();
+async fn look_out(browser: Browser, begun: Instant, mut phase: watch::Receiver<Phase>, fleet: Arc<Mutex<Fleet>>) {
     loop {
-        if let Some(seen) = browser.whereabouts().await {
-            fleet.see(&seen.instance, &seen.store, begun.elapsed());
+        if let Some(there) = browser.whereabouts().await {
+            seen(&fleet).see(&there.instance, &there.store, begun.elapsed());
         }
         let left = phase.wait_for(|phase| *phase == Phase::Leaving);
         if tokio::time::timeout(LOOKOUT, left).await.is_ok() {
-            return fleet;
+            return;
         }
     }
+}
+
+fn seen(fleet: &Mutex<Fleet>) -> MutexGuard<'_, Fleet> {
+    fleet.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Person {

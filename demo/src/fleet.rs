@@ -75,6 +75,15 @@ impl Fleet {
         stores
     }
 
+    /// How many instances on each store answered since `since`.
+    pub fn serving(&self, since: At) -> BTreeMap<String, u64> {
+        let mut stores = BTreeMap::new();
+        for instance in self.0.values().filter(|instance| u128::from(instance.last_ms) >= since.as_millis()) {
+            *stores.entry(instance.store.clone()).or_default() += 1;
+        }
+        stores
+    }
+
     /// The store of the instance that answered last.
     pub fn last_store(&self) -> Option<&str> {
         self.0.values().max_by_key(|instance| instance.last_ms).map(|instance| instance.store.as_str())
@@ -115,6 +124,8 @@ mod tests {
         let fleet = fleet(&seen);
         assert_eq!(fleet.overlap_ms(), 5500);
         assert_eq!(fleet.last_store(), Some("new"));
+        assert_eq!(fleet.serving(Duration::from_secs(6)), [("new".to_owned(), 1), ("old".to_owned(), 1)].into());
+        assert_eq!(fleet.serving(Duration::from_secs(7)), [("new".to_owned(), 1)].into());
         let stores = fleet.stores();
         assert_eq!((stores["old"].instances, stores["old"].first_ms, stores["old"].last_ms), (2, 0, 6500));
     }

@@ -248,5 +248,4 @@ pub fn conclude(memory: &Memory, exchange: &Exchange) -> Ending {
 }
 
 #[cfg(test)]
-#[path = "judge_tests.rs"]
 mod tests;

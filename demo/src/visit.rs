@@ -2,6 +2,7 @@
 //! trust roots of the internet). It is told what to do by lines on stdin and says what it sees by JSON lines on stdout:
 //! `move` → `moving`, `leave` → `findings`. The end of stdin ends it, whoever started it is gone.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::time::Duration;
 
@@ -64,6 +65,8 @@ pub enum VisitEvent {
         requests: u64,
         /// How many of them failed.
         failed: u64,
+        /// How many instances serve from each store.
+        serving: BTreeMap<String, u64>,
     },
     /// The answer to `move`: from now on requests count as sent during the move.
     Moving {
@@ -128,7 +131,7 @@ async fn obey(visit: &mut Visit) -> Result<bool, Box<dyn std::error::Error>> {
             },
             _ = beat.tick() => {
                 let (requests, failed) = visit.pulse();
-                say(&VisitEvent::Pulse { requests, failed })?;
+                say(&VisitEvent::Pulse { requests, failed, serving: visit.serving() })?;
             }
         }
     }
