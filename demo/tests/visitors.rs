@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use demo::browser::Browser;
 use demo::crowd::{Crowd, Visit};
+use demo::people::People;
 use demo::tally::Findings;
 use demo::visitor::Habits;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -145,7 +146,8 @@ async fn a_quiet_day_loses_nothing() {
     assert_eq!(findings.requests.refused_within_lag + findings.requests.stale_within_lag, 0, "{findings:#?}");
     let sessions = &findings.sessions;
     assert_eq!((sessions.lost, sessions.zombies, sessions.shortened, sessions.open), (0, 0, 0, 0), "{findings:#?}");
-    assert!(findings.requests.total >= 3000 && findings.requests.all > findings.requests.total);
+    // A request that was under way when the move began does not count as sent during it: one a person at most.
+    assert!(findings.requests.total >= 3000 - 40 && findings.requests.all > findings.requests.total);
     assert!(sessions.stayed_out > 20 && sessions.ever > 200);
     assert_eq!(sum(&findings), sessions.ever);
     // The app and the visitors count the same: as many keys as sessions that were kept.
@@ -251,4 +253,35 @@ async fn an_instance_that_dies_is_a_broken_connection_and_one_that_is_told_to_st
     let (answer, _) = slow.await.unwrap();
     assert!(matches!(answer, demo::judge::Answer::Accepted { step: Some(1), .. }), "{answer:?}");
     assert!(app.wait().await.unwrap().success());
+}
+
+#[tokio::test]
+async fn a_visit_of_its_own_obeys_its_lines_and_ends_with_whoever_started_it() {
+    let service = Service::start().await;
+    let (_app, port) = start_app(service.redis_port).await;
+    let url = format!("http://127.0.0.1:{port}");
+    let visit = || {
+        let mut visit = Command::new(env!("CARGO_BIN_EXE_demo"));
+        visit.args(["visit", "--url", &url, "--visitors", "20", "--sessions", "60"]);
+        visit.args(["--shortest-pause-ms", "20", "--longest-pause-ms", "60", "--slow-page-ms", "100"]);
+        visit
+    };
+    let (mut people, sessions, _) = People::enter(visit()).await.unwrap();
+    assert_eq!(sessions, 60);
+    people.pulse().wait_for(|pulse| pulse.requests > 100 && !pulse.serving.is_empty()).await.unwrap();
+    assert!(people.begin_move().await.unwrap() > 0);
+    let findings = people.leave().await.unwrap();
+    assert_eq!((findings.requests.failed, findings.sessions.lost), (0, 0), "{findings:#?}");
+    assert!(findings.requests.all > 100 && findings.sessions.ever > 60);
+
+    let mut orphan = visit().stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+    drop(orphan.stdin.take());
+    let ended = tokio::time::timeout(Duration::from_secs(20), orphan.wait()).await;
+    assert!(ended.expect("the visit ends with its stdin").unwrap().success());
+
+    let mut refused = Command::new(env!("CARGO_BIN_EXE_demo"));
+    refused.args(["visit", "--url", "http://127.0.0.1:9", "--sessions", "1"]);
+    let output = refused.stdin(Stdio::null()).output().await.unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("a login before the move was not acknowledged"));
 }
