@@ -163,6 +163,7 @@ impl World for SimWorld {
     async fn journal(&self, _owner: &Owner) -> Reading<Journal> {
         let mut truth = self.truth();
         let stale = self.faults.stale.contains(&truth.observations);
+        truth.observations += 1;
         let journal = if stale { truth.before_last_call.journal.clone() } else { truth.picture.journal.clone() };
         if journal.sequence < truth.seen_sequence {
             return Reading::Unknown(error(
@@ -176,9 +177,8 @@ impl World for SimWorld {
     }
 
     async fn observe(&self, _owner: &Owner, _desired: &Desired, _journal: &Journal) -> Observed {
-        let mut truth = self.truth();
-        let number = truth.observations;
-        truth.observations += 1;
+        let truth = self.truth();
+        let number = truth.observations.saturating_sub(1);
         let mut seen = truth.picture.observed.clone();
         if self.faults.stale.contains(&number) {
             // What lives in this process is never stale, what the clouds say can be.

@@ -54,8 +54,7 @@ fn stories() -> Vec<Story> {
         faults,
         phase,
     };
-    let second_fails =
-        Faults { failing_updates: BTreeSet::from([("worker".to_owned(), 0)]), ..Faults::default() };
+    let second_fails = Faults { failing_updates: BTreeSet::from([("worker".to_owned(), 0)]), ..Faults::default() };
     let check_fails = Faults { failing_stages: BTreeSet::from([Stage::AfterSwitch]), ..Faults::default() };
     let mut without_nat = migrate(Faults::default(), Phase::Ready, "migrate without NAT", &["web"]);
     without_nat.picture.observed.connectors.insert(CONNECTOR.into(), Reading::Present(connector(Some(false))));
@@ -84,7 +83,14 @@ fn stories() -> Vec<Story> {
 }
 
 fn run(story: &Story, faults: Faults) -> (SimWorld, Drive) {
-    let world = start(story.picture.clone(), Faults { failing_stages: story.faults.failing_stages.clone(), failing_updates: story.faults.failing_updates.clone(), ..faults });
+    let world = start(
+        story.picture.clone(),
+        Faults {
+            failing_stages: story.faults.failing_stages.clone(),
+            failing_updates: story.faults.failing_updates.clone(),
+            ..faults
+        },
+    );
     let drive = drive(&world, &owner(), &story.desired);
     (world, drive)
 }
@@ -157,7 +163,7 @@ fn whatever_read_is_stale_the_end_is_the_same() {
     for story in stories() {
         let (reference, drive) = run(&story, Faults::default());
         let reference = end(&reference);
-        for number in 0..drive.cycles {
+        for number in drive.soon_after_calls {
             let faults = Faults { stale: BTreeSet::from([number]), ..Faults::default() };
             let (world, drive) = run(&story, faults);
             assert_eq!(phase(&drive), story.phase, "{}, stale read {number}: {:#?}", story.name, drive.last.plan);

@@ -221,12 +221,16 @@ pub struct Drive {
     pub last: Cycle,
     pub cycles: usize,
     pub lives: usize,
+    /// Numbers of the observations soon after a call: those a stale read can harm.
+    pub soon_after_calls: Vec<usize>,
 }
 
 /// Turns the engine until nothing moves: at rest, blocked, or only waiting for a person.
 pub fn drive(world: &SimWorld, owner: &Owner, desired: &Desired) -> Drive {
     let mut still = 0;
     let mut lives = 1;
+    let mut soon_after_calls = Vec::new();
+    let mut soon = 2;
     for cycles in 1..20_000 {
         let Some(turn) = cycle(world, owner, desired, || world.now()).now_or_never() else {
             world.crash();
@@ -235,16 +239,24 @@ pub fn drive(world: &SimWorld, owner: &Owner, desired: &Desired) -> Drive {
             still = 0;
             continue;
         };
+        if soon > 0 {
+            soon_after_calls.push(world.observations() - 1);
+        }
+        soon = if turn.plan.steps.is_empty() { soon.max(1) - 1 } else { 2 };
         let moving = !turn.plan.steps.is_empty() || !turn.plan.waits.is_empty();
         if moving {
             still = 0;
         } else {
             still += 1;
             if still == 3 {
-                return Drive { last: turn, cycles, lives };
+                return Drive { last: turn, cycles, lives, soon_after_calls };
             }
         }
-        let wait = if turn.plan.steps.is_empty() { turn.plan.poll(world.now()).max(Duration::from_millis(500)) } else { Duration::from_millis(50) };
+        let wait = if turn.plan.steps.is_empty() {
+            turn.plan.poll(world.now()).max(Duration::from_millis(500))
+        } else {
+            Duration::from_millis(50)
+        };
         world.advance(wait);
     }
     let turn = cycle(world, owner, desired, || world.now()).now_or_never();
