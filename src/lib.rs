@@ -19,6 +19,7 @@ pub mod render;
 pub mod serving;
 #[doc(hidden)]
 pub mod sim;
+pub mod status;
 pub mod step;
 
 #[cfg(feature = "shell")]

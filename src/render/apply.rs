@@ -47,19 +47,19 @@ pub enum Event {
     /// A call is about to be made.
     Begun {
         /// The step.
-        #[serde(serialize_with = "step")]
+        #[serde(serialize_with = "shown_step")]
         step: Step,
     },
     /// It succeeded.
     Done {
         /// The step.
-        #[serde(serialize_with = "step")]
+        #[serde(serialize_with = "shown_step")]
         step: Step,
     },
     /// It failed.
     Failed {
         /// The step.
-        #[serde(serialize_with = "step")]
+        #[serde(serialize_with = "shown_step")]
         step: Step,
         /// Why.
         error: CloudError,
@@ -386,7 +386,7 @@ fn things(count: usize) -> String {
     if count == 1 { "one thing has".to_owned() } else { format!("{count} things have") }
 }
 
-fn step<S: Serializer>(step: &Step, serializer: S) -> Result<S::Ok, S::Error> {
+fn shown_step<S: Serializer>(step: &Step, serializer: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
     struct Shown {
         mark: Mark,
