@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
+use crate::error::Class;
+
 /// One aspect of the object's state.
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -115,6 +117,10 @@ words! {
         AccessDenied,
         /// An account limit is reached; raise it or free something, then it goes on by itself.
         QuotaExceeded,
+        /// App Runner is closed to new customers; use an account that already has it.
+        NotSubscribed,
+        /// It cannot be seen from here; make it visible, or name it in the spec.
+        Hidden,
         /// The vendor's API answers with errors or asks us to slow down; it is tried again by itself.
         ApiUnavailable,
         /// The vendor refused a call for good; the message has its words, correct the field it names.
@@ -126,6 +132,8 @@ words! {
         ServicePaused,
         /// The service never came up or cannot be deleted; repair or re-create it first.
         ServiceUnusable,
+        /// An operation has been running for more than an hour; ask AWS support, nothing else can be done about it.
+        ServiceStuck,
         /// An operation of somebody else is under way; it is waited out.
         ServiceBusy,
         /// The variables are decided by apprunner.yaml in the repository; set env.writer: ConfigFile, or ConfigurationSource=API on the service.
@@ -149,6 +157,10 @@ words! {
         SecretInvalid,
         /// There is no such store; correct spec.store, or let it be created.
         StoreNotFound,
+        /// The store was deleted behind our back; restore it, or name another one.
+        StoreGone,
+        /// A password is not known; give the credentials the message asks for.
+        CredentialsMissing,
         /// The store is being made or changed; wait.
         StoreNotReady,
         /// The store exists and does not serve; the message has the vendor's status.
@@ -170,6 +182,8 @@ words! {
 
         /// There is no way through the network to the store; the message says what is missing.
         Unreachable,
+        /// The change of egress is not possible as asked; add a NAT gateway, allow the egress the message names, or stay.
+        NetworkPath,
         /// The service would lose the internet; add a NAT gateway, or set migration.consent.noInternet.
         NoInternet,
         /// The VPC is still needed by something; add a NAT gateway, or keep the egress.
@@ -177,6 +191,8 @@ words! {
 
         /// Which store serves cannot be read off the services; set migration.from.
         SourceUnknown,
+        /// The services use different stores; let all use one first, or set migration.from.
+        ServicesDisagree,
         /// Sessions would end; set migration.consent.dataLoss if that is meant.
         DataLoss,
         /// The new store already has keys; empty it, or choose another.
@@ -195,6 +211,8 @@ words! {
         NoRunner,
         /// The copier stopped; the message says why.
         CopyFailed,
+        /// Somebody still uses the drained store; look who, then let go or abort.
+        DrainIncomplete,
         /// The two stores differ after the copy; look at the keys the message names.
         NotInStep,
 
@@ -210,15 +228,38 @@ words! {
         TimedOut,
         /// What happened cannot be told from what can be read; look at the service, then retry or abort.
         Unclear,
+        /// A person must decide; say `retry` to go on, or `abort` to go back.
+        OnHold,
         /// It was asked for; nothing to do.
         Aborted,
+        /// The way back cannot go on; remove the cause the message names, then retry: both stores are kept in step.
+        RollbackBlocked,
         /// The services are back on the old store; look at why, then change the store or retry.
         RolledBack,
 
         /// Something is still in use and is not deleted; free it first.
         InUse,
+        /// A migration was under way when the object was deleted; both stores are kept, look which one serves.
+        DeletionFrozen,
         /// The object is being deleted.
         Deleting,
+        /// The planner contradicted one of its own promises and nothing was done; report it with the plan.
+        GuardViolated,
+    }
+}
+
+impl Reason {
+    /// What a failed call of `class` is to the user.
+    #[must_use]
+    pub fn of_class(class: Class) -> Self {
+        match class {
+            Class::Transient | Class::Throttled | Class::Conflict => Self::ApiUnavailable,
+            Class::Denied => Self::AccessDenied,
+            Class::Credentials => Self::CredentialsInvalid,
+            Class::Quota => Self::QuotaExceeded,
+            Class::Subscription => Self::NotSubscribed,
+            Class::Exists | Class::NotFound | Class::Rejected => Self::Rejected,
+        }
     }
 }
 
