@@ -11,5 +11,6 @@ pub mod env;
 pub mod error;
 pub mod identity;
 pub mod journal;
+pub mod manifest;
 pub mod observed;
 pub mod step;
