@@ -13,6 +13,7 @@ pub mod error;
 pub mod forecast;
 pub mod identity;
 pub mod journal;
+pub mod manifest;
 pub mod observed;
 pub mod plan;
 pub mod render;

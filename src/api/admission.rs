@@ -49,13 +49,13 @@ struct Gate {
 }
 
 static GATE: LazyLock<Gate> = LazyLock::new(|| {
-    let rules = super::schema();
-    let mut schema = rules.clone();
+    let mut schema = super::schema();
     if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
         properties.insert("apiVersion".into(), json!({ "type": "string", "enum": [super::API_VERSION] }));
         properties.insert("kind".into(), json!({ "type": "string", "enum": [super::KIND] }));
         properties.insert("metadata".into(), metadata_schema());
     }
+    let rules = compile_schema(&schema);
     if let Some(schema) = schema.as_object_mut() {
         schema.insert("required".into(), json!(["apiVersion", "kind", "metadata", "spec"]));
     }
@@ -65,7 +65,7 @@ static GATE: LazyLock<Gate> = LazyLock::new(|| {
         .with_pattern_options(jsonschema::PatternOptions::regex())
         .build(&schema)
         .ok();
-    Gate { rules: compile_schema(&rules), structure, schema }
+    Gate { schema, structure, rules }
 });
 
 /// What the API server knows of `metadata` and a manifest may contain.
@@ -76,8 +76,23 @@ fn metadata_schema() -> Value {
         "required": ["name"],
         "x-kubernetes-preserve-unknown-fields": true,
         "properties": {
-            "name": { "type": "string", "minLength": 1, "maxLength": 253 },
-            "namespace": { "type": "string", "minLength": 1, "maxLength": 63 },
+            "name": {
+                "type": "string",
+                "maxLength": 253,
+                "description": "The object's name.",
+                "x-kubernetes-validations": [{
+                    "rule": "self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",
+                    "message": "is no name for an object; use lower-case letters, digits, hyphens and dots",
+                }],
+            },
+            "namespace": {
+                "type": "string",
+                "maxLength": 63,
+                "x-kubernetes-validations": [{
+                    "rule": "self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')",
+                    "message": "is no name for a namespace; use lower-case letters, digits and hyphens",
+                }],
+            },
             "labels": texts,
             "annotations": texts,
         },

@@ -36,7 +36,7 @@ pub struct EnvSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub names: Option<Names>,
     /// The variables of format Template; placeholders {url} {host} {port} {user} {password} {tls} {db}.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "templates")]
     #[x_kube(
         validation = Rule::new("self.all(name, name.matches('^[A-Za-z_][A-Za-z0-9_]*$') && name.size() <= 200 && name != 'PORT' && !name.startsWith('AWSAPPRUNNER'))")
