@@ -11,3 +11,10 @@ pub mod identity;
 pub mod journal;
 pub mod observed;
 pub mod step;
+
+#[cfg(feature = "shell")]
+pub mod aws;
+#[cfg(feature = "shell")]
+pub mod upstash;
+#[cfg(feature = "shell")]
+pub mod world;
