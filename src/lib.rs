@@ -6,6 +6,7 @@
 pub mod checks;
 pub mod desired;
 pub mod engine;
+pub mod env;
 pub mod error;
 pub mod identity;
 pub mod journal;
