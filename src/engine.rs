@@ -4,11 +4,12 @@ use std::future::Future;
 
 use jiff::Timestamp;
 
-use crate::desired::Desired;
+use crate::desired::{Desired, Mode};
 use crate::error::CloudError;
 use crate::identity::Owner;
 use crate::journal::{Entry, Journal};
 use crate::observed::{Observed, Reading};
+use crate::plan::{Block, Inputs, Plan, Reason, guard, plan};
 use crate::step::Step;
 
 /// The world as the engine sees it: the clouds, the stores, the copier and the journal's secret.
@@ -29,4 +30,125 @@ pub trait World: Sync {
         journal: &Journal,
         now: Timestamp,
     ) -> impl Future<Output = Result<Option<Entry>, CloudError>> + Send;
+}
+
+/// What became of one step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The step.
+    pub step: Step,
+    /// Done, or why not.
+    pub result: Result<(), CloudError>,
+}
+
+/// The record of one turn.
+#[derive(Clone, Debug)]
+pub struct Cycle {
+    /// When it was planned.
+    pub at: Timestamp,
+    /// What was seen.
+    pub observed: Observed,
+    /// What had been written down.
+    pub journal: Journal,
+    /// What was decided.
+    pub plan: Plan,
+    /// What became of it.
+    pub outcomes: Vec<Outcome>,
+}
+
+impl Cycle {
+    /// The first failure of this turn.
+    #[must_use]
+    pub fn failure(&self) -> Option<&CloudError> {
+        self.outcomes.iter().find_map(|outcome| outcome.result.as_ref().err())
+    }
+}
+
+/// One turn. `clock` is read after the observation, so that nothing seen lies in the future.
+pub async fn cycle<W: World>(world: &W, owner: &Owner, desired: &Desired, clock: impl Fn() -> Timestamp) -> Cycle {
+    let journal = match world.journal(owner).await {
+        Reading::Present(journal) => journal,
+        Reading::Absent => Journal::default(),
+        unread @ (Reading::Unknown(_) | Reading::Hidden(_)) => {
+            let plan = crate::plan::unread_journal(&unread, clock());
+            return Cycle {
+                at: clock(),
+                observed: Observed::default(),
+                journal: Journal::default(),
+                plan,
+                outcomes: Vec::new(),
+            };
+        }
+    };
+    let observed = world.observe(owner, desired, &journal).await;
+    let at = clock();
+    let inputs = Inputs { owner, desired, observed: &observed, journal: &journal, now: at };
+    let plan = guarded(&inputs, plan(&inputs));
+    let outcomes = if looks_only(desired) { Vec::new() } else { act(world, owner, &plan, &journal, &clock).await };
+    Cycle { at, observed, journal, plan, outcomes }
+}
+
+fn looks_only(desired: &Desired) -> bool {
+    match desired {
+        Desired::Present(target) => target.mode == Mode::Plan,
+        Desired::Absent { .. } => false,
+    }
+}
+
+/// The plan, or nothing but the reason why it must not run.
+fn guarded(inputs: &Inputs<'_>, mut plan: Plan) -> Plan {
+    let broken = guard::violations(inputs, &plan);
+    if !broken.is_empty() {
+        plan.steps.clear();
+        plan.blocks.push(Block {
+            reason: Reason::GuardViolated,
+            subject: "plan".to_owned(),
+            message: broken.join("; "),
+            remedy: Reason::GuardViolated.remedy().to_owned(),
+        });
+    }
+    plan
+}
+
+/// Performs a wave at once, then writes down what its calls returned.
+async fn act<W: World>(
+    world: &W,
+    owner: &Owner,
+    plan: &Plan,
+    journal: &Journal,
+    clock: &impl Fn() -> Timestamp,
+) -> Vec<Outcome> {
+    let calls = plan.steps.iter().map(|step| async move { (step, world.perform(owner, step, journal, clock()).await) });
+    let mut state = journal.clone();
+    let mut outcomes = Vec::new();
+    for (step, result) in futures::future::join_all(calls).await {
+        let entry = match &result {
+            Ok(entry) => entry.clone(),
+            Err(error) => refusal(step, error),
+        };
+        if let Step::Journal { entry, .. } = step
+            && result.is_ok()
+        {
+            state = state.apply(entry, clock());
+        }
+        outcomes.push(Outcome { step: step.clone(), result: result.map(drop) });
+        let Some(entry) = entry else { continue };
+        let line = Step::Journal { expect: state.sequence, entry };
+        let written = world.perform(owner, &line, &state, clock()).await;
+        if let (Ok(_), Step::Journal { entry, .. }) = (&written, &line) {
+            state = state.apply(entry, clock());
+        }
+        outcomes.push(Outcome { step: line, result: written.map(drop) });
+    }
+    outcomes
+}
+
+/// What is written down of a call that was refused: that it was not made. Nothing where that is not certain.
+fn refusal(step: &Step, error: &CloudError) -> Option<Entry> {
+    let Step::PatchService(patch) = step else { return None };
+    if error.class.is_ambiguous() {
+        return None;
+    }
+    let for_good = (!error.class.is_temporary()).then(|| error.to_string());
+    Some(Entry::NotMoved(patch.direction, patch.service.clone(), for_good))
 }

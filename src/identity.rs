@@ -22,6 +22,13 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// An owner of nothing, where one has to be named before it is known.
+    #[must_use]
+    pub(crate) fn nobody() -> Self {
+        let empty = String::new;
+        Self { installation: empty(), account: empty(), region: empty(), namespace: empty(), name: empty() }
+    }
+
     /// `installation/namespace/name`: the form in tags, claims and messages.
     #[must_use]
     pub fn path(&self) -> String {

@@ -5,12 +5,16 @@
 
 pub mod checks;
 pub mod desired;
+pub mod effect;
 pub mod engine;
 pub mod env;
 pub mod error;
+pub mod forecast;
 pub mod identity;
 pub mod journal;
 pub mod observed;
+pub mod plan;
+pub mod serving;
 pub mod step;
 
 #[cfg(feature = "shell")]

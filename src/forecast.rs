@@ -1,0 +1,154 @@
+//! The whole way from here: plan, predict, plan again, to a fixpoint. This is `sessionbackend plan`.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::desired::Desired;
+use crate::effect::Picture;
+use crate::identity::Owner;
+use crate::plan::{Awaited, Block, Inputs, Phase, Plan, Wait, after, guard, plan};
+use crate::step::Step;
+
+/// A migration of ten services has some 80 waves; more than this is a planner that turns in a circle.
+const LIMIT: usize = 400;
+
+/// The waves from here to the end, as far as they can be foreseen.
+#[must_use]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Forecast {
+    /// In order.
+    pub waves: Vec<Wave>,
+    /// How it ends.
+    pub end: End,
+    /// Where it ends.
+    pub phase: Phase,
+    /// What a reader should know, from the first plan.
+    pub notes: Vec<String>,
+}
+
+/// One wave of a forecast.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Wave {
+    /// Where in its life the object is then.
+    pub phase: Phase,
+    /// What is done.
+    pub steps: Vec<Step>,
+    /// What is waited for afterwards, where nothing can be done.
+    pub waits: Vec<Wait>,
+}
+
+/// How a forecast ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum End {
+    /// Nothing is left to do.
+    Converged,
+    /// Somebody has to do something first.
+    Blocked(Vec<Block>),
+    /// A person's word is needed on the way.
+    AwaitsApproval,
+    /// A promise would be broken, or no end was found: a bug, and nothing would be done.
+    Broken(Vec<String>),
+}
+
+impl Forecast {
+    /// Steps that change something outside the journal.
+    pub fn changes(&self) -> impl Iterator<Item = &Step> {
+        self.waves.iter().flat_map(|wave| &wave.steps).filter(|step| match step {
+            Step::Journal { .. } | Step::RunChecks { .. } | Step::CountQuiet { .. } => false,
+            Step::Claim { .. }
+            | Step::Release { .. }
+            | Step::CreateUpstashDatabase { .. }
+            | Step::DeleteUpstashDatabase { .. }
+            | Step::CreateSubnetGroup { .. }
+            | Step::DeleteSubnetGroup { .. }
+            | Step::CreateReplicationGroup { .. }
+            | Step::DeleteReplicationGroup { .. }
+            | Step::AuthorizeIngress { .. }
+            | Step::RevokeIngress { .. }
+            | Step::CreateConnector { .. }
+            | Step::DeleteConnector { .. }
+            | Step::CreateEpochSecret { .. }
+            | Step::DeleteSecret { .. }
+            | Step::PatchService(_)
+            | Step::Copy { .. } => true,
+        })
+    }
+}
+
+/// Folds predicted effects from `picture` at `now` to a fixpoint.
+pub fn forecast(owner: &Owner, desired: &Desired, picture: &Picture, now: Timestamp) -> Forecast {
+    let mut picture = picture.clone();
+    let mut now = now;
+    let mut waves = Vec::new();
+    let mut notes = Vec::new();
+    let mut phase = Phase::Preflight;
+    for turn in 0..LIMIT {
+        let inputs = Inputs { owner, desired, observed: &picture.observed, journal: &picture.journal, now };
+        let next = plan(&inputs);
+        let broken = guard::violations(&inputs, &next);
+        phase = next.phase;
+        if turn == 0 {
+            notes.clone_from(&next.notes);
+        }
+        if !broken.is_empty() {
+            return Forecast { waves, end: End::Broken(broken), phase, notes };
+        }
+        if next.steps.is_empty() {
+            if !next.blocks.is_empty() {
+                return Forecast { waves, end: End::Blocked(next.blocks), phase, notes };
+            }
+            if next.waits.is_empty() {
+                return Forecast { waves, end: End::Converged, phase, notes };
+            }
+            let approval = next.waits.iter().find_map(|wait| match wait.on {
+                Awaited::Approval(gate) => Some(gate),
+                _ => None,
+            });
+            now = expected(&next, now);
+            waves.push(Wave { phase, steps: Vec::new(), waits: next.waits });
+            match (approval, picture.journal.open_migration().map(|migration| migration.id.clone())) {
+                (Some(gate), Some(id)) => {
+                    let entry = crate::journal::Entry::Approve(id, gate);
+                    picture.journal = picture.journal.apply(&entry, now);
+                }
+                (Some(_), None) => return Forecast { waves, end: End::AwaitsApproval, phase, notes },
+                (None, _) => picture.elapse(desired, now),
+            }
+            continue;
+        }
+        for step in &next.steps {
+            if let Some(entry) = picture.predict(owner, desired, step, now) {
+                picture.journal = picture.journal.apply(&entry, now);
+            }
+        }
+        waves.push(Wave { phase, steps: next.steps, waits: next.waits });
+    }
+    Forecast { waves, end: End::Broken(vec![format!("no end after {LIMIT} waves")]), phase, notes }
+}
+
+/// When what is awaited can be expected.
+fn expected(plan: &Plan, now: Timestamp) -> Timestamp {
+    let typical = |wait: &Wait| wait.expected.unwrap_or_else(|| after(now, typical(&wait.on)));
+    plan.waits.iter().map(typical).max().unwrap_or(now).max(after(now, Duration::from_millis(200)))
+}
+
+/// Typical durations (App Runner: 1.5–5 min an update; ElastiCache: 5–15 min a creation).
+fn typical(on: &Awaited) -> Duration {
+    Duration::from_secs(match on {
+        Awaited::Store => 420,
+        Awaited::Operation(..) | Awaited::ForeignOperation(_) => 150,
+        Awaited::Listing(..) => 35,
+        Awaited::CopyCaughtUp | Awaited::Checks(_) => 15,
+        Awaited::Reading(_)
+        | Awaited::CopyInStep
+        | Awaited::LongestRequest
+        | Awaited::ClientsGone
+        | Awaited::Quiet
+        | Awaited::Bake
+        | Awaited::Approval(_)
+        | Awaited::Unused(_)
+        | Awaited::CopyCleared => 5,
+    })
+}

@@ -1,0 +1,213 @@
+//! What the planner asks of the copier, and what it believes of it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::desired::Target;
+use crate::journal::{Entry, Migration};
+use crate::observed::{Copy, CopyState, Reading};
+use crate::step::{CopyMode, Side, Step};
+
+use super::{Awaited, Draft, Late, Reason, Wait, after};
+
+/// A runner that has not been heard of for this long is taken for dead.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long a copy may stay behind, or out of step, before a person is asked.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(6 * 60 * 60);
+/// How long the drained store may keep clients beyond the longest request.
+const DRAIN_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+impl<'a> Draft<'a> {
+    /// The copier, alive in this process; asks for it (in `mode`) where it is not. A failure of its own is said here.
+    pub(crate) fn copier(&mut self, migration: &Migration, mode: CopyMode) -> Option<&'a Copy> {
+        let alive = |copy: &&Copy| copy.here && self.inputs.now < after(copy.heartbeat, HEARTBEAT);
+        let reading = &self.inputs.observed.copy;
+        let copy = reading.present();
+        if let Some(Copy { state: CopyState::Failed { reason, message, temporary }, .. }) = copy {
+            if *temporary {
+                self.step(Step::Copy { migration: migration.id.clone(), mode });
+                self.note(format!("the copy stopped ({reason}: {message}) and is tried again"));
+            } else {
+                self.block(
+                    Reason::CopyFailed,
+                    format!("copy {}", migration.id),
+                    format!("{reason}: {message}"),
+                    "see the message, then `retry`",
+                );
+            }
+            return None;
+        }
+        match reading {
+            Reading::Unknown(_) | Reading::Hidden(_) => {
+                self.unread(reading, "the progress of the copy");
+                return None;
+            }
+            Reading::Absent | Reading::Present(_) => {}
+        }
+        let in_mode = |copy: &&Copy| match mode {
+            CopyMode::BothWays => copy.state == CopyState::BothWays,
+            CopyMode::Follow | CopyMode::Clear => true,
+        };
+        let found = copy.filter(alive);
+        match found.filter(in_mode) {
+            Some(copy) => Some(copy),
+            None => {
+                self.step(Step::Copy { migration: migration.id.clone(), mode });
+                None
+            }
+        }
+    }
+
+    /// Whether the new store has caught up and follows closely enough to switch.
+    pub(crate) fn caught_up(&mut self, target: &Target, migration: &Migration) -> bool {
+        let Some(copy) = self.copier(migration, CopyMode::Follow) else { return false };
+        let limit = target.migration.max_lag;
+        let lag = copy.lag_ms.map(Duration::from_millis);
+        let following = match copy.state {
+            CopyState::Following | CopyState::BothWays => true,
+            CopyState::Starting | CopyState::Bulk | CopyState::Failed { .. } => false,
+        };
+        if following && lag.is_some_and(|lag| lag <= limit) {
+            return true;
+        }
+        let message = if following {
+            format!("the new store is {} behind, the switch waits for {}", shown(lag), shown(Some(limit)))
+        } else {
+            format!("copying: {} of {} keys", copy.copied, copy.total)
+        };
+        self.wait_until(
+            Awaited::CopyCaughtUp,
+            migration.began,
+            CATCH_UP_LIMIT,
+            message,
+            Late { reason: Reason::LagTooHigh, subject: "migration.maxLag", remedy: Reason::LagTooHigh.remedy() },
+        );
+        false
+    }
+
+    /// Whether both stores are kept in step, both ways, closely enough to change a service now.
+    pub(crate) fn in_step(&mut self, target: &Target, migration: &Migration) -> bool {
+        if !migration.copies {
+            return true;
+        }
+        let Some(copy) = self.copier(migration, CopyMode::BothWays) else { return false };
+        let lag = copy.lag_ms.map(Duration::from_millis);
+        if lag.is_some_and(|lag| lag <= target.migration.max_lag) {
+            return true;
+        }
+        self.wait(Wait {
+            on: Awaited::CopyInStep,
+            since: migration.sealed.unwrap_or(migration.began),
+            expected: None,
+            deadline: None,
+            message: format!("both stores are being brought in step; the lag is {}", shown(lag)),
+        });
+        false
+    }
+
+    /// Whether the last client of the drained side is gone and nothing is left to carry away from it.
+    /// `last` is when the last operation that moved clients away from it ended.
+    pub(crate) fn drained(&mut self, target: &Target, migration: &Migration, side: Side, last: Timestamp) -> bool {
+        let leaves = after(last, target.app.longest_request);
+        if self.inputs.now < leaves {
+            if migration.copies {
+                self.in_step(target, migration);
+            }
+            self.wait(Wait {
+                on: Awaited::LongestRequest,
+                since: last,
+                expected: Some(leaves),
+                deadline: None,
+                message: format!(
+                    "old instances may still be serving for {} (app.longestRequest)",
+                    shown(Some(target.app.longest_request))
+                ),
+            });
+            return false;
+        }
+        if !migration.copies {
+            return true;
+        }
+        if !self.in_step(target, migration) {
+            return false;
+        }
+        let Some(copy) = self.inputs.observed.copy.present() else { return false };
+        let clients = match side {
+            Side::From => copy.clients_from,
+            Side::To => copy.clients_to,
+        };
+        if let Some(clients) = clients.filter(|clients| *clients > 0) {
+            self.wait_until(
+                Awaited::ClientsGone,
+                leaves,
+                DRAIN_LIMIT,
+                format!("{clients} connections to the drained store are still open"),
+                Late {
+                    reason: Reason::DrainIncomplete,
+                    subject: "the drained store",
+                    remedy: Reason::DrainIncomplete.remedy(),
+                },
+            );
+            return false;
+        }
+        let counting = copy.quiet_since.is_some_and(|since| since >= leaves) && copy.drained == Some(side);
+        if !counting {
+            self.step(Step::CountQuiet { migration: migration.id.clone(), drained: side });
+            return false;
+        }
+        if copy.quiet_sweeps >= 2 && copy.different == Some(0) {
+            return true;
+        }
+        let different = copy.different.map_or("not compared yet".to_owned(), |keys| format!("{keys} keys differ"));
+        self.wait_until(
+            Awaited::Quiet,
+            copy.quiet_since.unwrap_or(leaves),
+            DRAIN_LIMIT,
+            format!("the last writes are carried over ({} quiet sweeps, {different})", copy.quiet_sweeps),
+            Late {
+                reason: Reason::DrainIncomplete,
+                subject: "the drained store",
+                remedy: Reason::DrainIncomplete.remedy(),
+            },
+        );
+        false
+    }
+
+    /// Whether the copier has gone and taken its traces with it.
+    pub(crate) fn copy_cleared(&mut self, migration: &Migration) -> bool {
+        if !migration.copies || self.inputs.observed.copy.is_absent() {
+            return true;
+        }
+        match &self.inputs.observed.copy {
+            Reading::Unknown(_) => self.unread(&self.inputs.observed.copy, "the progress of the copy"),
+            Reading::Present(_) | Reading::Hidden(_) | Reading::Absent => {
+                self.step(Step::Copy { migration: migration.id.clone(), mode: CopyMode::Clear });
+            }
+        }
+        false
+    }
+
+    /// Writes down that both stores are in step, ready for the first switch.
+    pub(crate) fn sealed(&mut self, target: &Target, migration: &Migration) -> bool {
+        if migration.sealed.is_some() {
+            return true;
+        }
+        if self.in_step(target, migration) {
+            self.journal(Entry::Sealed);
+        }
+        false
+    }
+}
+
+/// A duration for people: two significant units at most, milliseconds below a second.
+pub(crate) fn shown(duration: Option<Duration>) -> String {
+    let Some(duration) = duration else { return "not known".to_owned() };
+    let seconds = duration.as_secs();
+    match seconds {
+        0 => format!("{} ms", duration.as_millis()),
+        1..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}

@@ -1,0 +1,194 @@
+//! Checks the promises over any plan before anything runs. A violation is a bug of the planner: nothing is done then.
+
+use std::collections::BTreeSet;
+
+use crate::env;
+use crate::identity::SecretName;
+use crate::journal::{Direction, Journal, Migration, Outcome, Prior, Resource};
+use crate::observed::{CopyState, Delivery, Egress, Reading};
+use crate::step::{ServicePatch, Setting, Step};
+
+use super::{Inputs, Plan, after, copying::HEARTBEAT};
+use crate::desired::Desired;
+
+/// What `plan` would break, in words. Empty is the rule.
+#[must_use]
+pub fn violations(inputs: &Inputs<'_>, plan: &Plan) -> Vec<String> {
+    let mut found: Vec<String> = plan.steps.iter().filter_map(|step| violation(inputs, step)).collect();
+    if plan.steps.len() > 1
+        && plan.steps.iter().any(|step| step.is_destructive() || matches!(step, Step::Journal { .. }))
+    {
+        found.push("a journal line or a destructive step does not run alone".to_owned());
+    }
+    found
+}
+
+fn violation(inputs: &Inputs<'_>, step: &Step) -> Option<String> {
+    match step {
+        Step::Journal { expect, .. } => (*expect != inputs.journal.sequence).then(|| {
+            format!("a journal line expects sequence {expect}, the journal is at {}", inputs.journal.sequence)
+        }),
+        Step::PatchService(patch) => patch_violation(inputs, patch),
+        Step::DeleteSecret { name } => secret_violation(inputs, name),
+        Step::DeleteConnector { arn } => {
+            let used = inputs
+                .observed
+                .services
+                .values()
+                .filter_map(Reading::present)
+                .any(|service| service.egress == Egress::Vpc(arn.clone()));
+            let returning = inputs.journal.open_migration().is_some_and(|migration| {
+                migration.services.iter().any(|moved| moved.undo.egress == Egress::Vpc(arn.clone()))
+            });
+            let allowed = named(inputs, |target| target.migration.retire.connectors.contains(arn))
+                || inputs.journal.made.iter().any(|(resource, made)| matches!(resource, Resource::Connector(name) if *name == arn.0 || made.id.as_deref() == Some(&arn.0) || arn.0.contains(&format!("/{name}/"))));
+            match (used || returning, allowed) {
+                (true, _) => {
+                    Some(format!("connector {arn} would be deleted while a running or returning revision uses it"))
+                }
+                (false, false) => Some(format!("connector {arn} is neither ours nor named in the spec")),
+                (false, true) => None,
+            }
+        }
+        Step::RevokeIngress { rule, .. } => {
+            let allowed = named(inputs, |target| target.migration.retire.rules.contains(rule))
+                || inputs.journal.made.values().any(|made| made.id.as_deref() == Some(&rule.0));
+            let open = inputs.journal.open_migration().is_some();
+            (open || !allowed)
+                .then(|| format!("rule {rule} would be removed during a migration, or is neither ours nor named"))
+        }
+        Step::DeleteUpstashDatabase { name, id } => {
+            store_violation(inputs, &Resource::UpstashDatabase(name.clone()), id)
+        }
+        Step::DeleteReplicationGroup { id } => store_violation(inputs, &Resource::ReplicationGroup(id.clone()), id),
+        Step::Claim { .. }
+        | Step::Release { .. }
+        | Step::CreateUpstashDatabase { .. }
+        | Step::CreateSubnetGroup { .. }
+        | Step::DeleteSubnetGroup { .. }
+        | Step::CreateReplicationGroup { .. }
+        | Step::AuthorizeIngress { .. }
+        | Step::CreateConnector { .. }
+        | Step::CreateEpochSecret { .. }
+        | Step::Copy { .. }
+        | Step::CountQuiet { .. }
+        | Step::RunChecks { .. } => None,
+    }
+}
+
+fn named(inputs: &Inputs<'_>, says: impl Fn(&crate::desired::Target) -> bool) -> bool {
+    match inputs.desired {
+        Desired::Present(target) => says(target),
+        Desired::Absent { .. } => false,
+    }
+}
+
+fn patch_violation(inputs: &Inputs<'_>, patch: &ServicePatch) -> Option<String> {
+    let who = format!("service {}", patch.service);
+    let Some(migration) = inputs.journal.open_migration() else {
+        return Some(format!("{who} would be changed outside a migration"));
+    };
+    let Some(moved) = migration.service(&patch.service) else {
+        return Some(format!("{who} is not part of the migration"));
+    };
+    let announced = moved.moved(patch.direction).is_some_and(|moved| moved.operation.is_none());
+    if !announced {
+        return Some(format!("{who} would be changed without a line in the journal before it"));
+    }
+    if patch.expect.journal != inputs.journal.sequence {
+        return Some(format!("{who}: the patch expects another journal than the one that was read"));
+    }
+    if let Some(name) = foreign_variable(inputs, migration, patch) {
+        return Some(format!("{who}: variable {name} is not ours and its way back is not kept"));
+    }
+    if migration.copies && moves_clients(patch.direction) && !kept_in_step(inputs) {
+        return Some(format!("{who} would be moved while the stores are not kept in step"));
+    }
+    None
+}
+
+fn moves_clients(direction: Direction) -> bool {
+    match direction {
+        Direction::Forward | Direction::Back | Direction::Egress => true,
+        Direction::Restore => false,
+    }
+}
+
+fn kept_in_step(inputs: &Inputs<'_>) -> bool {
+    inputs.observed.copy.present().is_some_and(|copy| {
+        copy.here && copy.state == CopyState::BothWays && inputs.now < after(copy.heartbeat, HEARTBEAT)
+    })
+}
+
+fn foreign_variable<'a>(inputs: &Inputs<'_>, migration: &Migration, patch: &'a ServicePatch) -> Option<&'a String> {
+    let undo = &migration.service(&patch.service)?.undo.variables;
+    let ours: BTreeSet<String> = match inputs.desired {
+        Desired::Present(target) => env::names(&target.env.format).into_iter().collect(),
+        Desired::Absent { .. } => BTreeSet::new(),
+    };
+    patch.set.keys().chain(&patch.unset).find(|name| {
+        // What is put back may have another name than the format has now: the way back was kept, that is enough.
+        let kept = undo.contains_key(*name);
+        let restores = patch.set.get(*name).is_some_and(|setting| matches!(setting, Setting::Prior(_)));
+        !kept || !(ours.contains(*name) || restores || patch.direction == Direction::Back)
+    })
+}
+
+fn secret_violation(inputs: &Inputs<'_>, name: &SecretName) -> Option<String> {
+    let arn = inputs.observed.secrets.get(name).and_then(Reading::present).map(|secret| &secret.arn);
+    let named_by_service = inputs.observed.services.values().filter_map(Reading::present).any(|service| {
+        service.variables.values().any(|variable| {
+            matches!(&variable.delivery, Delivery::Reference(told) if Some(told) == arn || told.secret_name().as_ref() == Some(name))
+        })
+    });
+    let returning = inputs.journal.open_migration().is_some_and(|migration| names_secret(migration, name));
+    if named_by_service || returning {
+        return Some(format!("secret {name} would be deleted while a running or returning revision names it"));
+    }
+    let ours = inputs.journal.made.contains_key(&Resource::Secret(name.clone()));
+    (!ours).then(|| format!("secret {name} is not ours"))
+}
+
+fn names_secret(migration: &Migration, name: &SecretName) -> bool {
+    migration.services.iter().flat_map(|moved| moved.undo.variables.values()).any(|prior| match prior {
+        Prior::Reference(arn) => arn.secret_name().as_ref() == Some(name),
+        Prior::Absent | Prior::Plain(..) => false,
+    })
+}
+
+fn store_violation(inputs: &Inputs<'_>, resource: &Resource, id: &str) -> Option<String> {
+    if !inputs.journal.made.contains_key(resource) {
+        return Some(format!("{} is not ours", String::from(resource.clone())));
+    }
+    if inputs.journal.open_migration().is_some() {
+        return Some(format!("{} would be deleted during a migration", String::from(resource.clone())));
+    }
+    let hosts: BTreeSet<&String> = inputs
+        .observed
+        .catalog
+        .iter()
+        .filter(|entry| match &entry.id {
+            crate::identity::StoreId::Upstash(known) | crate::identity::StoreId::ReplicationGroup(known) => known == id,
+            crate::identity::StoreId::ServerlessCache(_)
+            | crate::identity::StoreId::External(..)
+            | crate::identity::StoreId::Disabled => false,
+        })
+        .flat_map(|entry| &entry.hosts)
+        .collect();
+    let serves = inputs.observed.services.values().filter_map(Reading::present).any(|service| {
+        service
+            .variables
+            .values()
+            .any(|variable| variable.address.as_ref().is_some_and(|address| hosts.contains(&address.host)))
+    });
+    serves.then(|| format!("{} would be deleted while it serves", String::from(resource.clone())))
+}
+
+/// Whether the last migration ended with the services on the new store.
+#[must_use]
+pub fn has_completed(journal: &Journal) -> bool {
+    journal
+        .migration
+        .as_ref()
+        .is_some_and(|migration| migration.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Completed))
+}

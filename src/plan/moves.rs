@@ -1,0 +1,238 @@
+//! One call that changes one service, from the line written before it to its operation's end.
+//! Success is *our* operation saying SUCCEEDED: App Runner rolls back silently and then says RUNNING.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::identity::OperationId;
+use crate::journal::{Direction, Entry, Migration, Move, ServiceMove};
+use crate::observed::{Operation, OperationKind, OperationStatus, Service, ServiceStatus};
+use crate::step::{Expect, ServicePatch, Step};
+
+use super::admission::{Admission, Intention, admission};
+use super::{Awaited, Draft, Late, Reason, Wait, after};
+
+/// An operation is not always listed the moment the call returns.
+const LISTING: Duration = Duration::from_secs(30);
+/// A call whose operation never shows up after this long needs a person.
+const LISTING_LIMIT: Duration = Duration::from_secs(120);
+/// Terraform's own limit for an update is 20 minutes; full failure and rollback was seen to take 40.
+const OPERATION_LIMIT: Duration = Duration::from_secs(60 * 60);
+
+/// How a move stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It was not made: it may be made, after this operation.
+    NotMade,
+    /// Whether it was made will be seen soon.
+    Unlisted,
+    /// It was made; the journal has to learn its operation.
+    Recognised(OperationId),
+    /// It runs since then.
+    Running(Option<Timestamp>),
+    /// It succeeded then.
+    Succeeded(Timestamp),
+    /// It failed, or the platform rolled it back.
+    Failed(OperationId),
+    /// Somebody else's call came between: ours was not made.
+    Overtaken,
+    /// It cannot be told which operation is ours.
+    Unclear(String),
+}
+
+/// How a move stands, from the operations after the one it was written behind and whether the service `carries` it.
+pub(crate) fn standing(service: &Service, moved: &Move, carries: bool, now: Timestamp) -> Standing {
+    if let Some(id) = &moved.operation {
+        return match service.operations.iter().find(|operation| operation.id == *id) {
+            Some(operation) => by_status(operation, moved.intended),
+            None if now < after(moved.intended, LISTING_LIMIT) => Standing::Unlisted,
+            None => Standing::Unclear(format!("operation {id} is not listed")),
+        };
+    }
+    let newer: Vec<_> =
+        service.operations.iter().take_while(|operation| Some(&operation.id) != moved.after.as_ref()).collect();
+    let updates: Vec<_> = newer.iter().filter(|operation| operation.kind == OperationKind::Update).collect();
+    match updates.as_slice() {
+        [] if carries || now < after(moved.intended, LISTING) => {
+            if now < after(moved.intended, LISTING_LIMIT) {
+                Standing::Unlisted
+            } else {
+                Standing::Unclear("the service carries the change and no operation is listed for it".to_owned())
+            }
+        }
+        [] if newer.is_empty() => Standing::NotMade,
+        [] => Standing::Overtaken,
+        [only] if carries || only.status == OperationStatus::Failed => Standing::Recognised(only.id.clone()),
+        [only] if only.status.has_ended() => Standing::Overtaken,
+        [_] => Standing::Unlisted,
+        [newest, ..] if !carries && newest.status.has_ended() => Standing::Overtaken,
+        _ => Standing::Unclear(format!("{} updates followed the last one known, any could be ours", updates.len())),
+    }
+}
+
+fn by_status(operation: &Operation, intended: Timestamp) -> Standing {
+    match operation.status {
+        OperationStatus::Running | OperationStatus::RollingBack => Standing::Running(operation.started),
+        OperationStatus::Succeeded => Standing::Succeeded(operation.ended.unwrap_or(intended)),
+        OperationStatus::Failed => Standing::Failed(operation.id.clone()),
+    }
+}
+
+/// What the caller learns of a move it drives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Driven {
+    /// It succeeded then.
+    Done(Timestamp),
+    /// The draft says what happens next.
+    Busy,
+    /// It failed; why.
+    Failed(Reason, String),
+}
+
+/// One move to drive.
+pub(crate) struct Drive<'a> {
+    pub(crate) moved: &'a ServiceMove,
+    pub(crate) service: &'a Service,
+    pub(crate) direction: Direction,
+    pub(crate) intention: Intention,
+    /// Whether the live configuration is what the patch would make it.
+    pub(crate) carries: bool,
+}
+
+impl Draft<'_> {
+    /// Drives one move; `patch` makes the patch once the line before it has been read back.
+    pub(crate) fn drive(&mut self, drive: &Drive<'_>, patch: impl FnOnce(Expect) -> ServicePatch) -> Driven {
+        let (name, now) = (&drive.moved.service, self.inputs.now);
+        let newest = drive.service.operations.first().map(|operation| operation.id.clone());
+        let Some(moved) = drive.moved.moved(drive.direction) else {
+            if let Some(why) = &drive.moved.refused {
+                return Driven::Failed(Reason::Rejected, format!("App Runner refuses the update of {name}: {why}"));
+            }
+            if self.admitted(name, drive.service, drive.intention) {
+                self.journal(Entry::Moving(drive.direction, name.clone(), newest));
+            }
+            return Driven::Busy;
+        };
+        match standing(drive.service, moved, drive.carries, now) {
+            Standing::NotMade => {
+                if self.admitted(name, drive.service, drive.intention) {
+                    let expect = Expect {
+                        foreign: drive.service.foreign.clone(),
+                        newest_operation: newest,
+                        journal: self.inputs.journal.sequence,
+                    };
+                    self.step(Step::PatchService(patch(expect)));
+                }
+                Driven::Busy
+            }
+            Standing::Overtaken => {
+                self.journal(Entry::NotMoved(drive.direction, name.clone(), None));
+                Driven::Busy
+            }
+            Standing::Recognised(id) => {
+                self.journal(Entry::Moved(drive.direction, name.clone(), id));
+                Driven::Busy
+            }
+            Standing::Unlisted | Standing::Running(_) | Standing::Unclear(_) => {
+                self.await_move(drive);
+                Driven::Busy
+            }
+            Standing::Succeeded(ended) => Driven::Done(ended),
+            Standing::Failed(id) => Driven::Failed(
+                Reason::Rejected,
+                format!(
+                    "App Runner's operation {id} on {name} failed and the platform went back to the former configuration"
+                ),
+            ),
+        }
+    }
+
+    /// Says what is awaited of a call that was made, or may have been.
+    pub(crate) fn await_move(&mut self, drive: &Drive<'_>) {
+        let (name, now) = (&drive.moved.service, self.inputs.now);
+        let Some(moved) = drive.moved.moved(drive.direction) else { return };
+        match standing(drive.service, moved, drive.carries, now) {
+            Standing::Unlisted => self.wait(Wait {
+                on: Awaited::Listing(drive.direction, name.clone()),
+                since: moved.intended,
+                expected: None,
+                deadline: Some(after(moved.intended, LISTING_LIMIT)),
+                message: format!("{name}: waiting for App Runner to list the operation of our call"),
+            }),
+            Standing::Running(started) => self.wait_until(
+                Awaited::Operation(drive.direction, name.clone()),
+                started.unwrap_or(moved.intended),
+                OPERATION_LIMIT,
+                format!("{name}: App Runner is deploying (operation {})", shown(moved.operation.as_ref())),
+                Late { reason: Reason::ServiceStuck, subject: name, remedy: Reason::ServiceStuck.remedy() },
+            ),
+            Standing::Unclear(why) => {
+                self.block(Reason::Unclear, format!("service {name}"), why, Reason::Unclear.remedy());
+            }
+            Standing::NotMade
+            | Standing::Recognised(_)
+            | Standing::Succeeded(_)
+            | Standing::Failed(_)
+            | Standing::Overtaken => {}
+        }
+    }
+
+    /// Whether the service's status allows the call; says what is awaited or wrong if not.
+    pub(crate) fn admitted(&mut self, name: &str, service: &Service, intention: Intention) -> bool {
+        let subject = format!("service {name}");
+        match admission(&service.status, intention) {
+            Admission::Go => true,
+            Admission::Wait => {
+                let running = service.operations.first().filter(|operation| !operation.status.has_ended());
+                let since = running.and_then(|operation| operation.started).unwrap_or(self.inputs.now);
+                let what = match &service.status {
+                    ServiceStatus::Other(status) => {
+                        format!("{name} is in status {status}, which this version does not know")
+                    }
+                    ServiceStatus::Running
+                    | ServiceStatus::OperationInProgress
+                    | ServiceStatus::Paused
+                    | ServiceStatus::CreateFailed
+                    | ServiceStatus::DeleteFailed
+                    | ServiceStatus::Deleted => format!("{name}: an operation that is not ours is under way"),
+                };
+                self.wait_until(
+                    Awaited::ForeignOperation(name.to_owned()),
+                    since,
+                    OPERATION_LIMIT,
+                    what,
+                    Late { reason: Reason::ServiceStuck, subject: &subject, remedy: Reason::ServiceStuck.remedy() },
+                );
+                false
+            }
+            Admission::Paused => {
+                self.block(
+                    Reason::ServicePaused,
+                    subject,
+                    "it is paused, and a paused service cannot be updated",
+                    "resume it",
+                );
+                false
+            }
+            Admission::Failed => {
+                let message = format!("its status is {:?}", service.status);
+                self.block(Reason::ServiceFailed, subject, message, Reason::ServiceFailed.remedy());
+                false
+            }
+            Admission::Gone => {
+                self.block(Reason::ServiceNotFound, subject, "it was deleted", Reason::ServiceNotFound.remedy());
+                false
+            }
+        }
+    }
+}
+
+/// Whether any service of the migration was, or may have been, told to use the new store.
+pub(crate) fn any_moved(migration: &Migration) -> bool {
+    migration.services.iter().any(|moved| moved.forward.is_some() || moved.egress_moved.is_some())
+}
+
+fn shown(operation: Option<&OperationId>) -> &str {
+    operation.map_or("not known yet", |id| id.0.as_str())
+}

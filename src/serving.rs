@@ -1,0 +1,59 @@
+//! Which store serves a service now, read off the running service and nowhere else.
+
+use crate::identity::{Address, StoreId};
+use crate::observed::{CatalogEntry, Service, ServiceSource};
+
+/// What a service's own variables say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Serving {
+    /// A store of the account, or an external one by host and port.
+    Store(StoreId, Address),
+    /// None of our variables is there: no Redis.
+    Nothing,
+    /// They are there and cannot be read; the text says which and why.
+    Unseen(String),
+}
+
+impl Serving {
+    /// The identity, where one is known; no Redis is an identity too.
+    #[must_use]
+    pub fn id(&self) -> Option<StoreId> {
+        match self {
+            Self::Store(id, _) => Some(id.clone()),
+            Self::Nothing => Some(StoreId::Disabled),
+            Self::Unseen(_) => None,
+        }
+    }
+}
+
+/// What the variables `names` of `service` point to. `names` are ours by name and format, the leading one first.
+#[must_use]
+pub fn serving(service: &Service, names: &[String], catalog: &[CatalogEntry]) -> Serving {
+    if service.source == ServiceSource::CodeRepository {
+        return Serving::Unseen(
+            "its variables come from apprunner.yaml in the repository, which App Runner does not show".to_owned(),
+        );
+    }
+    let mut unseen = None;
+    for name in names {
+        let Some(variable) = service.variables.get(name) else { continue };
+        match &variable.address {
+            Some(address) => return Serving::Store(identify(address, catalog), address.clone()),
+            None => unseen = unseen.or(Some(name)),
+        }
+    }
+    match unseen {
+        Some(name) => Serving::Unseen(format!("variable {name} could not be read as a Redis address")),
+        None => Serving::Nothing,
+    }
+}
+
+/// The identity behind an address: a store of the account by its host names, else host and port.
+#[must_use]
+pub fn identify(address: &Address, catalog: &[CatalogEntry]) -> StoreId {
+    let host = address.host.to_ascii_lowercase();
+    catalog
+        .iter()
+        .find(|entry| entry.hosts.contains(&host))
+        .map_or_else(|| StoreId::External(host, address.port), |entry| entry.id.clone())
+}
