@@ -24,6 +24,12 @@ pub mod status;
 pub mod step;
 
 #[cfg(feature = "shell")]
+pub mod aws;
+#[cfg(feature = "shell")]
 pub mod cli;
 #[cfg(feature = "shell")]
 pub mod telemetry;
+#[cfg(feature = "shell")]
+pub mod upstash;
+#[cfg(feature = "shell")]
+pub mod world;
