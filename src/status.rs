@@ -2,7 +2,6 @@
 //! Pure, and the same for both runtimes. Says nothing that moves all the time; the planner never reads it.
 
 mod condition;
-mod reason;
 
 use jiff::Timestamp;
 

@@ -7,6 +7,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::clock::Clock;
+use super::connect::Connection;
+use super::error::Error;
+use super::exit;
+use super::object::Session;
+use super::report::Report;
 use super::stop::Stop;
 use crate::desired::{Desired, Mode};
 use crate::engine::{Cycle, World, cycle};
@@ -14,7 +20,8 @@ use crate::error::{Class, CloudError};
 use crate::identity::{MigrationId, Owner};
 use crate::journal::{Entry, Journal, Outcome};
 use crate::observed::{Observed, Reading};
-use crate::plan::{Awaited, Inputs, Phase, Plan, Reason, plan};
+use crate::api::Reason;
+use crate::plan::{Awaited, Inputs, Phase, Plan, plan};
 use crate::render::apply::{CopyFigures, Ending, Event, Told, both_in_use};
 use crate::render::between;
 use crate::step::Step;
@@ -39,7 +46,6 @@ pub trait Time: Sync {
 pub type Tell<'a> = &'a (dyn Fn(&Told) + Sync);
 
 /// What is driven where, by whose clock.
-#[derive(Clone, Copy)]
 pub struct Drive<'a, W, T> {
     /// The world.
     pub world: &'a W,
@@ -54,7 +60,7 @@ pub struct Drive<'a, W, T> {
 impl<W: World, T: Time> Drive<'_, W, T> {
     /// Turns the engine until there is nothing more to do here.
     pub async fn run(&self, owner: &Owner, desired: &Desired) -> Ending {
-        let world = Watched { drive: *self, started: AtomicBool::new(false), phase: std::sync::Mutex::default() };
+        let world = Watched { drive: self, started: AtomicBool::new(false), phase: std::sync::Mutex::default() };
         let mut failures = Failures::default();
         let mut run = Run::default();
         loop {
@@ -277,7 +283,7 @@ fn unread(turn: &Cycle) -> Option<(Class, String)> {
 
 /// The world, with every call told before and after, and no new wave begun once the word to stop has come.
 struct Watched<'a, W, T> {
-    drive: Drive<'a, W, T>,
+    drive: &'a Drive<'a, W, T>,
     /// Whether the wave of this turn has begun: then its calls, and the lines that keep what they returned, all run.
     started: AtomicBool,
     phase: std::sync::Mutex<Option<Phase>>,
@@ -327,4 +333,32 @@ impl<W: World, T: Time> World for Watched<'_, W, T> {
         });
         result
     }
+}
+
+/// `apply`.
+///
+/// # Errors
+/// When it cannot begin.
+pub async fn apply(session: &Session) -> Result<u8, Error> {
+    let objects = session.objects().await?;
+    drive_all(session, &objects).await
+}
+
+/// Drives one object after another; the first that does not get to its end is the last.
+pub(super) async fn drive_all(session: &Session, objects: &[Connection]) -> Result<u8, Error> {
+    let stop = Stop::on_signals().map_err(Error::Signals)?;
+    for (at, Connection { owner, desired, world, .. }) in objects.iter().enumerate() {
+        let report = Report::new(&owner.to_string(), session.output);
+        let drive = Drive { world, time: &Clock, stop: &stop, tell: &|told| report.tell(told) };
+        let ending = Box::pin(drive.run(owner, desired)).await;
+        let code = exit::of(&ending);
+        if code != exit::CONVERGED {
+            let rest: Vec<_> = objects.iter().skip(at + 1).map(|object| object.owner.to_string()).collect();
+            if !rest.is_empty() {
+                eprintln!("sessionbackend: not begun: {}", rest.join(", "));
+            }
+            return Ok(code);
+        }
+    }
+    Ok(exit::CONVERGED)
 }

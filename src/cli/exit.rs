@@ -1,6 +1,8 @@
 //! Exit codes: what a pipeline can rely on.
 
+use crate::forecast::End;
 use crate::render::apply::Ending;
+use crate::render::plan::Preview;
 
 /// Done, or nothing to do.
 pub const CONVERGED: u8 = 0;
@@ -25,5 +27,15 @@ pub fn of(ending: &Ending) -> u8 {
         Ending::Blocked { .. } | Ending::Failed { .. } => ERROR,
         Ending::LookedOnly => CHANGES,
         Ending::Interrupted { .. } => INTERRUPTED,
+    }
+}
+
+/// The code of a plan: what stops it is worse than what it would do.
+#[must_use]
+pub fn of_preview(preview: &Preview) -> u8 {
+    match &preview.forecast.end {
+        End::Blocked(_) | End::Broken(_) => ERROR,
+        End::Converged | End::AwaitsApproval if preview.has_changes() => CHANGES,
+        End::Converged | End::AwaitsApproval => CONVERGED,
     }
 }

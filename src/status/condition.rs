@@ -2,7 +2,6 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::reason::word;
 use crate::api::condition::{Finding, Kind, Reason};
 use crate::api::status::SessionBackendStatus;
 use crate::checks::{Judgement, Run, judge};
@@ -33,7 +32,7 @@ fn finding(kind: Kind, status: Option<bool>, reason: Reason, message: impl Into<
 /// Why nothing, or not everything, is as it should be.
 fn cause(plan: &Plan) -> (Reason, String) {
     if let Some(block) = plan.blocks.first() {
-        return (word(block.reason), super::blocked(block));
+        return (block.reason, super::blocked(block));
     }
     let message = plan.waits.first().map(|wait| wait.message.clone()).unwrap_or_default();
     let approval = plan.waits.iter().any(|wait| matches!(wait.on, Awaited::Approval(_)));
@@ -64,7 +63,7 @@ fn reconciling(plan: &Plan) -> Finding {
 
 fn stalled(plan: &Plan) -> Finding {
     match plan.blocks.first() {
-        Some(block) => finding(Kind::Stalled, Some(true), word(block.reason), super::blocked(block)),
+        Some(block) => finding(Kind::Stalled, Some(true), block.reason, super::blocked(block)),
         None => finding(Kind::Stalled, Some(false), Reason::AsDesired, ""),
     }
 }
