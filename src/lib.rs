@@ -1,1 +1,5 @@
 //! sessionbackend
+
+#[cfg(feature = "shell")]
+pub mod copy;
+pub mod merge;
