@@ -179,7 +179,11 @@ fn a_decision_carried_out_on_the_new_store_only_keeps_its_meaning() {
                 // The new store is written first, with what the old store held as base.
                 let then_new = applied(out.new, Some(new), Some(old));
                 let rest = merge(Some(old), Some(old), then_new, Kind::Session, NOW);
-                assert_eq!((rest.agreed, rest.new, rest.conflict), (out.agreed, Act::Keep, None), "{base:?} {old:?} {new:?}");
+                assert_eq!(
+                    (rest.agreed, rest.new, rest.conflict),
+                    (out.agreed, Act::Keep, None),
+                    "{base:?} {old:?} {new:?}"
+                );
             }
         }
     }
