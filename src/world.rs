@@ -130,7 +130,8 @@ impl CloudWorld {
         let Some(credential) = credential else { return Ok(None) };
         let known = self.memory().passwords.get(credential).cloned();
         known.map(Some).ok_or_else(|| {
-            let what = format!("the password {credential} is not known here any more; it was rotated or cannot be read");
+            let what =
+                format!("the password {credential} is not known here any more; it was rotated or cannot be read");
             refused(operation, &what)
         })
     }

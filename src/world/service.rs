@@ -48,7 +48,10 @@ pub(super) fn environment(
     }
     let code = source.code_repository.as_ref()?.code_configuration.as_ref()?;
     // With REPOSITORY the file decides, and the API's values are ignored.
-    let values = code.code_configuration_values.as_ref().filter(|_| code.configuration_source != ConfigurationSource::Repository);
+    let values = code
+        .code_configuration_values
+        .as_ref()
+        .filter(|_| code.configuration_source != ConfigurationSource::Repository);
     values.map(|values| (values.runtime_environment_variables.as_ref(), values.runtime_environment_secrets.as_ref()))
 }
 
@@ -217,9 +220,10 @@ fn values(live: &Live) -> BTreeMap<String, String> {
     let maps = live.service.source_configuration.as_ref().and_then(environment);
     let plain = maps.and_then(|(plain, _)| plain);
     let plain = plain.into_iter().flatten().map(|(name, value)| (name.clone(), value.clone()));
-    let resolved = live.references.iter().filter_map(|(name, value)| {
-        value.as_ref().ok().map(|value| (name.clone(), value.expose_secret().to_owned()))
-    });
+    let resolved = live
+        .references
+        .iter()
+        .filter_map(|(name, value)| value.as_ref().ok().map(|value| (name.clone(), value.expose_secret().to_owned())));
     plain.chain(resolved).collect()
 }
 
@@ -233,10 +237,13 @@ fn variables(
     let told = format.and_then(|format| env::read(format, &values));
     let references = references(&live.service);
     let maps = live.service.source_configuration.as_ref().and_then(environment);
-    let plain = maps.and_then(|(plain, _)| plain).into_iter().flatten().map(|(name, value)| {
-        (name.clone(), Delivery::Plain, value.clone())
-    });
-    let by_reference = references.iter().map(|(name, arn)| (name.clone(), Delivery::Reference(Arn(arn.clone())), arn.clone()));
+    let plain = maps
+        .and_then(|(plain, _)| plain)
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| (name.clone(), Delivery::Plain, value.clone()));
+    let by_reference =
+        references.iter().map(|(name, arn)| (name.clone(), Delivery::Reference(Arn(arn.clone())), arn.clone()));
     let mut passwords = Vec::new();
     let variables = plain.chain(by_reference).map(|(name, delivery, text)| {
         let value = values.get(&name).map(String::as_str);
