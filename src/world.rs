@@ -157,7 +157,7 @@ impl World for CloudWorld {
     }
 
     async fn observe(&self, owner: &Owner, desired: &Desired, journal: &Journal) -> Observed {
-        self.observe_all(owner, desired, journal).await
+        Box::pin(self.observe_all(owner, desired, journal)).await
     }
 
     async fn perform(
@@ -167,6 +167,6 @@ impl World for CloudWorld {
         journal: &Journal,
         now: Timestamp,
     ) -> Result<Option<Entry>, CloudError> {
-        self.perform_step(owner, step, journal, now).await
+        Box::pin(self.perform_step(owner, step, journal, now)).await
     }
 }

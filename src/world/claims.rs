@@ -101,22 +101,31 @@ impl CloudWorld {
         let next = claimed(found.as_ref(), variables, &owner.path())
             .map_err(|what| CloudError::new(Class::Exists, "sessionbackend", operation, "", &what))?;
         let (content, token) = (text(&next)?, token(&name, next.sequence));
-        let outcome = match found {
-            Some(_) => self.aws.secretsmanager.put(&name, &content, &token).await,
-            None => {
-                let description = format!("Who writes the variables of App Runner service {service}");
-                let tags = [("sessionbackend.dev/claims".to_owned(), service.to_owned())];
-                let created = self.aws.secretsmanager.create(&name, &description, &content, Some(&token), &tags).await;
-                match created {
-                    Err(error) if is_in_recovery(&error) => {
-                        self.aws.secretsmanager.restore(&name).await?;
-                        Err(refused(operation, &format!("secret {name} was in its recovery window and was restored")))
-                    }
-                    other => other.map(|_| ()),
-                }
-            }
+        let outcome = if found.is_some() {
+            self.aws.secretsmanager.put(&name, &content, &token).await
+        } else {
+            self.create_claims(service, &name, &content, &token, operation).await
         };
         overtaken(outcome, operation)
+    }
+
+    async fn create_claims(
+        &self,
+        service: &str,
+        name: &str,
+        content: &SecretString,
+        token: &str,
+        operation: &str,
+    ) -> Result<(), CloudError> {
+        let description = format!("Who writes the variables of App Runner service {service}");
+        let tags = [("sessionbackend.dev/claims".to_owned(), service.to_owned())];
+        match self.aws.secretsmanager.create(name, &description, content, Some(token), &tags).await {
+            Err(error) if is_in_recovery(&error) => {
+                self.aws.secretsmanager.restore(name).await?;
+                Err(refused(operation, &format!("secret {name} was in its recovery window and was restored")))
+            }
+            other => other.map(|_| ()),
+        }
     }
 
     pub(super) async fn release(&self, owner: &Owner, service: &str, expect: u64) -> Result<(), CloudError> {

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_apprunner::types::VpcConnector;
-use aws_sdk_ec2::types::{NatGateway, NatGatewayState, RouteState, RouteTable, SecurityGroup, SecurityGroupRule};
+use aws_sdk_ec2::types::{
+    NatGateway, NatGatewayState, RouteState, RouteTable, SecurityGroup, SecurityGroupRule, VpcEndpoint,
+};
 use futures::future::join_all;
 
 use crate::desired::{EgressPolicy, Target};
@@ -101,7 +103,7 @@ impl CloudWorld {
             Some((arn, connector))
         });
         let readings = found.map(|(arn, connector)| async move {
-            let read = self.connector(owner, &arn, &connector, stores).await;
+            let read = Box::pin(self.connector(owner, &arn, &connector, stores)).await;
             (arn, super::reading(read))
         });
         let mut all: BTreeMap<_, _> = join_all(readings).await.into_iter().collect();
@@ -137,7 +139,12 @@ impl CloudWorld {
         Ok(Connector {
             name: connector.vpc_connector_name.clone().unwrap_or_default(),
             nat: routes.map(|routes| subnet_ids.iter().all(|subnet| leads_out(&routes, subnet))),
-            endpoints: endpoints.unwrap_or_default().into_iter().filter_map(|endpoint| endpoint.service_name).collect(),
+            endpoints: endpoints
+                .unwrap_or_default()
+                .into_iter()
+                .filter(is_available)
+                .filter_map(|endpoint| endpoint.service_name)
+                .collect(),
             admitted_by: admitting.ok().map(|admitting| admitted_by(&admitting, &vpc, &groups, stores)),
             ours: tags.is_ok_and(|tags| tags.get(&owner_tag) == Some(&path)),
             groups: groups.into_iter().map(GroupId).collect(),
@@ -194,6 +201,11 @@ pub(super) fn groups_of<'a>(placements: impl IntoIterator<Item = &'a Placement>)
         Placement::Public | Placement::Nowhere => &[],
     });
     groups.cloned().collect()
+}
+
+/// The state is capitalised in the vendor's model and in lower case on the wire in most answers.
+fn is_available(endpoint: &VpcEndpoint) -> bool {
+    endpoint.state.as_ref().is_none_or(|state| state.as_str().eq_ignore_ascii_case("available"))
 }
 
 /// Whether the subnet's default route leads to something that leads out. An internet gateway does not: the

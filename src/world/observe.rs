@@ -37,19 +37,19 @@ impl CloudWorld {
             self.memory().target = Some(target.clone());
         }
         let named = named(target, journal);
-        let names: BTreeSet<String> = named.iter().map(|(name, _)| name.clone()).collect();
+        let asked: BTreeSet<String> = named.iter().map(|(name, _)| name.clone()).collect();
         let format = target.map(|target| &target.env.format);
         let (account, listed, stores, connectors, claims, copy) = futures::join!(
             self.aws.sts.account(),
             self.aws.apprunner.services(),
             self.list_stores(),
             self.aws.apprunner.connectors(),
-            self.all_claims(owner, desired, &names),
+            self.all_claims(owner, desired, &asked),
             self.copy(target, journal),
         );
         let (services, bystanders) = futures::join!(
             self.services(owner, &named, &listed, format, journal),
-            self.bystanders(target, journal, &listed, &names),
+            self.bystanders(target, journal, &listed, &asked),
         );
         let (target_store, source) = self.stores(owner, target, journal, &stores, &services).await;
         let groups = network::groups_of(
@@ -173,14 +173,11 @@ impl CloudWorld {
             let updated = other.updated_at.as_ref().map(ToString::to_string).unwrap_or_default();
             Some(async move {
                 let key = format!("{arn} {updated}");
-                let egress = match self.cache.egress.get(&key, cache::HOUR) {
-                    Some(egress) => egress,
-                    None => {
-                        let egress = service::egress(&self.aws.apprunner.service(&arn).await?);
-                        self.cache.egress.put(&key, egress.clone());
-                        egress
-                    }
-                };
+                if let Some(egress) = self.cache.egress.get(&key, cache::HOUR) {
+                    return Ok(Bystander { name, egress });
+                }
+                let egress = service::egress(&self.aws.apprunner.service(&arn).await?);
+                self.cache.egress.put(&key, egress.clone());
                 Ok::<_, CloudError>(Bystander { name, egress })
             })
         });

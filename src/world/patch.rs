@@ -105,14 +105,13 @@ impl CloudWorld {
         setting: &Setting,
     ) -> Result<Change, CloudError> {
         Ok(match setting {
-            Setting::Secret(arn) => Change::Reference(arn.0.clone()),
+            Setting::Secret(arn) | Setting::Prior(Prior::Reference(arn)) => Change::Reference(arn.0.clone()),
             Setting::Plain(value) => Change::Plain(value.clone().into()),
             Setting::PlainSecret(address) => {
                 let endpoint = self.endpoint_at(journal, address)?;
                 Change::Plain(self.rendered(name, &endpoint, OPERATION)?)
             }
             Setting::Prior(Prior::Absent) => Change::Gone,
-            Setting::Prior(Prior::Reference(arn)) => Change::Reference(arn.0.clone()),
             Setting::Prior(Prior::Plain(key, fingerprint)) => {
                 let kept =
                     held.vault.get(key).filter(|value| Fingerprint::of(owner, value.expose_secret()) == *fingerprint);

@@ -49,7 +49,7 @@ impl CloudWorld {
                 Ok(Some(Entry::Gone(Resource::SubnetGroup(name.clone()))))
             }
             Step::CreateReplicationGroup { id, subnet_group, settings } => {
-                self.create_replication_group(owner, journal, id, subnet_group, settings).await
+                Box::pin(self.create_replication_group(owner, journal, id, subnet_group, settings)).await
             }
             Step::DeleteReplicationGroup { id } => {
                 deleted(self.aws.elasticache.delete_replication_group(id).await).map(|()| None)
@@ -64,7 +64,7 @@ impl CloudWorld {
                 self.create_epoch_secret(owner, journal, name, *epoch, variable, store).await
             }
             Step::DeleteSecret { name } => self.delete_secret(owner, name).await,
-            Step::PatchService(patch) => self.patch_service(owner, patch, journal).await,
+            Step::PatchService(patch) => Box::pin(self.patch_service(owner, patch, journal)).await,
             Step::Copy { mode, .. } => self.run_copier(journal, *mode).await,
             Step::CountQuiet { migration, drained } => {
                 self.long.copiers.count_quiet(migration, *drained).await.map(|()| None)
@@ -200,7 +200,7 @@ impl CloudWorld {
             Err(error) => return Err(error),
         }
         // The rule is there and its id is not known: it is ours only if it carries our tag.
-        let rules = self.aws.ec2.rules_of(&[group.0.clone()]).await?;
+        let rules = self.aws.ec2.rules_of(std::slice::from_ref(&group.0)).await?;
         let [(key, path), _] = owner.tags();
         let rule = rules.into_iter().find(|rule| {
             let admits = rule.referenced_group_info.as_ref().and_then(|info| info.group_id.as_ref()) == Some(&source.0);

@@ -303,14 +303,11 @@ impl CloudWorld {
             Some("free") => database.request_limit.unwrap_or(FREE_COMMANDS),
             Some(_) | None => return None,
         };
-        let used = match self.cache.usage.get(&database.id, cache::USAGE) {
-            Some(used) => used,
-            None => {
-                let used = upstash.stats(&database.id).await.ok().and_then(|stats| stats.monthly_requests);
-                self.cache.usage.put(&database.id, used);
-                used
-            }
-        };
+        if let Some(used) = self.cache.usage.get(&database.id, cache::USAGE) {
+            return Some(limit.saturating_sub(used?));
+        }
+        let used = upstash.stats(&database.id).await.ok().and_then(|stats| stats.monthly_requests);
+        self.cache.usage.put(&database.id, used);
         Some(limit.saturating_sub(used?))
     }
 
