@@ -8,6 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::identity::{Arn, RuleId};
 
+mod parse;
+mod unsupported;
+
+pub use crate::api::admission::Violation;
+pub use parse::{parse, parse_update};
+
 /// What should be true of one owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Desired {

@@ -155,7 +155,7 @@ impl Picture {
                     digest: Fingerprint::of(owner, &arn.0),
                     address: pointing(Some(&to)),
                     password: credential(Some(&to)),
-                    reach: Reach::None,
+                    reach: reach(Some(&to)),
                 },
                 Setting::Plain(value) => Variable {
                     delivery: Delivery::Plain,
@@ -182,7 +182,7 @@ impl Picture {
                         digest,
                         address: pointing(from.as_ref()),
                         password: credential(from.as_ref()),
-                        reach: Reach::None,
+                        reach: reach(from.as_ref()),
                     }
                 }
             };
@@ -298,6 +298,15 @@ impl Copy {
             self.quiet_sweeps = self.quiet_sweeps.saturating_add(2);
             self.different = Some(0);
         }
+    }
+}
+
+fn reach(record: Option<&crate::journal::StoreRecord>) -> Reach {
+    let Some(record) = record else { return Reach::None };
+    match (&record.placement, &record.address) {
+        (Placement::Vpc { .. }, Some(address)) => Reach::Private(address.host.clone()),
+        (Placement::Public, Some(_)) => Reach::Public,
+        (_, None) | (Placement::Nowhere, Some(_)) => Reach::None,
     }
 }
 

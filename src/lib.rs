@@ -3,6 +3,7 @@
 //! Data flows one way: **observe → plan → act → record**. The rooms below are in that order; everything up to
 //! [`engine`] is pure and compiles without the feature `shell`.
 
+pub mod api;
 pub mod checks;
 pub mod desired;
 pub mod effect;
@@ -15,6 +16,8 @@ pub mod journal;
 pub mod observed;
 pub mod plan;
 pub mod serving;
+#[doc(hidden)]
+pub mod sim;
 pub mod step;
 
 #[cfg(feature = "shell")]

@@ -15,7 +15,6 @@ mod forward;
 pub mod guard;
 mod moves;
 pub mod network;
-pub mod reason;
 mod retire;
 mod settle;
 pub(crate) mod wiring;
@@ -32,7 +31,7 @@ use crate::journal::{Direction, Entry, Gate, Journal};
 use crate::observed::{Observed, Reading, Service};
 use crate::step::Step;
 
-pub use reason::Reason;
+pub use crate::api::condition::Reason;
 
 /// Everything a decision may depend on.
 #[derive(Clone, Copy, Debug)]

@@ -160,7 +160,7 @@ impl<'a> Draft<'a> {
             let subject = format!("service {}", moved.service);
             if service.instance_role.is_none() {
                 self.block(
-                    Reason::RoleCannotRead,
+                    Reason::SecretUnreadable,
                     subject,
                     "it has no instance role, so it cannot be given secrets",
                     "set InstanceRoleArn",
@@ -193,7 +193,7 @@ impl<'a> Draft<'a> {
                     .and_then(Reading::present)
                     .map_or("", |found| found.arn.0.as_str());
                 self.block(
-                    Reason::RoleCannotRead,
+                    Reason::SecretUnreadable,
                     format!("service {name}"),
                     format!("its instance role {role} may not read {secret}"),
                     format!(
@@ -289,9 +289,9 @@ impl<'a> Draft<'a> {
                     UNDECIDED_LIMIT,
                     format!("undecided, tried again: {}", names.join("; ")),
                     Late {
-                        reason: Reason::ChecksUndecided,
+                        reason: Reason::CheckInconclusive,
                         subject: "spec.checks",
-                        remedy: Reason::ChecksUndecided.remedy(),
+                        remedy: Reason::CheckInconclusive.remedy(),
                     },
                 );
                 Checked::Busy
@@ -486,7 +486,7 @@ impl<'a> Draft<'a> {
             let wiring = wires.wiring(service, &migration.to, migration.epoch);
             if !wires.is_told(service, &wiring, &migration.to) {
                 self.journal(Entry::Hold {
-                    reason: Reason::Contested.word().to_owned(),
+                    reason: Reason::Contested.as_str().to_owned(),
                     message: format!(
                         "operation {} on {}, which is not ours, changed the variables we wrote; {}",
                         foreign.id,
@@ -556,7 +556,7 @@ impl<'a> Draft<'a> {
 
     /// After the switch a failure leads back, or to a person.
     pub(super) fn fail(&mut self, target: &Target, reason: Reason, message: &str) {
-        let (reason, message) = (reason.word().to_owned(), message.to_owned());
+        let (reason, message) = (reason.as_str().to_owned(), message.to_owned());
         match target.migration.on_failure {
             OnFailure::Rollback => self.journal(Entry::RollBack { reason, message }),
             OnFailure::Hold => self.journal(Entry::Hold { reason, message }),

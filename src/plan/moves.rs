@@ -140,7 +140,7 @@ impl Draft<'_> {
             }
             Standing::Succeeded(ended) => Driven::Done(ended),
             Standing::Failed(id) => Driven::Failed(
-                Reason::Rejected,
+                Reason::DeploymentFailed,
                 format!(
                     "App Runner's operation {id} on {name} failed and the platform went back to the former configuration"
                 ),
@@ -217,7 +217,7 @@ impl Draft<'_> {
             }
             Admission::Failed => {
                 let message = format!("its status is {:?}", service.status);
-                self.block(Reason::ServiceFailed, subject, message, Reason::ServiceFailed.remedy());
+                self.block(Reason::ServiceUnusable, subject, message, Reason::ServiceUnusable.remedy());
                 false
             }
             Admission::Gone => {

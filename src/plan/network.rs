@@ -127,7 +127,7 @@ fn to_vpc<'a>(
             let found = if found.endpoints.is_empty() { "none".to_owned() } else { found.endpoints.join(", ") };
             Err(block(
                 question,
-                Reason::ConsentNeeded,
+                Reason::NoInternet,
                 format!(
                     "connector {next} has no NAT: the service would lose the internet (endpoints in the VPC: {found})"
                 ),

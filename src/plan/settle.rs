@@ -171,7 +171,7 @@ impl<'a> Draft<'a> {
             && !ids.contains(&StoreId::Disabled)
         {
             self.block(
-                Reason::ConsentNeeded,
+                Reason::DataLoss,
                 "spec.store.disabled",
                 "switching Redis off ends every session in it",
                 "set spec.migration.consent.dataLoss: true if that is meant",
@@ -188,19 +188,19 @@ impl<'a> Draft<'a> {
         match using.spec.writer {
             Writer::Operator => {}
             Writer::ConfigFile | Writer::External => self.block(
-                Reason::WriterNotOffered,
+                Reason::Unsupported,
                 subject.clone(),
                 "its variables are to be written by somebody else, which this version cannot wait for yet",
-                Reason::WriterNotOffered.remedy(),
+                Reason::Unsupported.remedy(),
             ),
         }
         match using.service.source {
             ServiceSource::Image | ServiceSource::CodeApi => {}
             ServiceSource::CodeRepository => self.block(
-                Reason::VariablesInRepository,
+                Reason::VariablesHidden,
                 subject.clone(),
                 "ConfigurationSource is REPOSITORY, so App Runner ignores variables written through its API",
-                Reason::VariablesInRepository.remedy(),
+                Reason::VariablesHidden.remedy(),
             ),
         }
         self.say_what_takeover_stops(target, using, &subject);
@@ -211,7 +211,7 @@ impl<'a> Draft<'a> {
             let place =
                 rival.address.map_or("somewhere that could not be read".to_owned(), |address| address.to_string());
             self.block(
-                Reason::RivalVariables,
+                Reason::RivalVariable,
                 subject.clone(),
                 format!("variable {} points to {place}, and the app could prefer it", rival.variable),
                 "remove it by hand, or choose the env.format that writes it",
@@ -240,10 +240,10 @@ impl<'a> Draft<'a> {
             };
             if foreign {
                 self.block(
-                    Reason::TakeoverRefused,
+                    Reason::ForeignVariable,
                     subject,
                     format!("variable {name} was not written by us and spec.env.takeover does not allow to take it"),
-                    Reason::TakeoverRefused.remedy(),
+                    Reason::ForeignVariable.remedy(),
                 );
             }
         }
@@ -265,13 +265,13 @@ impl<'a> Draft<'a> {
             let needed = from.used_memory.saturating_add(from.used_memory / 4);
             if server.max_memory != 0 && server.max_memory < needed {
                 self.block(
-                    Reason::StoreUnsafe,
+                    Reason::WouldNotFit,
                     "spec.store",
                     format!(
                         "it allows {} bytes and the store in use holds {}; 25 % more are needed",
                         server.max_memory, from.used_memory
                     ),
-                    Reason::StoreUnsafe.remedy(),
+                    Reason::WouldNotFit.remedy(),
                 );
             }
             if from.evicted > 0 {
@@ -328,10 +328,10 @@ impl<'a> Draft<'a> {
             });
             if let Some((variable, holder)) = other {
                 self.block(
-                    Reason::ClaimedByOther,
+                    Reason::Claimed,
                     format!("service {name}"),
                     format!("variable {variable} is claimed by {holder}"),
-                    Reason::ClaimedByOther.remedy(),
+                    Reason::Claimed.remedy(),
                 );
                 held = false;
             } else if !variables.iter().all(|variable| holders.contains_key(variable)) {

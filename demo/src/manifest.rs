@@ -1,0 +1,71 @@
+//! The manifest the demo applies: the example of the repository with the ids of the world just made in place of its
+//! placeholders. Text in, text out, so that what people read in `examples/` is what runs.
+
+/// The example, as it is in the repository.
+pub const EXAMPLE: &str = include_str!("../../examples/elasticache-to-upstash.yaml");
+
+const CONNECTOR: &str =
+    "arn:aws:apprunner:us-east-1:123456789012:vpcconnector/liberty-vpc/1/0123456789abcdef0123456789abcdef";
+const RULE: &str = "sgr-0123456789abcdef0";
+const EMAIL: &str = "you@example.com";
+const API_KEY: &str = "00000000-0000-0000-0000-000000000000";
+
+/// What replaces the placeholders.
+#[derive(Debug, Clone, Copy)]
+pub struct Ids<'a> {
+    /// ARN of the connector.
+    pub connector: &'a str,
+    /// Id of the security-group rule.
+    pub rule: &'a str,
+    /// Email of the Upstash account.
+    pub email: &'a str,
+    /// Key of its management API.
+    pub api_key: &'a str,
+}
+
+/// A placeholder is not in the example exactly once.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the manifest must hold the placeholder {0} exactly once: take examples/elasticache-to-upstash.yaml as it is")]
+pub struct PlaceholderError(&'static str);
+
+/// The example with the ids of a world.
+///
+/// # Errors
+/// When a placeholder is missing or there twice.
+pub fn concrete(example: &str, ids: Ids<'_>) -> Result<String, PlaceholderError> {
+    let places = [(CONNECTOR, ids.connector), (RULE, ids.rule), (EMAIL, ids.email), (API_KEY, ids.api_key)];
+    places.into_iter().try_fold(example.to_owned(), |text, (placeholder, id)| {
+        if text.matches(placeholder).count() == 1 {
+            Ok(text.replace(placeholder, id))
+        } else {
+            Err(PlaceholderError(placeholder))
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn the_example_becomes_concrete_and_stays_yaml() {
+        let ids = Ids { connector: "arn:made", rule: "sgr-made", email: "a@b.example", api_key: "made-key" };
+        let text = concrete(EXAMPLE, ids).unwrap();
+        let documents: Vec<Value> =
+            serde_yaml::Deserializer::from_str(&text).map(|doc| Value::deserialize(doc).unwrap()).collect();
+        assert_eq!(documents[0]["stringData"]["apiKey"], "made-key");
+        let removed = &documents[1]["spec"]["migration"]["retire"]["alsoRemove"];
+        assert_eq!(removed[0]["vpcConnectorArn"], "arn:made");
+        assert_eq!(removed[1]["securityGroupRuleId"], "sgr-made");
+        assert_eq!(documents[1]["spec"]["app"]["longestRequest"], "5s");
+    }
+
+    #[test]
+    fn an_example_without_its_placeholders_is_refused() {
+        let ids = Ids { connector: "a", rule: "b", email: "c", api_key: "d" };
+        assert_eq!(concrete("nothing here", ids), Err(PlaceholderError(CONNECTOR)));
+    }
+}

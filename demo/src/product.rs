@@ -1,0 +1,204 @@
+//! `sessionbackend` as a user runs it: its command line, from inside the VPC. What it says about itself (phase, checks,
+//! conflicts) is read from `-o json`; nothing here believes it about sessions.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Lines};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+
+use crate::sandbox::Sandbox;
+
+/// `sessionbackend` with a manifest.
+#[derive(Debug)]
+pub struct Product<'a> {
+    /// Where it runs.
+    pub sandbox: &'a Sandbox,
+    /// Seen from where.
+    pub vantage: String,
+    /// The binary.
+    pub binary: PathBuf,
+    /// The manifest.
+    pub manifest: PathBuf,
+}
+
+/// What `sessionbackend` says about itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Status {
+    /// The one stable word.
+    pub phase: String,
+    /// The sentence for people.
+    pub message: String,
+    /// Keys changed on both sides at once.
+    pub conflicts: u64,
+    /// Checks that passed.
+    pub passed: u64,
+    /// Checks that failed.
+    pub failed: u64,
+    /// Checks that were skipped or could not judge.
+    pub skipped: u64,
+}
+
+/// Why it could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ProductError {
+    /// The command does not start.
+    #[error("sessionbackend cannot be run in the sandbox: {0}")]
+    Start(#[from] std::io::Error),
+    /// The command failed.
+    #[error("`sessionbackend {command}` ended with {code:?}: {message}")]
+    Failed {
+        /// The command.
+        command: String,
+        /// Its exit code.
+        code: Option<i32>,
+        /// The end of what it said.
+        message: String,
+    },
+    /// Not JSON.
+    #[error("`sessionbackend {command} -o json` did not answer with JSON: {why}")]
+    Answer {
+        /// The command.
+        command: String,
+        /// What is wrong with it.
+        why: serde_json::Error,
+    },
+}
+
+/// A running `apply`.
+#[derive(Debug)]
+pub struct Apply {
+    /// The process; its exit code is its verdict.
+    pub child: Child,
+    /// What it says, line by line.
+    pub lines: mpsc::UnboundedReceiver<String>,
+}
+
+impl Product<'_> {
+    /// Starts `apply`.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn apply(&self) -> Result<Apply, ProductError> {
+        let mut command = self.command("apply");
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let (tell, lines) = mpsc::unbounded_channel();
+        if let Some(stdout) = child.stdout.take() {
+            tokio::spawn(pass_on(BufReader::new(stdout).lines(), tell.clone()));
+        }
+        if let Some(stderr) = child.stderr.take() {
+            tokio::spawn(pass_on(BufReader::new(stderr).lines(), tell));
+        }
+        Ok(Apply { child, lines })
+    }
+
+    /// How many changes `plan` would make; 0 = nothing left to do.
+    ///
+    /// # Errors
+    /// When it cannot plan.
+    pub async fn plan(&self) -> Result<u64, ProductError> {
+        let (code, answer) = self.json("plan", &[0, 2]).await?;
+        Ok(if code == 0 { 0 } else { amount(&answer["changes"]).max(1) })
+    }
+
+    /// What it says about itself.
+    ///
+    /// # Errors
+    /// When it cannot tell.
+    pub async fn status(&self) -> Result<Status, ProductError> {
+        let (_, answer) = self.json("status", &[0, 1, 2, 3, 4]).await?;
+        Ok(Status::read(&answer))
+    }
+
+    fn command(&self, word: &str) -> Command {
+        let mut command = self.sandbox.exec(&self.vantage, &self.binary);
+        command.arg(word).arg("-f").arg(&self.manifest);
+        command
+    }
+
+    async fn json(&self, word: &str, good: &[i32]) -> Result<(i32, Value), ProductError> {
+        let output = self.command(word).args(["-o", "json"]).output().await?;
+        let code = output.status.code();
+        let Some(code) = code.filter(|code| good.contains(code)) else {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let message =
+                said.lines().rev().take(5).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
+            return Err(ProductError::Failed { command: word.to_owned(), code, message });
+        };
+        let answer = serde_json::from_slice(&output.stdout)
+            .map_err(|why| ProductError::Answer { command: word.to_owned(), why })?;
+        Ok((code, answer))
+    }
+}
+
+impl Status {
+    fn read(answer: &Value) -> Self {
+        let status = answer.get("status").unwrap_or(answer);
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let mut read = Self {
+            phase: text(&status["phase"]),
+            message: text(&status["summary"]["message"]),
+            conflicts: amount(&status["migration"]["conflicts"]),
+            ..Self::default()
+        };
+        for check in status["checks"].as_array().into_iter().flatten() {
+            match verdict(check).as_str() {
+                "Pass" => read.passed += 1,
+                "Fail" => read.failed += 1,
+                _ => read.skipped += 1,
+            }
+        }
+        read
+    }
+}
+
+/// A number, or how many there are.
+fn amount(value: &Value) -> u64 {
+    value.as_u64().or_else(|| value.as_array().map(|list| list.len() as u64)).unwrap_or(0)
+}
+
+/// A verdict is a word, or an object with the word as its only member.
+fn verdict(check: &Value) -> String {
+    let verdict = &check["verdict"];
+    let member = || verdict.as_object().and_then(|members| members.keys().next().cloned());
+    verdict.as_str().map(str::to_owned).or_else(member).unwrap_or_default()
+}
+
+async fn pass_on<R: AsyncRead + Unpin>(mut lines: Lines<BufReader<R>>, tell: mpsc::UnboundedSender<String>) {
+    while let Ok(Some(line)) = lines.next_line().await {
+        if tell.send(line).is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_status_is_read_with_and_without_its_envelope() {
+        let status = json!({
+            "phase": "RolledBack",
+            "summary": { "message": "the check redis failed" },
+            "migration": { "conflicts": 2 },
+            "checks": [
+                { "name": "redis", "verdict": "Fail" }, { "name": "http", "verdict": "Pass" },
+                { "name": "logs", "verdict": { "Skipped": "no log group" } }, { "name": "x", "verdict": "Inconclusive" },
+            ],
+        });
+        let read = Status::read(&status);
+        assert_eq!((read.passed, read.failed, read.skipped, read.conflicts), (1, 1, 2, 2));
+        assert_eq!(read.phase, "RolledBack");
+        assert_eq!(Status::read(&json!({ "status": status })), read);
+    }
+
+    #[test]
+    fn an_amount_is_a_number_or_a_list() {
+        assert_eq!([amount(&json!(3)), amount(&json!(["a", "b"])), amount(&json!(null))], [3, 2, 0]);
+    }
+}

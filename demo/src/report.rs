@@ -1,0 +1,273 @@
+//! What the demo reports, and whether the scenario holds: pure functions of the facts it collected.
+//! The shape of [`Report`] is fixed; what else is worth knowing goes into the conditions, which decide the exit code.
+
+mod text;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::fleet::StoreUse;
+use crate::product::Status;
+use crate::tally::Findings;
+use crate::terminal::thousands;
+
+/// Which story is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scenario {
+    /// ElastiCache to Upstash, checked, and cleaned up after.
+    Migrate,
+    /// The new store fails a check after the switch.
+    Rollback,
+    /// App Runner quietly returns to the old configuration.
+    PlatformRollback,
+}
+
+/// How the move ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Outcome {
+    /// The new store serves.
+    Migrated,
+    /// The old store serves again.
+    RolledBack,
+    /// Something else.
+    Failed,
+}
+
+/// What must be reached.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Sessions logged in before the move, at least.
+    pub sessions: u64,
+    /// Requests during the move, at least.
+    pub requests: u64,
+    /// Milliseconds in which instances on both stores answer, at least.
+    pub overlap_ms: u64,
+}
+
+/// Everything the demo saw.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// The story.
+    pub scenario: Scenario,
+    /// Exit code of `apply`; `None` = it did not end by itself.
+    pub exit: Option<i32>,
+    /// What `sessionbackend status` says.
+    pub status: Status,
+    /// What the visitors found.
+    pub findings: Findings,
+    /// Foreign variables in all.
+    pub foreign: usize,
+    /// Names of the foreign variables that changed in any bit.
+    pub foreign_changes: Vec<String>,
+    /// What the manifest names to be removed.
+    pub named: Vec<String>,
+    /// What of it is gone.
+    pub removed: Vec<String>,
+    /// The old store is there and available.
+    pub old_store_available: bool,
+    /// Host and port of the old store.
+    pub old_store: String,
+    /// Store variable and egress are what they were before the move, bit for bit.
+    pub configuration_restored: bool,
+    /// How many changes `plan` still wants.
+    pub plan_changes: Option<u64>,
+    /// How long the move took.
+    pub seconds: f64,
+}
+
+/// `report.json`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    scenario: Scenario,
+    outcome: Outcome,
+    sessions: Sessions,
+    conflicts: u64,
+    worst_lag_ms: u64,
+    requests: Requests,
+    checks: Checks,
+    foreign_variables_changed: u64,
+    retired: Vec<String>,
+    plan_after: PlanAfter,
+    seconds: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Sessions {
+    before: u64,
+    after: u64,
+    lost: u64,
+    zombies: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Requests {
+    total: u64,
+    failed: u64,
+    refused_within_lag: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Checks {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct PlanAfter {
+    changes: Option<u64>,
+}
+
+/// One thing that must be true.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// What.
+    pub what: String,
+    /// Whether it is.
+    pub holds: bool,
+    /// What was found.
+    pub found: String,
+}
+
+impl Facts {
+    /// How the move ended: by the exit code, and by where the service keeps its sessions now.
+    pub fn outcome(&self) -> Outcome {
+        let on_old = self.findings.fleet.last_store() == Some(self.old_store.as_str());
+        match self.exit {
+            Some(0) if !on_old => Outcome::Migrated,
+            Some(3) if on_old => Outcome::RolledBack,
+            Some(_) | None => Outcome::Failed,
+        }
+    }
+
+    /// The report in its fixed shape.
+    pub fn report(&self) -> Report {
+        let (sessions, requests) = (&self.findings.sessions, &self.findings.requests);
+        Report {
+            scenario: self.scenario,
+            outcome: self.outcome(),
+            sessions: Sessions {
+                before: sessions.before,
+                after: sessions.after,
+                lost: sessions.lost,
+                zombies: sessions.zombies,
+            },
+            conflicts: self.status.conflicts,
+            worst_lag_ms: self.findings.worst_lag_ms,
+            requests: Requests {
+                total: requests.total,
+                failed: requests.failed,
+                refused_within_lag: requests.refused_within_lag,
+            },
+            checks: Checks { passed: self.status.passed, failed: self.status.failed, skipped: self.status.skipped },
+            foreign_variables_changed: self.foreign_changes.len() as u64,
+            retired: self.removed.clone(),
+            plan_after: PlanAfter { changes: self.plan_changes },
+            seconds: (self.seconds * 10.0).round() / 10.0,
+        }
+    }
+
+    /// Everything that must be true for the demo to succeed.
+    pub fn conditions(&self, bounds: Bounds) -> Vec<Condition> {
+        let mut conditions = self.promises(bounds);
+        conditions.extend(match self.scenario {
+            Scenario::Migrate => self.migrated(),
+            Scenario::Rollback | Scenario::PlatformRollback => self.rolled_back(),
+        });
+        conditions
+    }
+
+    fn promises(&self, bounds: Bounds) -> Vec<Condition> {
+        let (sessions, requests) = (&self.findings.sessions, &self.findings.requests);
+        let overlap = self.findings.fleet.overlap_ms();
+        let late = requests.stale_late + requests.accepted_after_logout_late;
+        vec![
+            at_least("sessions logged in before the move", sessions.before, bounds.sessions),
+            at_least("requests during the move", requests.total, bounds.requests),
+            at_least("milliseconds with instances on both stores", overlap, bounds.overlap_ms),
+            none("sessions lost", sessions.lost),
+            none("logged-out sessions that came back", sessions.zombies),
+            none("sessions whose renewal was lost", sessions.shortened),
+            none("sessions nobody can judge", sessions.open),
+            none("requests failed", requests.failed),
+            none("answers behind by more than the promised lag", late),
+            Condition {
+                what: "at most 0.1 % of requests refused within the lag".to_owned(),
+                holds: requests.refused_within_lag * 1000 <= requests.total,
+                found: thousands(requests.refused_within_lag),
+            },
+            none("foreign variables changed", self.foreign_changes.len() as u64),
+            holds("the old store is retained", self.old_store_available),
+            Condition {
+                what: "plan has nothing left to do".to_owned(),
+                holds: self.plan_changes == Some(0),
+                found: self.plan_changes.map_or("no plan".to_owned(), |changes| format!("{changes} changes")),
+            },
+        ]
+    }
+
+    fn migrated(&self) -> Vec<Condition> {
+        vec![
+            self.ended(Outcome::Migrated),
+            none("checks failed", self.status.failed),
+            holds("at least one check passed", self.status.passed > 0),
+            Condition {
+                what: "connector and rule named in the manifest are removed".to_owned(),
+                holds: !self.named.is_empty() && self.removed == self.named,
+                found: format!("{} of {}", self.removed.len(), self.named.len()),
+            },
+        ]
+    }
+
+    fn rolled_back(&self) -> Vec<Condition> {
+        let new = self.new_store();
+        vec![
+            self.ended(Outcome::RolledBack),
+            Condition {
+                what: "status says RolledBack, and why".to_owned(),
+                holds: self.status.phase == "RolledBack" && !self.status.message.is_empty(),
+                found: format!("{}: {}", self.status.phase, self.status.message),
+            },
+            holds("store variable and egress are as they were", self.configuration_restored),
+            none("things removed", self.removed.len() as u64),
+            at_least("sessions born on the new store", new.opened, 1),
+            at_least("sessions logged out on the new store", new.ended, 1),
+        ]
+    }
+
+    fn ended(&self, wanted: Outcome) -> Condition {
+        let outcome = self.outcome();
+        let store = self.findings.fleet.last_store().unwrap_or("none");
+        let exit = self.exit.map_or("none".to_owned(), |code| code.to_string());
+        Condition {
+            what: format!("the move ends {wanted:?}"),
+            holds: outcome == wanted,
+            found: format!("{outcome:?} (apply exit {exit}, serving from {store})"),
+        }
+    }
+
+    /// What happened on stores other than the old one.
+    pub fn new_store(&self) -> StoreUse {
+        let stores = self.findings.fleet.stores();
+        let others = stores.into_iter().filter(|(name, _)| *name != self.old_store);
+        others.map(|(_, store)| store).max_by_key(|store| store.opened).unwrap_or_default()
+    }
+}
+
+fn none(what: &str, found: u64) -> Condition {
+    Condition { what: format!("no {what}"), holds: found == 0, found: thousands(found) }
+}
+
+fn at_least(what: &str, found: u64, least: u64) -> Condition {
+    Condition { what: format!("{what} ≥ {}", thousands(least)), holds: found >= least, found: thousands(found) }
+}
+
+fn holds(what: &str, holds: bool) -> Condition {
+    Condition { what: what.to_owned(), holds, found: if holds { "yes" } else { "no" }.to_owned() }
+}
+
+#[cfg(test)]
+mod tests;

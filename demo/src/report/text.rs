@@ -1,0 +1,84 @@
+//! The report as people read it on a terminal. Presentation only: every figure and verdict comes from the facts.
+
+use super::{Condition, Facts};
+use crate::terminal::thousands as number;
+
+impl Facts {
+    /// The report for people.
+    pub fn text(&self, conditions: &[Condition]) -> String {
+        let mut lines = self.rows();
+        lines.push(String::new());
+        for condition in conditions {
+            let mark = if condition.holds { "✓" } else { "✗" };
+            lines.push(format!("  {mark} {:<58} {}", condition.what, condition.found));
+        }
+        let failed = conditions.iter().any(|condition| !condition.holds);
+        if failed && !self.findings.examples.is_empty() {
+            lines.push("\n  what the visitors met:".to_owned());
+            lines.extend(self.findings.examples.iter().map(|example| format!("    {example}")));
+        }
+        lines.join("\n")
+    }
+
+    fn rows(&self) -> Vec<String> {
+        let (sessions, requests) = (&self.findings.sessions, &self.findings.requests);
+        let (new, status) = (self.new_store(), &self.status);
+        let stale = requests.stale_within_lag + requests.stale_late;
+        let logouts = requests.accepted_after_logout_within_lag + requests.accepted_after_logout_late;
+        let retained = if self.old_store_available { self.old_store.as_str() } else { "NOT the old store" };
+        let removed =
+            if self.removed.is_empty() { "nothing".to_owned() } else { self.removed.join("\n               ") };
+        let plan = self.plan_changes.map_or("failed".to_owned(), |changes| format!("{changes} changes"));
+        vec![
+            row("outcome", &format!("{:?} after {:.1} s   {}", self.outcome(), self.seconds, status.message)),
+            row(
+                "sessions",
+                &format!(
+                    "{} before, {} after, {} lost, {} zombies; {} ever acknowledged, each read once more at the end",
+                    number(sessions.before),
+                    number(sessions.after),
+                    number(sessions.lost),
+                    number(sessions.zombies),
+                    number(sessions.ever),
+                ),
+            ),
+            row(
+                "requests",
+                &format!(
+                    "{} during the move, {} failed, {} refused within the lag",
+                    number(requests.total),
+                    number(requests.failed),
+                    number(requests.refused_within_lag),
+                ),
+            ),
+            row(
+                "lag",
+                &format!(
+                    "{} ms at worst for a visitor; {} stale reads and {} late logouts while both stores were in use",
+                    number(self.findings.worst_lag_ms),
+                    number(stale),
+                    number(logouts),
+                ),
+            ),
+            row(
+                "overlap",
+                &format!(
+                    "{} ms with instances on both stores; on the new one {} logins and {} logouts",
+                    number(self.findings.fleet.overlap_ms()),
+                    number(new.opened),
+                    number(new.ended),
+                ),
+            ),
+            row("conflicts", &number(status.conflicts)),
+            row("checks", &format!("{} passed, {} failed, {} skipped", status.passed, status.failed, status.skipped)),
+            row("variables", &format!("{} foreign, {} changed", self.foreign, self.foreign_changes.len())),
+            row("retired", &removed),
+            row("retained", retained),
+            row("plan after", &plan),
+        ]
+    }
+}
+
+fn row(name: &str, text: &str) -> String {
+    format!("  {name:<12} {text}")
+}

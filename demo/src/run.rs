@@ -1,0 +1,312 @@
+//! `demo run`: the story from an empty sandbox to the report. It starts everything, shows how it goes, and ends all it
+//! started, also on Ctrl-C. What holds is decided in `report`, what people met by the visitors.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, timeout};
+
+use crate::manifest::{self, Ids};
+use crate::people::{People, Pulse};
+use crate::product::{Apply, Product};
+use crate::report::{Bounds, Facts, Scenario};
+use crate::sandbox::{Sandbox, Settings};
+use crate::terminal::{Terminal, thousands};
+use crate::world::{self, World};
+
+type Error = Box<dyn std::error::Error>;
+
+/// The least time in which instances on both stores must answer side by side.
+const OVERLAP_MS: u64 = 5000;
+/// How long the sandbox lets old and new instances serve together; measured from outside it comes out a little shorter.
+const OVERLAP: Duration = Duration::from_secs(7);
+/// As `longestRequest` in the manifest.
+const LONGEST_REQUEST: Duration = Duration::from_secs(5);
+/// Name of the new database in the manifest.
+const NEW_STORE: &str = "liberty";
+/// `apply` has its own deadlines; this one is for an `apply` that hangs.
+const PATIENCE: Duration = Duration::from_mins(8);
+/// How often a line about the visitors is written when nothing changes.
+const BEAT: Duration = Duration::from_secs(5);
+
+/// What to run, and with what.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// Which story.
+    #[arg(long, value_enum, default_value = "migrate", env = "SCENARIO")]
+    pub scenario: Scenario,
+    /// Where report and manifest are written; the sandbox lives below it.
+    #[arg(long, default_value = "target/demo")]
+    pub dir: PathBuf,
+    /// The sandbox; default: beside this binary.
+    #[arg(long, env = "SANDBOX_BIN")]
+    pub sandbox: Option<PathBuf>,
+    /// The product; default: beside this binary.
+    #[arg(long, env = "SESSIONBACKEND_BIN")]
+    pub sessionbackend: Option<PathBuf>,
+    /// The sample app; default: beside this binary.
+    #[arg(long, env = "SESSIONS_APP_BIN")]
+    pub app: Option<PathBuf>,
+    /// Sessions logged in before the move; the report demands as many.
+    #[arg(long, default_value_t = 5000)]
+    pub sessions: u64,
+    /// People who click.
+    #[arg(long, default_value_t = 300)]
+    pub visitors: u64,
+    /// Requests the report demands during the move.
+    #[arg(long, default_value_t = 10_000)]
+    pub requests: u64,
+    /// Divides the clouds' durations.
+    #[arg(long, default_value_t = 60)]
+    pub speed: u32,
+    /// Seed of everything the visitors choose.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Leave the sandbox running at the end, to look around.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// Tells the story; `true` if every condition of the scenario holds.
+///
+/// # Errors
+/// What kept the story from being told to its end.
+pub async fn run(args: &RunArgs) -> Result<bool, Error> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    // Dropping the story ends everything it started.
+    tokio::select! {
+        told = tell(args) => told,
+        _ = interrupt.recv() => Err("interrupted; everything that was started has been ended".into()),
+        _ = terminate.recv() => Err("terminated; everything that was started has been ended".into()),
+    }
+}
+
+async fn tell(args: &RunArgs) -> Result<bool, Error> {
+    let terminal = Terminal::new();
+    let stage = Stage::new(args)?;
+    terminal.heading(&format!("sessionbackend demo: {}", name(args.scenario)));
+    let sandbox = Sandbox::up(&stage.settings).await?;
+    let pace = format!("up in {}, clouds {} times faster", stage.settings.dir.display(), args.speed);
+    terminal.say("sandbox", &pace);
+
+    let world = world::wire(&sandbox, &stage.token).await?;
+    let instances = world::INSTANCES;
+    terminal.say("world", &format!("{} with {instances} instances on {}", world::SERVICE, world.store));
+    terminal.say("world", &format!("https://{}", world.host));
+
+    let (mut people, sessions, took) = People::enter(stage.visit(&sandbox, &world)).await?;
+    let logins = format!("{} sessions logged in within {:.1} s", thousands(sessions), took.as_secs_f64());
+    terminal.say("visitors", &format!("{logins}; {} people begin to click", args.visitors));
+
+    let product = stage.product(&sandbox, &world)?;
+    let (exit, took) = carry_out(args.scenario, &terminal, &product, &world, &mut people).await?;
+
+    terminal.say("visitors", "leaving; every session is read once more");
+    let findings = people.leave().await?;
+    std::fs::write(args.dir.join("visitors.json"), serde_json::to_string_pretty(&findings)?)?;
+    let after = world::configuration(&sandbox, &world.service_arn).await?;
+    let plan_changes = product.plan().await.inspect_err(|error| terminal.say("plan", &error.to_string())).ok();
+    let status = product.status().await.inspect_err(|error| terminal.say("status", &error.to_string()));
+    let facts = Facts {
+        scenario: args.scenario,
+        exit,
+        status: status.unwrap_or_default(),
+        findings,
+        foreign: world.before.foreign(),
+        foreign_changes: world.before.foreign_changes(&after),
+        named: vec![world.connector.clone(), world.rule.clone()],
+        removed: world::removed(&sandbox, &world).await?,
+        old_store_available: world::old_store_available(&sandbox).await?,
+        old_store: world.store.clone(),
+        configuration_restored: restored(&world, &after),
+        plan_changes,
+        seconds: took.as_secs_f64(),
+    };
+    let holds = stage.publish(&terminal, &facts)?;
+    if args.keep {
+        terminal.say(
+            "sandbox",
+            &format!("left running; end it with SANDBOX_DIR={} sandbox down", stage.settings.dir.display()),
+        );
+        sandbox.leave_up();
+    } else {
+        sandbox.down().await?;
+    }
+    Ok(holds)
+}
+
+fn restored(world: &World, after: &world::Configuration) -> bool {
+    world.before.store_variable() == after.store_variable() && world.before.egress == after.egress
+}
+
+/// Runs `apply` to its end with its output shown as it goes, and lets the scenario's fault happen in its time.
+async fn carry_out(
+    scenario: Scenario,
+    terminal: &Terminal,
+    product: &Product<'_>,
+    world: &World,
+    people: &mut People,
+) -> Result<(Option<i32>, Duration), Error> {
+    if scenario == Scenario::PlatformRollback {
+        product.sandbox.roll_back_next_deployment(world::SERVICE).await?;
+        terminal.say("fault", "App Runner will return to the old configuration by itself, and say RUNNING");
+    }
+    let sessions = people.begin_move().await?;
+    let begun = Instant::now();
+    terminal.heading(&format!("sessionbackend apply -f {}", product.manifest.display()));
+    terminal.say("visitors", &format!("{} sessions when the move begins", thousands(sessions)));
+    let mut apply = product.apply()?;
+    let exit = tokio::select! {
+        exit = timeout(PATIENCE, follow(terminal, &mut apply)) => if let Ok(exit) = exit {
+            exit?
+        } else {
+            terminal.say("apply", "has not ended, and is ended now");
+            apply.child.kill().await?;
+            None
+        },
+        never = alongside(scenario, terminal, product.sandbox, world, people) => match never? {},
+    };
+    Ok((exit, begun.elapsed()))
+}
+
+async fn follow(terminal: &Terminal, apply: &mut Apply) -> Result<Option<i32>, Error> {
+    while let Some(line) = apply.lines.recv().await {
+        terminal.say("apply", &format!("│ {line}"));
+    }
+    let status = apply.child.wait().await?;
+    terminal.say("apply", &format!("ended with {status}"));
+    Ok(status.code())
+}
+
+/// What happens while `apply` runs. It goes on until it is dropped.
+async fn alongside(
+    scenario: Scenario,
+    terminal: &Terminal,
+    sandbox: &Sandbox,
+    world: &World,
+    people: &People,
+) -> Result<std::convert::Infallible, Error> {
+    let fault = async {
+        switched(sandbox, world).await?;
+        terminal.say("service", "the switch has begun: its configuration names another store");
+        if scenario == Scenario::Rollback {
+            sandbox.deny_command(NEW_STORE, "SETEX").await?;
+            terminal.say("fault", "the new store refuses SETEX from now on; the app itself uses SET");
+        }
+        std::future::pending::<Result<_, Error>>().await
+    };
+    tokio::select! {
+        ended = fault => ended,
+        never = watch(terminal, people) => Ok(never),
+    }
+}
+
+/// Waits until the service's configuration names another store than before.
+async fn switched(sandbox: &Sandbox, world: &World) -> Result<(), Error> {
+    let look = async |sandbox: &Sandbox| {
+        let now = world::configuration(sandbox, &world.service_arn).await?;
+        Ok((now.store_variable() != world.before.store_variable()).then_some(()))
+    };
+    Ok(sandbox.wait("the service was not switched", PATIENCE, look).await?)
+}
+
+/// A line about the visitors when the serving stores change, and now and then.
+async fn watch(terminal: &Terminal, people: &People) -> std::convert::Infallible {
+    let mut pulse = people.pulse();
+    let mut told = (Instant::now(), Pulse::default());
+    loop {
+        if pulse.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        let now = pulse.borrow_and_update().clone();
+        if now.serving == told.1.serving && told.0.elapsed() < BEAT {
+            continue;
+        }
+        let serving = now.serving.iter().map(|(store, count)| format!("{count} × {}", short(store)));
+        let serving = serving.collect::<Vec<_>>().join(", ");
+        let line = format!("{} requests, {} failed; serving: {serving}", thousands(now.requests), now.failed);
+        terminal.say("visitors", &line);
+        told = (Instant::now(), now);
+    }
+}
+
+/// A store's name without what all of its vendor's names share.
+fn short(store: &str) -> &str {
+    let host = store.split(':').next().unwrap_or(store);
+    if host.ends_with(".cache.amazonaws.com") { "ElastiCache" } else { host }
+}
+
+fn name(scenario: Scenario) -> &'static str {
+    match scenario {
+        Scenario::Migrate => "migrate",
+        Scenario::Rollback => "rollback",
+        Scenario::PlatformRollback => "platform-rollback",
+    }
+}
+
+/// Paths, binaries and settings, resolved once.
+struct Stage<'a> {
+    args: &'a RunArgs,
+    settings: Settings,
+    sessionbackend: PathBuf,
+    token: String,
+}
+
+impl<'a> Stage<'a> {
+    fn new(args: &'a RunArgs) -> Result<Self, Error> {
+        std::fs::create_dir_all(&args.dir)?;
+        let dir = args.dir.canonicalize()?;
+        let here = std::env::current_exe()?;
+        let beside = |given: &Option<PathBuf>, name: &str| {
+            let path = given.clone().unwrap_or_else(|| here.with_file_name(name));
+            path.canonicalize().map_err(|why| format!("{} is not there ({why}): build it first", path.display()))
+        };
+        let app = beside(&args.app, "sessions-app")?;
+        let settings = Settings {
+            binary: beside(&args.sandbox, "sandbox")?,
+            dir: dir.join("sandbox"),
+            speed: args.speed.max(1),
+            overlap: OVERLAP,
+            request_limit: LONGEST_REQUEST,
+            image: (world::IMAGE.to_owned(), app.display().to_string()),
+        };
+        let token = format!("{:032x}", rand::random::<u128>());
+        Ok(Self { args, settings, sessionbackend: beside(&args.sessionbackend, "sessionbackend")?, token })
+    }
+
+    fn visit(&self, sandbox: &Sandbox, world: &World) -> tokio::process::Command {
+        // The path was found when the demo started; a missing one fails as any command would.
+        let demo = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("demo"));
+        let mut visit = sandbox.exec("internet", demo);
+        visit.args(["visit", "--url", &format!("https://{}", world.host)]);
+        visit.args(["--sessions", &self.args.sessions.to_string(), "--visitors", &self.args.visitors.to_string()]);
+        visit.args(["--seed", &self.args.seed.to_string()]);
+        visit
+    }
+
+    fn product<'s>(&self, sandbox: &'s Sandbox, world: &World) -> Result<Product<'s>, Error> {
+        let account = sandbox.upstash_account()?;
+        let ids = Ids { connector: &world.connector, rule: &world.rule, email: &account.0, api_key: &account.1 };
+        let manifest = self.args.dir.join("elasticache-to-upstash.yaml");
+        std::fs::write(&manifest, manifest::concrete(manifest::EXAMPLE, ids)?)?;
+        let vantage = format!("vpc:{}", world.vpc);
+        Ok(Product { sandbox, vantage, binary: self.sessionbackend.clone(), manifest })
+    }
+
+    fn publish(&self, terminal: &Terminal, facts: &Facts) -> Result<bool, Error> {
+        let bounds = Bounds { sessions: self.args.sessions, requests: self.args.requests, overlap_ms: OVERLAP_MS };
+        let conditions = facts.conditions(bounds);
+        let path: &Path = &self.args.dir.join("report.json");
+        std::fs::write(path, serde_json::to_string_pretty(&facts.report())? + "\n")?;
+        terminal.heading(&format!("Report: {}", name(self.args.scenario)));
+        terminal.print(&facts.text(&conditions));
+        let failed = conditions.iter().filter(|condition| !condition.holds).count();
+        let verdict =
+            if failed == 0 { "Every condition holds.".to_owned() } else { format!("{failed} conditions do not hold.") };
+        terminal.print(&format!("\n{verdict} Also in {}.", path.display()));
+        Ok(failed == 0)
+    }
+}

@@ -1,0 +1,439 @@
+//! From the manifest to a [`Desired`], or to everything that is wrong with it at once.
+//! Asks admission again first (same schema, same rules, same words), then what admission cannot say. The one place of defaults.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{
+    App, Approval, CeleryAlias, Consent, DeletionPolicy, Desired, EgressPolicy, Env, EnvFormat, Fallback, KeyKind,
+    KeyRule, KeyStrategy, MigrationPolicy, Mode, OnFailure, OtherConsumer, PartNames, ReplicationGroupRef,
+    ReplicationGroupSettings, Retire, RulesPolicy, SecretDelivery, ServiceRef, SslCertReqs, StoreSpec, Takeover,
+    Target, TlsPolicy, Unmatched, UpstashDatabase, Writer,
+};
+use crate::api::admission::{Violation, admit};
+use crate::api::{SessionBackend, SessionBackendSpec, spec, text};
+use crate::env::{self, Template};
+use crate::identity::Arn;
+
+/// What `object` asks for. One that is being deleted needs no valid spec.
+///
+/// # Errors
+/// Every violation at once.
+pub fn parse(object: &SessionBackend) -> Result<Desired, Vec<Violation>> {
+    parse_update(object, None)
+}
+
+/// What `object` asks for, where it replaces `old`: with the rules of that transition.
+///
+/// # Errors
+/// Every violation at once.
+pub fn parse_update(object: &SessionBackend, old: Option<&SessionBackend>) -> Result<Desired, Vec<Violation>> {
+    if object.metadata.deletion_timestamp.is_some() {
+        return Ok(Desired::Absent { policy: deletion(object.spec.deletion_policy) });
+    }
+    let mut found = match (without_status(object), old.map(without_status).transpose()) {
+        (Ok(object), Ok(old)) => admit(&object, old.as_ref()),
+        (Err(_), _) | (_, Err(_)) => {
+            vec![Violation::new("spec", "cannot be written as JSON", "apply the manifest again")]
+        }
+    };
+    let target = target(&object.spec, &mut found);
+    match target {
+        Some(target) if found.is_empty() => Ok(Desired::Present(Box::new(target))),
+        Some(_) => Err(found),
+        None => {
+            if found.is_empty() {
+                found.push(Violation::new(
+                    "spec",
+                    "could not be read",
+                    "this is a defect; report it with the manifest",
+                ));
+            }
+            Err(found)
+        }
+    }
+}
+
+fn without_status(object: &SessionBackend) -> serde_json::Result<Value> {
+    let mut value = serde_json::to_value(object)?;
+    if let Some(object) = value.as_object_mut() {
+        object.remove("status");
+    }
+    Ok(value)
+}
+
+/// `None` where admission has already said why.
+fn target(spec: &SessionBackendSpec, found: &mut Vec<Violation>) -> Option<Target> {
+    super::unsupported::find(spec, found);
+    let checks = checks(spec, found);
+    let format = format(&spec.env, found);
+    let services = services(spec, found);
+    key_rules(spec, found);
+    let store = store(&spec.store);
+    let app = app(spec);
+    let interval = spec.checks.as_ref().and_then(|checks| checks.interval.as_ref());
+    let check_interval = time(interval, Duration::from_secs(5 * 60));
+    let migration = migration(spec);
+    Some(Target {
+        mode: match spec.mode {
+            None | Some(spec::Mode::Apply) => Mode::Apply,
+            Some(spec::Mode::Plan) => Mode::Plan,
+        },
+        services: services?,
+        other_consumers: spec
+            .other_consumers
+            .iter()
+            .map(|other| OtherConsumer { name: other.name.0.clone() })
+            .collect(),
+        store: store?,
+        env: Env { format: format?, secrets: delivery(&spec.env), takeover: takeover(spec.env.takeover) },
+        app: app?,
+        checks: checks?,
+        check_interval: check_interval?,
+        migration: migration?,
+        deletion: deletion(spec.deletion_policy),
+    })
+}
+
+/// The duration in `text`, or `default` where there is none.
+fn time(text: Option<&impl std::ops::Deref<Target = str>>, default: Duration) -> Option<Duration> {
+    text.map_or(Some(default), |text| text::duration(text))
+}
+
+fn deletion(policy: Option<spec::DeletionPolicy>) -> DeletionPolicy {
+    match policy {
+        None | Some(spec::DeletionPolicy::Retain) => DeletionPolicy::Retain,
+        Some(spec::DeletionPolicy::Delete) => DeletionPolicy::Delete,
+    }
+}
+
+fn checks(spec: &SessionBackendSpec, found: &mut Vec<Violation>) -> Option<Vec<crate::checks::Check>> {
+    let empty = spec::Checks::default();
+    let checks = spec.checks.as_ref().unwrap_or(&empty);
+    let runbooks: Vec<Value> =
+        checks.runbooks.iter().filter_map(|runbook| serde_json::to_value(runbook).ok()).collect();
+    match crate::checks::resolve(&runbooks, &checks.extra) {
+        Ok(checks) => Some(checks),
+        Err(messages) => {
+            found.extend(messages.iter().map(|message| Violation::from_message("spec.checks", message)));
+            None
+        }
+    }
+}
+
+fn services(spec: &SessionBackendSpec, found: &mut Vec<Violation>) -> Option<Vec<ServiceRef>> {
+    let mut seen = BTreeMap::new();
+    let mut services = Vec::new();
+    for (index, service) in spec.services.iter().enumerate() {
+        let of_arn = service.arn.as_ref().and_then(|arn| arn.split('/').nth(1));
+        let name = service.name.as_deref().or(of_arn)?.to_owned();
+        // Admission sees two equal names, and two equal ARNs, but not that an ARN has the name of another entry.
+        if seen.insert(name.clone(), of_arn.is_some()).is_some_and(|by_arn| by_arn != of_arn.is_some()) {
+            found.push(Violation::new(
+                format!("spec.services[{index}]"),
+                "is listed twice, by name and by ARN",
+                "list each service once",
+            ));
+        }
+        let writer = service.env.as_ref().and_then(|env| env.writer).or(spec.env.writer);
+        services.push(ServiceRef {
+            name,
+            arn: service.arn.as_ref().map(|arn| Arn(arn.0.clone())),
+            egress: egress(service.egress.as_ref())?,
+            writer: match writer {
+                None | Some(spec::Writer::Operator) => Writer::Operator,
+                Some(spec::Writer::ConfigFile) => Writer::ConfigFile,
+                Some(spec::Writer::External) => Writer::External,
+            },
+        });
+    }
+    Some(services)
+}
+
+fn egress(egress: Option<&spec::Egress>) -> Option<EgressPolicy> {
+    let Some(egress) = egress else { return Some(EgressPolicy::Keep) };
+    match egress.kind {
+        spec::EgressType::Keep => Some(EgressPolicy::Keep),
+        spec::EgressType::Default => Some(EgressPolicy::Default),
+        spec::EgressType::Vpc => {
+            let connector = egress.vpc_connector.as_ref()?;
+            match (&connector.arn, &connector.create) {
+                (Some(arn), None) => Some(EgressPolicy::Connector(Arn(arn.0.clone()))),
+                (None, Some(create)) => Some(EgressPolicy::CreateConnector {
+                    subnets: create.subnet_ids.iter().map(|id| id.0.clone()).collect(),
+                    security_groups: create.security_group_ids.iter().map(|id| id.0.clone()).collect(),
+                }),
+                (Some(_), Some(_)) | (None, None) => None,
+            }
+        }
+    }
+}
+
+fn store(store: &spec::Store) -> Option<StoreSpec> {
+    match (&store.upstash, &store.elasti_cache, &store.external, &store.disabled) {
+        (Some(upstash), None, None, None) => Some(StoreSpec::Upstash {
+            database: upstash_database(&upstash.database)?,
+            plan: upstash.plan.as_ref().map(|plan| plan.0.clone()),
+            managed: upstash.api_key_secret_ref.is_some(),
+        }),
+        (None, Some(cache), None, None) => elasticache(cache),
+        (None, None, Some(external), None) => Some(external_store(external)),
+        (None, None, None, Some(spec::Disabled {})) => Some(StoreSpec::Disabled),
+        _ => None,
+    }
+}
+
+fn external_store(external: &spec::External) -> StoreSpec {
+    StoreSpec::External {
+        tls: match external.tls {
+            None | Some(spec::Tls::Required) => TlsPolicy::Required,
+            Some(spec::Tls::Preferred) => TlsPolicy::Preferred,
+            Some(spec::Tls::Disabled) => TlsPolicy::Disabled,
+        },
+    }
+}
+
+fn upstash_database(database: &spec::UpstashDatabase) -> Option<UpstashDatabase> {
+    match (&database.name, &database.primary_region, &database.id) {
+        (Some(name), Some(region), None) => {
+            Some(UpstashDatabase::Named { name: name.0.clone(), region: region.0.clone() })
+        }
+        (None, None, Some(id)) => Some(UpstashDatabase::Existing(id.0.clone())),
+        _ => None,
+    }
+}
+
+fn elasticache(cache: &spec::ElastiCache) -> Option<StoreSpec> {
+    let rules = match cache.security_group_rules {
+        None | Some(spec::Rules::Managed) => RulesPolicy::Managed,
+        Some(spec::Rules::Unmanaged) => RulesPolicy::Unmanaged,
+    };
+    let credentials = cache.credentials_secret_ref.is_some();
+    match (&cache.replication_group_id, &cache.serverless_cache_name, &cache.create) {
+        // ElastiCache stores both names in lower case.
+        (Some(id), None, None) => Some(StoreSpec::ReplicationGroup {
+            group: ReplicationGroupRef::Existing(id.to_ascii_lowercase()),
+            rules,
+            credentials,
+        }),
+        (None, Some(name), None) => {
+            Some(StoreSpec::ServerlessCache { name: name.to_ascii_lowercase(), rules, credentials })
+        }
+        (None, None, Some(create)) => {
+            let settings = ReplicationGroupSettings {
+                node_type: create.node_type.0.clone(),
+                replicas: create.replicas.unwrap_or(1),
+                subnets: create.subnet_ids.iter().map(|id| id.0.clone()).collect(),
+                security_groups: create.security_group_ids.iter().map(|id| id.0.clone()).collect(),
+            };
+            Some(StoreSpec::ReplicationGroup { group: ReplicationGroupRef::Create(settings), rules, credentials })
+        }
+        _ => None,
+    }
+}
+
+fn format(env: &spec::EnvSpec, found: &mut Vec<Violation>) -> Option<EnvFormat> {
+    let names = env.names.clone().unwrap_or_default();
+    let named = |name: &Option<text::VariableName>, default: &str| {
+        name.as_ref().map_or_else(|| default.to_owned(), |name| name.0.clone())
+    };
+    let url = named(&names.url, "REDIS_URL");
+    let parts = |host: &str| PartNames {
+        host: named(&names.host, host),
+        port: named(&names.port, "REDIS_PORT"),
+        tls: named(&names.tls, "REDIS_TLS"),
+        password: named(&names.password, "REDIS_PASSWORD"),
+    };
+    let format = match env.format {
+        spec::Format::Url => EnvFormat::Url { url },
+        spec::Format::UrlImplicitTls => EnvFormat::UrlImplicitTls { url },
+        spec::Format::Celery => celery(url, env.celery.as_ref()),
+        spec::Format::EndpointPortTls => EnvFormat::EndpointPortTls(parts("REDIS_ENDPOINT")),
+        spec::Format::HostPortPassword => EnvFormat::HostPortPassword(parts("REDIS_HOST")),
+        spec::Format::Template => EnvFormat::Template(env.template.clone()?),
+    };
+    let mut seen = BTreeSet::new();
+    for twice in env::names(&format).into_iter().filter(|name| !seen.insert(name.clone())) {
+        found.push(Violation::new(
+            "spec.env",
+            format!("gives two meanings to the variable {twice}"),
+            "name each variable once",
+        ));
+    }
+    for (name, text) in env.template.iter().flatten() {
+        if let Err(error) = Template::parse(text) {
+            found.push(Violation::from_message(format!("spec.env.template.{name}"), &error.to_string()));
+        }
+    }
+    Some(format)
+}
+
+fn celery(url: String, celery: Option<&spec::Celery>) -> EnvFormat {
+    let listed = celery.map(|celery| celery.variables.as_slice()).unwrap_or_default();
+    let aliases = listed.iter().map(|name| CeleryAlias { name: name.0.clone(), listed: true });
+    let followed = env::CELERY_VARIABLES
+        .into_iter()
+        .filter(|name| *name != url && !listed.iter().any(|listed| listed.0 == **name))
+        .map(|name| CeleryAlias { name: name.to_owned(), listed: false });
+    EnvFormat::Celery {
+        aliases: aliases.chain(followed).collect(),
+        url,
+        ssl_cert_reqs: match celery.and_then(|celery| celery.ssl_cert_reqs) {
+            None | Some(spec::SslCertReqs::Omit) => SslCertReqs::Omit,
+            Some(spec::SslCertReqs::Required) => SslCertReqs::Required,
+            Some(spec::SslCertReqs::None) => SslCertReqs::None,
+        },
+    }
+}
+
+fn delivery(env: &spec::EnvSpec) -> SecretDelivery {
+    match env.secrets.as_ref().and_then(|secrets| secrets.provider) {
+        // ParameterStore is refused before this is used.
+        None | Some(spec::SecretProvider::SecretsManager | spec::SecretProvider::ParameterStore) => {
+            SecretDelivery::SecretsManager
+        }
+        Some(spec::SecretProvider::PlainText) => SecretDelivery::PlainText,
+    }
+}
+
+fn takeover(takeover: Option<spec::Takeover>) -> Takeover {
+    match takeover {
+        None | Some(spec::Takeover::IfServingFrom) => Takeover::IfServingFrom,
+        Some(spec::Takeover::Always) => Takeover::Always,
+        Some(spec::Takeover::Never) => Takeover::Never,
+    }
+}
+
+fn app(spec: &SessionBackendSpec) -> Option<App> {
+    let app = spec.app.clone().unwrap_or_default();
+    let session_ttl = match &app.session_ttl {
+        Some(ttl) => Some(text::duration(ttl)?),
+        None => None,
+    };
+    Some(App {
+        session_ttl,
+        max_connections: app.max_connections,
+        // App Runner ends every request after 120 s.
+        longest_request: time(app.longest_request.as_ref(), Duration::from_secs(120))?,
+        cluster_client: app.cluster_client.unwrap_or(false),
+        fallback: match app.fallback.map(|fallback| (fallback.kind, fallback.table_name)) {
+            None | Some((spec::FallbackKind::None, _)) => Fallback::None,
+            Some((spec::FallbackKind::InMemory, _)) => Fallback::InMemory,
+            Some((spec::FallbackKind::DynamoDB, table)) => Fallback::DynamoDb { table: table?.0 },
+        },
+        pool_max: app.pool.and_then(|pool| pool.max),
+        commands_per_day: app.commands_per_day,
+    })
+}
+
+/// Rules that can never be reached: a mistake that would show only when the keys are gone.
+fn key_rules(spec: &SessionBackendSpec, found: &mut Vec<Violation>) {
+    let keys = spec.migration.as_ref().map(|migration| migration.keys.as_slice()).unwrap_or_default();
+    for (index, rule) in keys.iter().enumerate() {
+        let earlier = keys[..index]
+            .iter()
+            .position(|earlier| !earlier.prefix.is_empty() && rule.prefix.starts_with(&*earlier.prefix));
+        if let Some(earlier) = earlier {
+            found.push(Violation::new(
+                format!("spec.migration.keys[{index}].prefix"),
+                format!("is never reached, because keys[{earlier}] matches first"),
+                "put the longer prefix first, or remove this rule",
+            ));
+        }
+    }
+}
+
+fn migration(spec: &SessionBackendSpec) -> Option<MigrationPolicy> {
+    let migration = spec.migration.clone().unwrap_or_default();
+    let from = from_store(migration.from.as_ref())?;
+    let keys: Vec<KeyRule> = migration.keys.iter().map(key_rule).collect();
+    let unmatched = match migration.unmatched {
+        None if !spec.other_consumers.is_empty() => Unmatched::Block,
+        None | Some(spec::Unmatched::Copy) => Unmatched::Copy,
+        Some(spec::Unmatched::Skip) => Unmatched::Skip,
+        Some(spec::Unmatched::Block) => Unmatched::Block,
+    };
+    let copies = unmatched != Unmatched::Skip || keys.iter().any(|rule| rule.strategy == KeyStrategy::Copy);
+    let two_stores = spec.store.disabled.is_none() && from != Some(StoreSpec::Disabled);
+    let consent = migration.consent.unwrap_or_default();
+    let approval = migration.approval.unwrap_or_default();
+    let retire = migration.retire.unwrap_or_default();
+    let delete_old_store = retire.old_store == Some(spec::OldStore::Delete);
+    Some(MigrationPolicy {
+        from,
+        keys,
+        unmatched,
+        databases: migration.databases.iter().map(|database| (database.from, database.to)).collect(),
+        max_lag: time(migration.max_lag.as_ref(), Duration::from_secs(5))?,
+        bake_time: time(migration.bake_time.as_ref(), Duration::from_secs(30 * 60))?,
+        on_failure: match migration.on_failure {
+            None if !(copies && two_stores) => OnFailure::Hold,
+            None | Some(spec::OnFailure::Rollback) => OnFailure::Rollback,
+            Some(spec::OnFailure::Hold) => OnFailure::Hold,
+        },
+        consent: Consent {
+            no_internet: consent.no_internet.unwrap_or(false),
+            data_loss: consent.data_loss.unwrap_or(false),
+            quota_share: consent.quota_share.unwrap_or(25),
+        },
+        approval: Approval {
+            switch: approval.switch == Some(spec::ApprovalMode::Manual),
+            retire: delete_old_store || approval.retire == Some(spec::ApprovalMode::Manual),
+        },
+        retire: Retire {
+            delete_old_store,
+            rules: retire
+                .also_remove
+                .iter()
+                .filter_map(|it| it.security_group_rule_id.as_deref())
+                .map(Into::into)
+                .collect(),
+            connectors: retire
+                .also_remove
+                .iter()
+                .filter_map(|it| it.vpc_connector_arn.as_deref())
+                .map(Into::into)
+                .collect(),
+        },
+    })
+}
+
+fn key_rule(rule: &spec::KeyRule) -> KeyRule {
+    KeyRule {
+        prefix: rule.prefix.0.clone(),
+        strategy: match rule.strategy {
+            spec::KeyStrategy::Copy => KeyStrategy::Copy,
+            spec::KeyStrategy::Drop => KeyStrategy::Drop,
+        },
+        kind: match rule.kind {
+            None | Some(spec::KeyKind::Session) => KeyKind::Session,
+            Some(spec::KeyKind::Data) => KeyKind::Data,
+        },
+    }
+}
+
+/// `None` where admission has said why; `Some(None)` where the store is to be read off the services.
+fn from_store(from: Option<&spec::From>) -> Option<Option<StoreSpec>> {
+    let Some(from) = from else { return Some(None) };
+    match (&from.upstash, &from.elasti_cache, &from.external, &from.disabled) {
+        (None, None, None, None) => Some(None),
+        (Some(upstash), None, None, None) => Some(Some(StoreSpec::Upstash {
+            database: upstash_database(&upstash.database)?,
+            plan: None,
+            managed: upstash.api_key_secret_ref.is_some(),
+        })),
+        (None, Some(cache), None, None) => elasticache(&spec::ElastiCache {
+            replication_group_id: cache.replication_group_id.clone(),
+            serverless_cache_name: cache.serverless_cache_name.clone(),
+            create: None,
+            security_group_rules: None,
+            credentials_secret_ref: cache.credentials_secret_ref.clone(),
+        })
+        .map(Some),
+        (None, None, Some(external), None) => Some(Some(external_store(external))),
+        (None, None, None, Some(spec::Disabled {})) => Some(Some(StoreSpec::Disabled)),
+        _ => None,
+    }
+}

@@ -1,0 +1,390 @@
+//! The world in memory, for proofs: the effects of [`crate::effect`] on virtual time, with faults at exact calls.
+//! It refuses what the real one refuses (a stale journal, a busy service, a moved foreign variable).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::checks::{CheckResult, Severity, Stage, Verdict};
+use crate::desired::Desired;
+use crate::effect::Picture;
+use crate::engine::World;
+use crate::error::{Class, CloudError};
+use crate::identity::Owner;
+use crate::journal::{Entry, Journal};
+use crate::observed::{CopyState, Observed, OperationStatus, Reading, Service, ServiceStatus, StoreStatus};
+use crate::plan::after;
+use crate::step::{CopyMode, ServicePatch, Step};
+
+/// What happens to one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The process dies before the call is made.
+    CrashBefore,
+    /// The call is made and the process dies before it learns of it.
+    CrashAfter,
+    /// The call never arrives.
+    Lost,
+    /// The call is executed and its reply is lost.
+    LostReply,
+    /// The vendor asks to slow down; nothing is executed.
+    Throttled,
+}
+
+/// What goes wrong, exactly where.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// Faults by number of the mutating call, from 0.
+    pub calls: BTreeMap<usize, Fault>,
+    /// Numbers of the observations that show the world as it was before the last call.
+    pub stale: BTreeSet<usize>,
+    /// Updates of a service (by name and number, from 0) that the platform rolls back.
+    pub failing_updates: BTreeSet<(String, usize)>,
+    /// Stages whose gate fails.
+    pub failing_stages: BTreeSet<Stage>,
+}
+
+#[derive(Debug)]
+struct Truth {
+    picture: Picture,
+    before_last_call: Picture,
+    former: BTreeMap<String, Service>,
+    now: Timestamp,
+    calls: usize,
+    observations: usize,
+    seen_sequence: u64,
+    copy_started: Option<Timestamp>,
+    creations: BTreeMap<String, usize>,
+    updates: BTreeMap<String, usize>,
+}
+
+/// A world in memory.
+#[derive(Debug)]
+pub struct SimWorld {
+    truth: Mutex<Truth>,
+    faults: Faults,
+}
+
+const CALL: Duration = Duration::from_millis(20);
+const UPDATE: Duration = Duration::from_secs(150);
+const CREATE: Duration = Duration::from_secs(420);
+const COPY: Duration = Duration::from_secs(4);
+const QUIET: Duration = Duration::from_secs(2);
+const CHECKS: Duration = Duration::from_secs(3);
+
+impl SimWorld {
+    /// A world that looks like `picture` at `now`.
+    #[must_use]
+    pub fn new(picture: Picture, now: Timestamp, faults: Faults) -> Self {
+        let truth = Truth {
+            before_last_call: picture.clone(),
+            picture,
+            former: BTreeMap::new(),
+            now,
+            calls: 0,
+            observations: 0,
+            seen_sequence: 0,
+            copy_started: None,
+            creations: BTreeMap::new(),
+            updates: BTreeMap::new(),
+        };
+        Self { truth: Mutex::new(truth), faults }
+    }
+
+    fn truth(&self) -> MutexGuard<'_, Truth> {
+        self.truth.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The virtual time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.truth().now
+    }
+
+    /// Lets time pass and what is due happen.
+    pub fn advance(&self, by: Duration) {
+        let mut truth = self.truth();
+        truth.now = after(truth.now, by);
+        truth.happen(&self.faults);
+    }
+
+    /// The process is gone: what lived in it goes too.
+    pub fn crash(&self) {
+        let mut truth = self.truth();
+        truth.picture.observed.checks.clear();
+        truth.seen_sequence = 0;
+        if let Some(copy) = truth.picture.observed.copy.present_mut() {
+            copy.here = false;
+        }
+    }
+
+    /// The world as it is.
+    #[must_use]
+    pub fn picture(&self) -> Picture {
+        self.truth().picture.clone()
+    }
+
+    /// Changes the world behind our back.
+    pub fn meddle(&self, change: impl FnOnce(&mut Picture, Timestamp)) {
+        let mut truth = self.truth();
+        let now = truth.now;
+        change(&mut truth.picture, now);
+    }
+
+    /// Mutating calls so far.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.truth().calls
+    }
+
+    /// Observations so far.
+    #[must_use]
+    pub fn observations(&self) -> usize {
+        self.truth().observations
+    }
+
+    /// How often each thing was made.
+    #[must_use]
+    pub fn creations(&self) -> BTreeMap<String, usize> {
+        self.truth().creations.clone()
+    }
+
+    /// How often each service was updated.
+    #[must_use]
+    pub fn updates(&self) -> BTreeMap<String, usize> {
+        self.truth().updates.clone()
+    }
+}
+
+impl World for SimWorld {
+    async fn journal(&self, _owner: &Owner) -> Reading<Journal> {
+        let mut truth = self.truth();
+        let stale = self.faults.stale.contains(&truth.observations);
+        truth.observations += 1;
+        let journal = if stale { truth.before_last_call.journal.clone() } else { truth.picture.journal.clone() };
+        if journal.sequence < truth.seen_sequence {
+            return Reading::Unknown(error(
+                Class::Transient,
+                "GetSecretValue",
+                "an older version than the one we wrote",
+            ));
+        }
+        truth.seen_sequence = journal.sequence;
+        if journal.sequence == 0 { Reading::Absent } else { Reading::Present(journal) }
+    }
+
+    async fn observe(&self, _owner: &Owner, _desired: &Desired, _journal: &Journal) -> Observed {
+        let truth = self.truth();
+        let number = truth.observations.saturating_sub(1);
+        let mut seen = truth.picture.observed.clone();
+        if self.faults.stale.contains(&number) {
+            // What lives in this process is never stale, what the clouds say can be.
+            let (copy, checks) = (seen.copy, seen.checks);
+            seen = truth.before_last_call.observed.clone();
+            seen.copy = copy;
+            seen.checks = checks;
+        }
+        seen
+    }
+
+    async fn perform(
+        &self,
+        owner: &Owner,
+        step: &Step,
+        _journal: &Journal,
+        _now: Timestamp,
+    ) -> Result<Option<Entry>, CloudError> {
+        let fault = {
+            let mut truth = self.truth();
+            let number = truth.calls;
+            truth.calls += 1;
+            truth.now = after(truth.now, CALL);
+            self.faults.calls.get(&number).copied()
+        };
+        match fault {
+            Some(Fault::CrashBefore) => pending().await,
+            Some(Fault::Lost) => Err(error(Class::Transient, "call", "connection reset")),
+            Some(Fault::Throttled) => Err(error(Class::Throttled, "call", "rate exceeded")),
+            Some(Fault::CrashAfter) => {
+                let _ = self.execute(owner, step);
+                pending().await
+            }
+            Some(Fault::LostReply) => {
+                let executed = self.execute(owner, step);
+                executed.and(Err(error(Class::Transient, "call", "the reply was lost")))
+            }
+            None => self.execute(owner, step),
+        }
+    }
+}
+
+impl SimWorld {
+    fn execute(&self, owner: &Owner, step: &Step) -> Result<Option<Entry>, CloudError> {
+        let mut truth = self.truth();
+        truth.refuse(step)?;
+        let now = truth.now;
+        if !matches!(step, Step::RunChecks { .. } | Step::CountQuiet { .. } | Step::Copy { .. }) {
+            truth.before_last_call = truth.picture.clone();
+        }
+        if let Some(made) = creation(step) {
+            *truth.creations.entry(made).or_default() += 1;
+        }
+        if let Step::PatchService(patch) = step {
+            truth.remember(patch);
+        }
+        if let Step::Copy { mode, .. } = step {
+            truth.copy_started = Some(now);
+            if *mode == CopyMode::Clear {
+                truth.copy_started = None;
+            }
+        }
+        if let Step::Journal { entry, .. } = step {
+            truth.seen_sequence = truth.picture.journal.sequence + 1;
+            let _ = entry;
+        }
+        let desired = Desired::Absent { policy: crate::desired::DeletionPolicy::Retain };
+        Ok(truth.picture.predict(owner, &desired, step, now))
+    }
+}
+
+/// What a step makes, if it makes something that could be made twice.
+fn creation(step: &Step) -> Option<String> {
+    match step {
+        Step::CreateUpstashDatabase { name, .. } => Some(format!("database {name}")),
+        Step::CreateReplicationGroup { id, .. } => Some(format!("replication group {id}")),
+        Step::CreateSubnetGroup { name, .. } => Some(format!("subnet group {name}")),
+        Step::CreateConnector { name, .. } => Some(format!("connector {name}")),
+        Step::CreateEpochSecret { name, .. } => Some(format!("secret {name}")),
+        Step::AuthorizeIngress { group, source, port } => Some(format!("rule {group} {source} {port}")),
+        Step::Journal { .. }
+        | Step::Claim { .. }
+        | Step::Release { .. }
+        | Step::DeleteUpstashDatabase { .. }
+        | Step::DeleteSubnetGroup { .. }
+        | Step::DeleteReplicationGroup { .. }
+        | Step::RevokeIngress { .. }
+        | Step::DeleteConnector { .. }
+        | Step::DeleteSecret { .. }
+        | Step::PatchService(_)
+        | Step::Copy { .. }
+        | Step::CountQuiet { .. }
+        | Step::RunChecks { .. } => None,
+    }
+}
+
+impl Truth {
+    /// What the real world refuses.
+    fn refuse(&self, step: &Step) -> Result<(), CloudError> {
+        let conflict = |what: &str| Err(error(Class::Conflict, "call", what));
+        match step {
+            Step::Journal { expect, .. } if *expect != self.picture.journal.sequence => {
+                conflict("the journal has moved on")
+            }
+            Step::Claim { service, expect, .. } => {
+                let sequence =
+                    self.picture.observed.claims.get(service).and_then(Reading::present).map(|claims| claims.sequence);
+                if sequence == *expect { Ok(()) } else { conflict("the claims have moved on") }
+            }
+            Step::PatchService(patch) => {
+                let Some(service) = self.picture.observed.services.get(&patch.service).and_then(Reading::present)
+                else {
+                    return conflict("the service is gone");
+                };
+                let newest = service.operations.first().map(|operation| operation.id.clone());
+                if service.status != ServiceStatus::Running {
+                    return conflict("the service is busy");
+                }
+                if newest != patch.expect.newest_operation {
+                    return conflict("another operation came first");
+                }
+                if service.foreign != patch.expect.foreign {
+                    return conflict("what is foreign has moved");
+                }
+                if self.picture.journal.sequence != patch.expect.journal {
+                    return conflict("the journal has moved on");
+                }
+                Ok(())
+            }
+            Step::CreateEpochSecret { name, .. }
+                if self.picture.observed.secrets.get(name).is_some_and(|secret| secret.present().is_some()) =>
+            {
+                Err(error(Class::Exists, "CreateSecret", "it exists already"))
+            }
+            Step::CreateUpstashDatabase { .. } if self.picture.observed.target.present().is_some() => {
+                Err(error(Class::Exists, "create", "found by name"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn remember(&mut self, patch: &ServicePatch) {
+        *self.updates.entry(patch.service.clone()).or_default() += 1;
+        if let Some(service) = self.picture.observed.services.get(&patch.service).and_then(Reading::present) {
+            self.former.insert(patch.service.clone(), service.clone());
+        }
+    }
+
+    /// What is due by now happens.
+    fn happen(&mut self, faults: &Faults) {
+        let now = self.now;
+        let observed = &mut self.picture.observed;
+        for (name, service) in &mut observed.services {
+            let Some(service) = service.present_mut() else { continue };
+            let number = self.updates.get(name).copied().unwrap_or_default().saturating_sub(1);
+            let Some(operation) = service.operations.first_mut() else { continue };
+            let due = operation.started.is_some_and(|started| now >= after(started, UPDATE));
+            if operation.status != OperationStatus::Running || !due {
+                continue;
+            }
+            operation.ended = Some(now);
+            operation.status = OperationStatus::Succeeded;
+            if faults.failing_updates.contains(&(name.clone(), number))
+                && let Some(former) = self.former.get(name)
+            {
+                operation.status = OperationStatus::Failed;
+                let operations = service.operations.clone();
+                *service = Service { operations, ..former.clone() };
+            }
+            service.status = ServiceStatus::Running;
+        }
+        if let Some(store) = observed.target.present_mut()
+            && store.status == StoreStatus::Creating
+        {
+            let created = self.picture.journal.made.values().map(|made| made.intended).max();
+            if created.is_some_and(|created| now >= after(created, CREATE)) {
+                let mut whole = Picture { observed: observed.clone(), journal: Journal::default() };
+                whole.elapse(&Desired::Absent { policy: crate::desired::DeletionPolicy::Retain }, now);
+                observed.target = whole.observed.target;
+            }
+        }
+        if let Some(copy) = observed.copy.present_mut().filter(|copy| copy.here) {
+            copy.heartbeat = now;
+            let quiet_due = copy.quiet_since.is_none_or(|since| now >= after(since, QUIET));
+            let copied = self.copy_started.is_some_and(|started| now >= after(started, COPY));
+            if copied && (quiet_due || matches!(copy.state, CopyState::Starting)) {
+                copy.elapse(now);
+            }
+        }
+        for (stage, run) in &mut observed.checks {
+            if run.finished.is_none() && now >= after(run.started, CHECKS) {
+                run.finished = Some(now);
+                let verdict = if faults.failing_stages.contains(stage) { Verdict::Fail } else { Verdict::Pass };
+                run.results = vec![CheckResult {
+                    name: "redis".to_owned(),
+                    service: None,
+                    severity: Severity::Gate,
+                    required: false,
+                    verdict,
+                    message: "simulated".to_owned(),
+                }];
+            }
+        }
+    }
+}
+
+fn error(class: Class, operation: &str, message: &str) -> CloudError {
+    CloudError::new(class, "simulation", operation, "", message)
+}
