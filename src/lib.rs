@@ -22,3 +22,10 @@ pub mod serving;
 #[doc(hidden)]
 pub mod sim;
 pub mod step;
+
+#[cfg(feature = "shell")]
+pub mod aws;
+#[cfg(feature = "shell")]
+pub mod upstash;
+#[cfg(feature = "shell")]
+pub mod world;

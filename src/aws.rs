@@ -1,0 +1,190 @@
+//! The AWS APIs we use, one thin client a service: one method, one call, its own deadline, one [`CloudError`] on failure.
+//! Only reads are tried again, and only when the error says nothing about the resource. Must not decide anything,
+//! and must never format a request: inputs carry secrets.
+
+use std::future::Future;
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sts::operation::RequestId;
+use jiff::Timestamp;
+
+use crate::error::{Class, CloudError};
+
+pub mod apprunner;
+pub mod classify;
+pub mod ec2;
+pub mod elasticache;
+pub mod iam;
+pub mod logs;
+pub mod secretsmanager;
+pub mod sts;
+
+/// For the TCP and TLS handshake.
+const CONNECT: Duration = Duration::from_secs(3);
+/// For one attempt of a read.
+const READ: Duration = Duration::from_secs(10);
+/// For the one attempt of a write.
+const WRITE: Duration = Duration::from_secs(30);
+/// Attempts of a read, the first included.
+const ATTEMPTS: u32 = 3;
+/// Pages of a list before something must be wrong.
+const PAGES: usize = 100;
+
+type HttpResponse = aws_sdk_sts::config::http::HttpResponse;
+
+/// The clients of one account, region and identity.
+#[derive(Clone, Debug)]
+pub struct Aws {
+    /// Services and connectors.
+    pub apprunner: apprunner::AppRunner,
+    /// Networks.
+    pub ec2: ec2::Ec2,
+    /// Stores in a VPC.
+    pub elasticache: elasticache::ElastiCache,
+    /// What an instance role may do.
+    pub iam: iam::Iam,
+    /// What services print.
+    pub logs: logs::Logs,
+    /// The journal, claims and values.
+    pub secretsmanager: secretsmanager::SecretsManager,
+    /// Who we are.
+    pub sts: sts::Sts,
+}
+
+impl Aws {
+    /// Clients with the ambient credentials (environment, profile, container, instance) and endpoints (`AWS_ENDPOINT_URL`).
+    pub async fn connect(region: Option<&str>) -> Self {
+        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).build());
+        if let Some(region) = region {
+            loader = loader.region(Region::new(region.to_owned()));
+        }
+        Self::new(&loader.load().await)
+    }
+
+    /// Clients that act as `role` in the same region; the ambient credentials must be allowed to assume it.
+    pub async fn connect_as(role: &str, region: &str) -> Self {
+        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).operation_timeout(WRITE).build();
+        let ambient = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts)
+            .region(Region::new(region.to_owned()))
+            .load()
+            .await;
+        let provider = aws_config::sts::AssumeRoleProvider::builder(role)
+            .session_name("sessionbackend")
+            .region(Region::new(region.to_owned()))
+            .configure(&ambient)
+            .build()
+            .await;
+        let assumed = ambient
+            .to_builder()
+            .credentials_provider(aws_sdk_sts::config::SharedCredentialsProvider::new(provider))
+            .build();
+        Self::new(&assumed)
+    }
+
+    /// Clients over a configuration; its retries must be off.
+    pub fn new(config: &SdkConfig) -> Self {
+        Self {
+            apprunner: apprunner::AppRunner::new(config),
+            ec2: ec2::Ec2::new(config),
+            elasticache: elasticache::ElastiCache::new(config),
+            iam: iam::Iam::new(config),
+            logs: logs::Logs::new(config),
+            secretsmanager: secretsmanager::SecretsManager::new(config),
+            sts: sts::Sts::new(config),
+        }
+    }
+}
+
+/// One read, tried again while the failure says nothing about the resource.
+async fn read<T, E, F>(
+    service: &'static str,
+    operation: &'static str,
+    call: impl Fn() -> F + Send,
+) -> Result<T, CloudError>
+where
+    F: Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
+    E: ProvideErrorMetadata + Send,
+{
+    let mut attempt = 1;
+    loop {
+        let error = match once(service, operation, READ, call()).await {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        if attempt >= ATTEMPTS || !matches!(error.class, Class::Transient | Class::Throttled) {
+            return Err(error);
+        }
+        tokio::time::sleep(pause(error.class, attempt)).await;
+        attempt += 1;
+    }
+}
+
+/// One write, made once: whether a lost reply means success is for the next observation to say.
+async fn write<T, E>(
+    service: &'static str,
+    operation: &'static str,
+    call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
+) -> Result<T, CloudError>
+where
+    E: ProvideErrorMetadata + Send,
+{
+    once(service, operation, WRITE, call).await
+}
+
+/// How long to wait before another attempt: longer when we were asked to slow down, never the same twice.
+pub(crate) fn pause(class: Class, attempt: u32) -> Duration {
+    let base = if class == Class::Throttled { 500 } else { 100 };
+    Duration::from_millis(base << attempt.min(5)).mul_f64(0.5 + rand::random::<f64>() / 2.0)
+}
+
+async fn once<T, E>(
+    service: &'static str,
+    operation: &'static str,
+    deadline: Duration,
+    call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
+) -> Result<T, CloudError>
+where
+    E: ProvideErrorMetadata + Send,
+{
+    // Boxed: an SDK call's future is tens of kilobytes, and observations hold many at once.
+    let outcome = match tokio::time::timeout(deadline, Box::pin(call)).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(classify::error(service, operation, &error)),
+        Err(_) => {
+            let message = format!("no answer within {} s", deadline.as_secs());
+            Err(CloudError::new(Class::Transient, service, operation, "", &message))
+        }
+    };
+    match &outcome {
+        Ok(_) => tracing::debug!(service, operation, "answered"),
+        Err(error) => tracing::debug!(service, operation, class = ?error.class, %error, "failed"),
+    }
+    outcome
+}
+
+/// A field the vendor's model promises and the answer lacks.
+fn missing(service: &'static str, operation: &'static str, field: &str) -> CloudError {
+    CloudError::new(Class::Transient, service, operation, "", &format!("the answer has no {field}"))
+}
+
+/// The vendor's time as ours; a time we cannot represent is no time.
+#[must_use]
+pub fn timestamp(time: &aws_sdk_sts::primitives::DateTime) -> Option<Timestamp> {
+    Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).ok()?).ok()
+}
+
+/// The request id of an answer that failed.
+fn request_id<E>(error: &SdkError<E, HttpResponse>) -> Option<&str>
+where
+    E: ProvideErrorMetadata,
+{
+    RequestId::request_id(error).or_else(|| RequestId::request_id(error.meta()))
+}

@@ -1,0 +1,172 @@
+//! The clouds as the engine sees them: [`CloudWorld`] reads them into [`Observed`] and carries out one [`Step`] at a time.
+//! Decides nothing: what to do is the planner's, what a failure means is [`crate::aws::classify`]'s. One world serves one
+//! owner. Passwords live here, in memory and behind fingerprints, and in the vault beside the journal; nowhere else.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::aws::Aws;
+use crate::desired::{Desired, Target};
+use crate::engine::World;
+use crate::error::{Class, CloudError};
+use crate::identity::{Address, Fingerprint, Owner, StoreId};
+use crate::journal::{Entry, Journal, VaultKey};
+use crate::observed::{Observed, Reading};
+use crate::step::Step;
+use crate::upstash::Upstash;
+
+use self::cache::Cache;
+use self::long::{Checker, Copiers, Servers, Unplugged};
+
+mod cache;
+mod claims;
+mod journal;
+pub mod long;
+mod network;
+mod observe;
+mod patch;
+mod perform;
+mod reach;
+mod secrets;
+mod service;
+mod stores;
+
+/// What the manifest's own secrets say about the stores.
+#[derive(Clone, Debug, Default)]
+pub struct Inputs {
+    /// About the store of the spec.
+    pub store: StoreInputs,
+    /// About `migration.from`.
+    pub from: StoreInputs,
+}
+
+/// What is known about one store from the manifest's secrets.
+#[derive(Clone, Debug, Default)]
+pub struct StoreInputs {
+    /// The URL of an external store.
+    pub url: Option<SecretString>,
+    /// ACL user of an ElastiCache store; `None` means `default`.
+    pub username: Option<String>,
+    /// Its password or token.
+    pub password: Option<SecretString>,
+}
+
+/// What takes long, plugged in.
+#[derive(Clone)]
+pub struct Long {
+    /// Copies keys.
+    pub copiers: Arc<dyn Copiers>,
+    /// Runs checks.
+    pub checker: Arc<dyn Checker>,
+    /// Asks servers.
+    pub servers: Arc<dyn Servers>,
+}
+
+impl Default for Long {
+    fn default() -> Self {
+        Self { copiers: Arc::new(Unplugged), checker: Arc::new(Unplugged), servers: Arc::new(Unplugged) }
+    }
+}
+
+/// The clouds of one owner.
+pub struct CloudWorld {
+    aws: Aws,
+    upstash: Option<Upstash>,
+    inputs: Inputs,
+    long: Long,
+    memory: Mutex<Memory>,
+    cache: Cache,
+}
+
+/// What this process has seen and a step needs: steps carry no secret, so the values behind their fingerprints are here.
+#[derive(Default)]
+struct Memory {
+    /// The newest sequence of the journal this process has read or written.
+    sequence: u64,
+    /// The vault as it was last read or written.
+    vault: BTreeMap<VaultKey, SecretString>,
+    /// Values that go into the vault with the next write.
+    pending: BTreeMap<VaultKey, SecretString>,
+    /// Passwords seen, by what stands for them.
+    passwords: BTreeMap<Fingerprint, SecretString>,
+    /// Stores seen.
+    stores: BTreeMap<StoreId, Known>,
+    /// The last valid spec.
+    target: Option<Target>,
+    /// The services as they were last seen.
+    services: Vec<long::SceneService>,
+}
+
+/// How a store was last seen to be reached.
+#[derive(Clone)]
+struct Known {
+    address: Address,
+    credential: Option<Fingerprint>,
+}
+
+impl CloudWorld {
+    /// A world over these clients. Without `upstash` that vendor's databases are out of sight.
+    #[must_use]
+    pub fn new(aws: Aws, upstash: Option<Upstash>, inputs: Inputs, long: Long) -> Self {
+        Self { aws, upstash, inputs, long, memory: Mutex::default(), cache: Cache::default() }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a password for the steps that will need it, and says what stands for it.
+    fn keep(&self, owner: &Owner, password: &SecretString) -> Fingerprint {
+        let fingerprint = Fingerprint::of(owner, password.expose_secret());
+        self.memory().passwords.insert(fingerprint.clone(), password.clone());
+        fingerprint
+    }
+
+    /// The password behind a fingerprint.
+    fn password(&self, credential: Option<&Fingerprint>, operation: &str) -> Result<Option<SecretString>, CloudError> {
+        let Some(credential) = credential else { return Ok(None) };
+        let known = self.memory().passwords.get(credential).cloned();
+        known.map(Some).ok_or_else(|| {
+            let what =
+                format!("the password {credential} is not known here any more; it was rotated or cannot be read");
+            refused(operation, &what)
+        })
+    }
+}
+
+/// A step that is not carried out because the world is not as the plan expected: plan again.
+fn refused(operation: &str, what: &str) -> CloudError {
+    CloudError::new(Class::Conflict, "sessionbackend", operation, "", what)
+}
+
+/// A call's outcome as a reading: only the vendor's own word is an absence.
+fn reading<T>(outcome: Result<T, CloudError>) -> Reading<T> {
+    match outcome {
+        Ok(value) => Reading::Present(value),
+        Err(error) if error.class == Class::NotFound => Reading::Absent,
+        Err(error) => Reading::Unknown(error),
+    }
+}
+
+impl World for CloudWorld {
+    async fn journal(&self, owner: &Owner) -> Reading<Journal> {
+        self.read_journal(owner).await
+    }
+
+    async fn observe(&self, owner: &Owner, desired: &Desired, journal: &Journal) -> Observed {
+        Box::pin(self.observe_all(owner, desired, journal)).await
+    }
+
+    async fn perform(
+        &self,
+        owner: &Owner,
+        step: &Step,
+        journal: &Journal,
+        now: Timestamp,
+    ) -> Result<Option<Entry>, CloudError> {
+        Box::pin(self.perform_step(owner, step, journal, now)).await
+    }
+}
