@@ -13,6 +13,8 @@ pub mod diagnose;
 pub mod evidence;
 mod parse;
 pub mod request;
+#[cfg(feature = "shell")]
+pub mod run;
 pub mod runbook;
 pub mod spec;
 
