@@ -56,7 +56,10 @@ impl Violations {
         match duration(text) {
             Some(value) if range.contains(&value) => Some(value),
             Some(_) => {
-                self.add(field, format_args!("{text} is out of range: use {:?} to {:?}", range.start(), range.end()));
+                self.add(
+                    field,
+                    format_args!("{text} is out of range: use {} to {}", shown(*range.start()), shown(*range.end())),
+                );
                 None
             }
             None => {
@@ -74,6 +77,20 @@ impl Violations {
 
     fn missing(&mut self, field: &str, remedy: &str) {
         self.add(field, format_args!("is missing: {remedy}"));
+    }
+}
+
+/// A duration as people write it, in the largest unit that has no rest.
+fn shown(duration: Duration) -> String {
+    let (seconds, millis) = (duration.as_secs(), duration.as_millis());
+    if millis % 1000 != 0 {
+        format!("{millis}ms")
+    } else if seconds == 0 || seconds % 60 != 0 {
+        format!("{seconds}s")
+    } else if seconds % 3600 != 0 {
+        format!("{}m", seconds / 60)
+    } else {
+        format!("{}h", seconds / 3600)
     }
 }
 

@@ -99,7 +99,6 @@ async fn a_store_that_goes_wrong_is_diagnosed() {
         (plain.target(Some(CANARY)), "AUTH failed: ERR AUTH <password> called without any password configured"),
         (nowhere(), "the store refuses connections; ConnectionRefused: "),
         (with_tls(tls.target(None), false), "the connection was closed at PING; TlsRequired: "),
-        (with_tls(plain.target(None), true), "; TlsNotOffered: "),
         (RedisTarget { authorities: None, ..tls.target(None) }, "; CertificateRejected: "),
         (full.target(None), "SETEX failed: OOM command not allowed when used memory > 'maxmemory'.; OutOfMemory: "),
         (replica.target(None), "SETEX failed: READONLY You can't write against a read only replica.; ReadOnly: "),
@@ -155,6 +154,18 @@ async fn a_store_that_hangs_fails_and_one_that_is_not_reached_does_not() {
     assert_eq!(
         told(&result),
         ("Fail", "the host accepts connections and did not answer in 300 ms: the store hangs or is overloaded")
+    );
+
+    let plain = Store::start(&[]);
+    let mut target = plain.target(None);
+    target.address.tls = true;
+    let result = once(check.clone(), Stage::Target, &on_store(target)).await;
+    assert_eq!(
+        told(&result),
+        (
+            "Fail",
+            "the host accepts connections and did not answer in 300 ms: its port may not speak TLS, or the store hangs"
+        )
     );
 
     let silent = Silent::new().await;

@@ -96,7 +96,7 @@ fn all_violations_are_reported_at_once() {
         "http.path: must start with exactly one /: write only the path; the host is the service's own",
         "consecutive: 3 is more than attempts (2): lower it or raise attempts",
         "timeout: is not a duration: write it as 500ms, 5s or 1m30s",
-        "interval: 2m is out of range: use 0ns to 60s",
+        "interval: 2m is out of range: use 0s to 1m",
         "services: has 0 entries: use 1 to 10",
     ];
     let expected: Vec<_> = expected.iter().map(|text| format!("spec.checks.extra[0].{text}")).collect();

@@ -7,7 +7,7 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisError, TlsCertificates, cmd};
 use secrecy::ExposeSecret;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Context, Reach, RedisTarget, Seen};
 use crate::checks::evidence::{explained, scrubbed};
@@ -29,21 +29,26 @@ pub(super) async fn probe(check: &RedisCheck, limit: Duration, stage: Stage, con
             "the connection is not TLS: use rediss://, or turn on encryption in transit",
         );
     }
-    let began = Instant::now();
+    let deadline = Instant::now() + limit;
     if let Err(seen) = reach(store, limit / 2).await {
         return seen;
     }
-    let rest = limit.saturating_sub(began.elapsed());
-    match timeout(rest, look(check, store, rest, stage)).await {
+    let hangs = |why: &str| {
+        let text = format!("the host accepts connections and did not answer in {} ms: {why}", limit.as_millis());
+        Seen::new(Outcome::Broken, text)
+    };
+    let trouble = |trouble: Trouble| trouble.seen(&context.secret_values());
+    let mut connection = match timeout_at(deadline, dial(store)).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return trouble(error),
+        // A Redis without TLS takes the handshake for the beginning of a line and waits for its end.
+        Err(_) if store.address.tls => return hangs("its port may not speak TLS, or the store hangs"),
+        Err(_) => return hangs("the store hangs or is overloaded"),
+    };
+    match timeout_at(deadline, look(check, store, &mut connection, stage)).await {
         Ok(Ok(seen)) => seen,
-        Ok(Err(trouble)) => trouble.seen(&context.secret_values()),
-        Err(_) => Seen::new(
-            Outcome::Broken,
-            format!(
-                "the host accepts connections and did not answer in {} ms: the store hangs or is overloaded",
-                limit.as_millis()
-            ),
-        ),
+        Ok(Err(error)) => trouble(error),
+        Err(_) => hangs("the store hangs or is overloaded"),
     }
 }
 
@@ -100,13 +105,18 @@ impl Trouble {
     }
 }
 
-async fn look(check: &RedisCheck, store: &RedisTarget, limit: Duration, stage: Stage) -> Result<Seen, Trouble> {
-    let mut connection = connect(store, limit).await?;
+async fn look(
+    check: &RedisCheck,
+    store: &RedisTarget,
+    connection: &mut MultiplexedConnection,
+    stage: Stage,
+) -> Result<Seen, Trouble> {
+    login(store, connection).await?;
     let (mut faults, mut words) = (Vec::new(), vec!["PING".to_owned()]);
     let samples = check.latency.map_or(1, |latency| latency.samples);
-    let times = ping(&mut connection, samples).await?;
+    let times = ping(connection, samples).await?;
     if check.write && stage != Stage::Rest {
-        faults.extend(write(&mut connection, check.ttl).await?);
+        faults.extend(write(connection, check.ttl).await?);
         words.push("SETEX, GET, TTL, DEL".to_owned());
     }
     if let Some(latency) = check.latency {
@@ -119,7 +129,7 @@ async fn look(check: &RedisCheck, store: &RedisTarget, limit: Duration, stage: S
     let mut unclear = None;
     if stage == Stage::Rest || check.max_connected_percent.is_some() {
         // Whoever may not read INFO still has a store that works.
-        let info: Result<String, _> = cmd("INFO").query_async(&mut connection).await;
+        let info: Result<String, _> = cmd("INFO").query_async(connection).await;
         let info = info.unwrap_or_default();
         if field(&info, "role") == Some("slave") {
             faults.push(explained("the endpoint is a replica", "READONLY"));
@@ -140,9 +150,8 @@ async fn look(check: &RedisCheck, store: &RedisTarget, limit: Duration, stage: S
     })
 }
 
-/// Connects and logs in with commands of our own: the client would put words of its own in place of the server's, and
-/// a quota that is used up is told in the answer to AUTH.
-async fn connect(store: &RedisTarget, limit: Duration) -> Result<MultiplexedConnection, Trouble> {
+/// Connects, with TLS if the address says so; the deadline is the caller's.
+async fn dial(store: &RedisTarget) -> Result<MultiplexedConnection, Trouble> {
     let connecting = Trouble::at("the handshake");
     let (host, port) = (store.address.host.clone(), store.address.port);
     let address = if store.address.tls {
@@ -157,20 +166,25 @@ async fn connect(store: &RedisTarget, limit: Duration) -> Result<MultiplexedConn
     let info = info.set_redis_settings(settings);
     let authorities = TlsCertificates { client_tls: None, root_cert: store.authorities.clone() };
     let client = if store.address.tls { Client::build_with_tls(info, authorities) } else { Client::open(info) };
-    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(limit)).set_response_timeout(Some(limit));
+    let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
     let client = client.map_err(&connecting)?;
-    let mut connection = client.get_multiplexed_async_connection_with_config(&config).await.map_err(connecting)?;
+    client.get_multiplexed_async_connection_with_config(&config).await.map_err(connecting)
+}
+
+/// Logs in with commands of our own: the client would put words of its own in place of the server's, and a quota that
+/// is used up is told in the answer to AUTH.
+async fn login(store: &RedisTarget, connection: &mut MultiplexedConnection) -> Result<(), Trouble> {
     if let Some(password) = &store.password {
         let mut auth = cmd("AUTH");
         if let Some(user) = &store.address.user {
             auth.arg(user);
         }
-        auth.arg(password.expose_secret()).exec_async(&mut connection).await.map_err(Trouble::at("AUTH"))?;
+        auth.arg(password.expose_secret()).exec_async(connection).await.map_err(Trouble::at("AUTH"))?;
     }
     if store.address.db != 0 {
-        cmd("SELECT").arg(store.address.db).exec_async(&mut connection).await.map_err(Trouble::at("SELECT"))?;
+        cmd("SELECT").arg(store.address.db).exec_async(connection).await.map_err(Trouble::at("SELECT"))?;
     }
-    Ok(connection)
+    Ok(())
 }
 
 async fn ping(connection: &mut MultiplexedConnection, samples: u32) -> Result<Vec<Duration>, Trouble> {
