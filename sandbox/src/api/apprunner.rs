@@ -3,6 +3,7 @@
 mod config;
 mod connector;
 mod deployment;
+pub mod platform;
 mod scaling;
 mod secret;
 mod service;
