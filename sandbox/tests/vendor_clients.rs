@@ -1,6 +1,8 @@
 //! The vendors' own clients against a sandbox: botocore drives every operation, the AWS CLI one command a service.
 //! They come pinned from PyPI; where they are not installed they go into a virtual environment in the cache.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -99,6 +101,7 @@ impl Clients {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "tests are told by the environment where the cache is")]
 fn cache() -> PathBuf {
     let home = || PathBuf::from(std::env::var("HOME").unwrap_or_else(|_| "/tmp".to_owned())).join(".cache");
     std::env::var("XDG_CACHE_HOME").map_or_else(|_| home(), PathBuf::from).join("sessionbackend")
@@ -123,6 +126,9 @@ fn botocore_drives_every_operation() {
     let python = clients.python.display().to_string();
     let output = sandbox.exec(&["env", "PYTHONDONTWRITEBYTECODE=1", &python, drive]);
     println!("{}", must(&output, "drive.py"));
+    let log = std::fs::read_to_string(sandbox.dir.path().join("daemon.log")).unwrap();
+    let mistakes: Vec<&str> = log.lines().filter(|line| line.contains("ERROR") || line.contains("panicked")).collect();
+    assert!(mistakes.is_empty(), "{mistakes:#?}");
 }
 
 #[test]
@@ -150,8 +156,8 @@ fn the_aws_command_speaks_to_every_service() {
 
     let trust = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"tasks.apprunner.amazonaws.com"},"Action":"sts:AssumeRole"}]}"#;
     run(&format!("iam create-role --role-name cli --assume-role-policy-document {trust}"));
-    let role = run("iam get-role --role-name cli");
-    assert_eq!(text(&role, "/Role/AssumeRolePolicyDocument/Statement/0/Action"), "sts:AssumeRole");
+    let made = run("iam get-role --role-name cli");
+    assert_eq!(text(&made, "/Role/AssumeRolePolicyDocument/Statement/0/Action"), "sts:AssumeRole");
 
     run("logs create-log-group --log-group-name /cli");
     assert_eq!(text(&run("logs describe-log-groups"), "/logGroups/0/logGroupName"), "/cli");

@@ -7,6 +7,7 @@ pub mod platform;
 mod scaling;
 mod secret;
 mod service;
+mod spec;
 mod tags;
 
 use super::{ApiError, Operation};
