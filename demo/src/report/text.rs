@@ -10,6 +10,9 @@ impl Facts {
     /// The report for people.
     pub fn text(&self, conditions: &[Condition]) -> String {
         let mut lines = self.rows();
+        if self.kills > 0 {
+            lines.push(row("killed", &format!("{} times, and started again each time", self.kills)));
+        }
         lines.push(String::new());
         for condition in conditions {
             let mark = if condition.holds { "✓" } else { "✗" };
