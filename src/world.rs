@@ -130,7 +130,8 @@ impl CloudWorld {
         let Some(credential) = credential else { return Ok(None) };
         let known = self.memory().passwords.get(credential).cloned();
         known.map(Some).ok_or_else(|| {
-            let what = format!("the password {credential} is not known here any more; it was rotated or cannot be read");
+            let what =
+                format!("the password {credential} is not known here any more; it was rotated or cannot be read");
             refused(operation, &what)
         })
     }
@@ -156,7 +157,7 @@ impl World for CloudWorld {
     }
 
     async fn observe(&self, owner: &Owner, desired: &Desired, journal: &Journal) -> Observed {
-        self.observe_all(owner, desired, journal).await
+        Box::pin(self.observe_all(owner, desired, journal)).await
     }
 
     async fn perform(
@@ -166,6 +167,6 @@ impl World for CloudWorld {
         journal: &Journal,
         now: Timestamp,
     ) -> Result<Option<Entry>, CloudError> {
-        self.perform_step(owner, step, journal, now).await
+        Box::pin(self.perform_step(owner, step, journal, now)).await
     }
 }

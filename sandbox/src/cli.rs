@@ -1,6 +1,14 @@
 //! The command line: what a person types. Asks the daemon over its HTTP endpoint; holds no state but the files of
 //! the sandbox's directory.
 
+/// Prints a line for the caller, who may have stopped reading (`sandbox log | head`).
+macro_rules! say {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($words)*);
+    }};
+}
+
 mod call;
 mod client;
 mod enter;

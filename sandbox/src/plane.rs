@@ -11,30 +11,29 @@ mod hosts;
 mod image;
 mod instance;
 mod relay;
+mod seam;
 mod slice;
 mod store;
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::{BoxFuture, join_all};
+use futures::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::dataplane::{
-    DataPlane, DeploymentFailure, DeploymentHandle, DeploymentSpec, Journal, Network, PlaneError, StoreKind, StoreSpec,
-    StoreUsage, Vantage,
+    DeploymentFailure, DeploymentHandle, DeploymentSpec, Journal, Network, PlaneError, StoreKind, StoreSpec, Vantage,
 };
 use crate::plane::address::{Behind, Directory};
 use crate::plane::authority::Authority;
 use crate::plane::child::Launcher;
 use crate::plane::deployment::{Deployment, Site};
-use crate::plane::front::{Front, Limits, Upstream};
+use crate::plane::front::{Front, Limits};
 use crate::plane::image::Images;
 use crate::plane::slice::Slice;
 use crate::plane::store::{Ground, Store};
@@ -342,79 +341,5 @@ fn public_port(address: Ipv4Addr) -> u16 {
     match TcpListener::bind((address, HTTPS)) {
         Ok(_) => HTTPS,
         Err(_) => HTTPS_UNPRIVILEGED,
-    }
-}
-
-impl DataPlane for Plane {
-    fn open_store(&self, spec: StoreSpec) -> BoxFuture<'_, Result<(), PlaneError>> {
-        self.start_store(spec).boxed()
-    }
-
-    fn close_store<'a>(&'a self, id: &'a str) -> BoxFuture<'a, ()> {
-        self.end_store(id).boxed()
-    }
-
-    fn set_passwords<'a>(&'a self, id: &'a str, passwords: Vec<String>) -> BoxFuture<'a, Result<(), PlaneError>> {
-        async move { self.store(id)?.set_passwords(&passwords).await }.boxed()
-    }
-
-    fn deny_command<'a>(
-        &'a self,
-        id: &'a str,
-        command: &'a str,
-        denied: bool,
-    ) -> BoxFuture<'a, Result<(), PlaneError>> {
-        async move { self.store(id)?.deny(command, denied).await }.boxed()
-    }
-
-    fn set_latency<'a>(&'a self, id: &'a str, latency: Duration) -> BoxFuture<'a, ()> {
-        async move {
-            if let Ok(store) = self.store(id) {
-                store.wire.set_latency(latency);
-            }
-        }
-        .boxed()
-    }
-
-    fn freeze_store<'a>(&'a self, id: &'a str, frozen: bool) -> BoxFuture<'a, ()> {
-        async move {
-            if let Ok(store) = self.store(id) {
-                store.freeze(frozen).await;
-            }
-        }
-        .boxed()
-    }
-
-    fn usage<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<StoreUsage, PlaneError>> {
-        async move { self.store(id)?.usage().await }.boxed()
-    }
-
-    fn add_public_host<'a>(&'a self, host: &'a str, backend: SocketAddr) -> BoxFuture<'a, Result<(), PlaneError>> {
-        async move {
-            self.front.routes.join(host, 0, &[Arc::new(Upstream::new(backend, true))]);
-            self.directory.add_once(host, self.public_port, &Behind::Front)
-        }
-        .boxed()
-    }
-
-    fn deploy(&self, spec: DeploymentSpec) -> BoxFuture<'_, Result<DeploymentHandle, DeploymentFailure>> {
-        self.start_deployment(spec).boxed()
-    }
-
-    fn shift<'a>(&'a self, to: &'a DeploymentHandle) -> BoxFuture<'a, ()> {
-        self.shift_traffic(to).boxed()
-    }
-
-    fn retire(&self, deployment: DeploymentHandle) -> BoxFuture<'_, ()> {
-        async move { self.end_deployment(deployment.id).await }.boxed()
-    }
-
-    fn stop_service<'a>(&'a self, service: &'a str) -> BoxFuture<'a, ()> {
-        async move {
-            let ids: Vec<_> =
-                self.deployments().running.values().filter(|d| d.service == service).map(|d| d.id).collect();
-            join_all(ids.into_iter().map(|id| self.end_deployment(id))).await;
-        }
-        .boxed()
     }
 }

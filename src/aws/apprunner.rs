@@ -88,7 +88,7 @@ impl AppRunner {
             .source_configuration(update.source)
             .set_health_check_configuration(update.health_check)
             .set_network_configuration(update.network);
-        let answer = super::write(SERVICE, "UpdateService", call.send()).await?;
+        let answer = super::write(SERVICE, "UpdateService", Box::pin(call.send())).await?;
         Ok(Some(answer.operation_id).filter(|id| !id.is_empty()).map(OperationId))
     }
 

@@ -15,8 +15,8 @@ pub const SERVICE: &str = "ElastiCache";
 #[derive(Clone, Debug)]
 pub struct ElastiCache(aws_sdk_elasticache::Client);
 
-fn tagged(tags: &[(String, String)]) -> Option<Vec<Tag>> {
-    Some(tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect())
+fn tagged(tags: &[(String, String)]) -> Vec<Tag> {
+    tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect()
 }
 
 impl ElastiCache {
@@ -101,7 +101,7 @@ impl ElastiCache {
             .cache_subnet_group_name(name)
             .cache_subnet_group_description(description)
             .set_subnet_ids(Some(subnets.to_vec()))
-            .set_tags(tagged(tags));
+            .set_tags(Some(tagged(tags)));
         super::write(SERVICE, "CreateCacheSubnetGroup", call.send()).await.map(|_| ())
     }
 
@@ -139,7 +139,7 @@ impl ElastiCache {
             .transit_encryption_enabled(true)
             .at_rest_encryption_enabled(true)
             .auth_token(token.expose_secret())
-            .set_tags(tagged(tags));
+            .set_tags(Some(tagged(tags)));
         super::write(SERVICE, "CreateReplicationGroup", call.send()).await.map(|_| ())
     }
 

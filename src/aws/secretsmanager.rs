@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use aws_config::SdkConfig;
-use aws_sdk_secretsmanager::types::Tag;
+use aws_sdk_secretsmanager::types::{Filter, FilterNameStringType, Tag};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -71,6 +71,26 @@ impl SecretsManager {
             deleted: answer.deleted_date.as_ref().and_then(super::timestamp),
             tags: tags.into_iter().filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default()))).collect(),
         })
+    }
+
+    /// ListSecrets: names that begin with `prefix`, those in their recovery window left out.
+    pub async fn names(&self, prefix: &str) -> Result<Vec<String>, CloudError> {
+        let (mut all, mut token): (Vec<String>, Option<String>) = (Vec::new(), None);
+        let filter = Filter::builder().key(FilterNameStringType::Name).values(prefix).build();
+        for _ in 0..super::PAGES {
+            let answer = super::read(SERVICE, "ListSecrets", || {
+                self.0.list_secrets().filters(filter.clone()).max_results(100).set_next_token(token.clone()).send()
+            })
+            .await?;
+            all.extend(answer.secret_list.unwrap_or_default().into_iter().filter_map(|secret| secret.name));
+            token = answer.next_token;
+            if token.is_none() {
+                break;
+            }
+        }
+        // The vendor matches a prefix without regard to case.
+        all.retain(|name| name.starts_with(prefix));
+        Ok(all)
     }
 
     /// CreateSecret; `token` makes the same call with the same content succeed twice.

@@ -112,9 +112,13 @@ fn deletion(policy: Option<spec::DeletionPolicy>) -> DeletionPolicy {
 fn checks(spec: &SessionBackendSpec, found: &mut Vec<Violation>) -> Option<Vec<crate::checks::Check>> {
     let empty = spec::Checks::default();
     let checks = spec.checks.as_ref().unwrap_or(&empty);
-    let runbooks: Vec<Value> =
-        checks.runbooks.iter().filter_map(|runbook| serde_json::to_value(runbook).ok()).collect();
-    match crate::checks::resolve(&runbooks, &checks.extra) {
+    let runbooks: Vec<_> = checks
+        .runbooks
+        .iter()
+        .filter_map(|runbook| serde_json::from_value(serde_json::to_value(runbook).ok()?).ok())
+        .collect();
+    let extra: Vec<_> = checks.extra.iter().filter_map(|check| serde_json::from_value(check.clone()).ok()).collect();
+    match crate::checks::resolve(&runbooks, &extra) {
         Ok(checks) => Some(checks),
         Err(messages) => {
             found.extend(messages.iter().map(|message| Violation::from_message("spec.checks", message)));

@@ -9,18 +9,23 @@ use secrecy::SecretString;
 use tokio::time::Instant;
 
 use crate::error::CloudError;
-use crate::observed::{Egress, Reading, Server};
+use crate::observed::{Egress, Placement, Reading, Server};
+use crate::upstash::Database;
 
 /// Values behind references. Ours are immutable; a foreign one is read for its host only.
-pub(super) const VALUES: Duration = Duration::from_secs(60);
+pub(super) const VALUES: Duration = Duration::from_mins(1);
 /// A simulation of a role's policy; IAM takes seconds to a minute to propagate anyway.
 pub(super) const ACCESS: Duration = Duration::from_secs(20);
 /// What a server says of itself.
 pub(super) const SERVER: Duration = Duration::from_secs(15);
 /// Egress of services that are not ours, by their time of update; and immutable scaling revisions.
-pub(super) const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const HOUR: Duration = Duration::from_hours(1);
+/// Upstash's answers: its limits are undocumented, one call a second is what is safe.
+pub(super) const LISTING: Duration = Duration::from_secs(3);
+/// Where a replication group is: security groups can change, its VPC cannot.
+pub(super) const PLACEMENT: Duration = Duration::from_secs(30);
 /// What a database has used.
-pub(super) const USAGE: Duration = Duration::from_secs(60);
+pub(super) const USAGE: Duration = Duration::from_mins(1);
 
 /// The caches of one world.
 #[derive(Default)]
@@ -35,6 +40,12 @@ pub(super) struct Cache {
     pub(super) egress: Kept<Egress>,
     /// Most instances by scaling ARN.
     pub(super) scaling: Kept<Option<u32>>,
+    /// Upstash's list, under the empty key.
+    pub(super) databases: Kept<Vec<Database>>,
+    /// Upstash databases by id.
+    pub(super) database: Kept<Database>,
+    /// Where a replication group is, by member cluster.
+    pub(super) placements: Kept<Placement>,
     /// Commands used by database id.
     pub(super) usage: Kept<Option<u64>>,
 }
@@ -63,5 +74,10 @@ impl<V: Clone> Kept<V> {
             kept.clear();
         }
         kept.insert(key.to_owned(), (Instant::now(), value));
+    }
+
+    /// Forgets everything: something of ours has changed it.
+    pub(super) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }

@@ -178,11 +178,7 @@ impl CloudWorld {
         let (name, token) = (owner.journal_secret().0, owner.journal_token(next.sequence));
         let outcome = if create {
             let description = format!("Journal of SessionBackend {owner}; deleting it loses the way back");
-            let created = self
-                .aws
-                .secretsmanager
-                .create(&name, &description, &text, Some(&token), &owner.tags())
-                .await;
+            let created = self.aws.secretsmanager.create(&name, &description, &text, Some(&token), &owner.tags()).await;
             created.map(|_| ())
         } else {
             self.aws.secretsmanager.put(&name, &text, &token).await
@@ -274,9 +270,13 @@ impl CloudWorld {
             }
             let live = self.aws.apprunner.service(&moved.arn).await?;
             for (name, key, fingerprint) in plain {
-                let value = service::plain_value(&live, name).filter(|value| Fingerprint::of(owner, value) == *fingerprint);
+                let value =
+                    service::plain_value(&live, name).filter(|value| Fingerprint::of(owner, value) == *fingerprint);
                 let value = value.ok_or_else(|| {
-                    refused(OPERATION, &format!("variable {name} of service {} has changed since it was seen", moved.service))
+                    refused(
+                        OPERATION,
+                        &format!("variable {name} of service {} has changed since it was seen", moved.service),
+                    )
                 })?;
                 vault.insert(key.clone(), SecretString::from(value.to_owned()));
             }
@@ -302,11 +302,7 @@ fn needed(journal: &Journal) -> BTreeSet<VaultKey> {
     keys
 }
 
-fn write(
-    journal: &Journal,
-    vault: &BTreeMap<VaultKey, SecretString>,
-    nonce: &str,
-) -> Result<SecretString, CloudError> {
+fn write(journal: &Journal, vault: &BTreeMap<VaultKey, SecretString>, nonce: &str) -> Result<SecretString, CloudError> {
     let wrong = |class, what: &str| CloudError::new(class, SERVICE, "PutSecretValue", "", what);
     let document = Document {
         journal: journal.clone(),

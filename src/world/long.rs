@@ -47,7 +47,7 @@ pub struct CopyJob {
 /// Runs copiers, at most one a migration in this process.
 pub trait Copiers: Send + Sync {
     /// Has the copier run in `mode`, starting it where it is not running here. Must return soon.
-    fn run<'a>(&'a self, job: CopyJob, mode: CopyMode) -> BoxFuture<'a, Result<(), CloudError>>;
+    fn run(&self, job: CopyJob, mode: CopyMode) -> BoxFuture<'_, Result<(), CloudError>>;
 
     /// Counts quiet sweeps of the drained side from now on, and compares both stores in full.
     fn count_quiet<'a>(&'a self, migration: &'a MigrationId, drained: Side) -> BoxFuture<'a, Result<(), CloudError>>;
@@ -91,7 +91,7 @@ pub struct SceneService {
 /// Runs checks, at most one run a stage at a time.
 pub trait Checker: Send + Sync {
     /// Starts a run. Must return soon.
-    fn start<'a>(&'a self, scene: Scene) -> BoxFuture<'a, Result<(), CloudError>>;
+    fn start(&self, scene: Scene) -> BoxFuture<'_, Result<(), CloudError>>;
 
     /// The newest run of each stage of this process.
     fn runs(&self) -> BTreeMap<Stage, Run>;
@@ -114,7 +114,7 @@ fn unplugged(operation: &str) -> CloudError {
 }
 
 impl Copiers for Unplugged {
-    fn run<'a>(&'a self, _: CopyJob, _: CopyMode) -> BoxFuture<'a, Result<(), CloudError>> {
+    fn run(&self, _: CopyJob, _: CopyMode) -> BoxFuture<'_, Result<(), CloudError>> {
         Box::pin(async { Err(unplugged("Copy")) })
     }
 
@@ -128,7 +128,7 @@ impl Copiers for Unplugged {
 }
 
 impl Checker for Unplugged {
-    fn start<'a>(&'a self, _: Scene) -> BoxFuture<'a, Result<(), CloudError>> {
+    fn start(&self, _: Scene) -> BoxFuture<'_, Result<(), CloudError>> {
         Box::pin(async { Err(unplugged("RunChecks")) })
     }
 

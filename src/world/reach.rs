@@ -92,9 +92,9 @@ fn of_token(token: &str) -> Reach {
 
 fn is_name(host: &str) -> bool {
     let labels: Vec<&str> = host.trim_end_matches('.').split('.').collect();
-    let well_formed = labels.iter().all(|label| {
-        !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    });
+    let well_formed = labels
+        .iter()
+        .all(|label| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
     let named = labels.last().is_some_and(|last| last.len() > 1 && last.bytes().all(|b| b.is_ascii_alphabetic()));
     labels.len() > 1 && well_formed && (named || host.parse::<Ipv4Addr>().is_ok())
 }
@@ -112,13 +112,19 @@ mod tests {
     fn a_value_says_what_network_it_needs() {
         let private = |host: &str| Reach::Private(host.to_owned());
         for (value, expected) in [
-            ("postgres://u:p@db.abc.us-east-1.rds.amazonaws.com:5432/app", private("db.abc.us-east-1.rds.amazonaws.com")),
+            (
+                "postgres://u:p@db.abc.us-east-1.rds.amazonaws.com:5432/app",
+                private("db.abc.us-east-1.rds.amazonaws.com"),
+            ),
             ("db.abc.us-east-1.RDS.amazonaws.com", private("db.abc.us-east-1.rds.amazonaws.com")),
             ("host=10.0.3.7 port=5432 dbname=app", private("10.0.3.7")),
             ("http://172.16.0.1/health", private("172.16.0.1")),
             ("172.32.0.1", Reach::Public),
             ("100.64.1.1:80", private("100.64.1.1")),
-            ("clustercfg.x.memorydb.us-east-1.amazonaws.com:6379", private("clustercfg.x.memorydb.us-east-1.amazonaws.com")),
+            (
+                "clustercfg.x.memorydb.us-east-1.amazonaws.com:6379",
+                private("clustercfg.x.memorydb.us-east-1.amazonaws.com"),
+            ),
             ("https://api.stripe.com/v1", Reach::Public),
             ("smtp.gmail.com", Reach::Public),
             ("https://a.example.com,http://b.internal:8080", private("b.internal")),

@@ -35,10 +35,13 @@ pub(super) fn ours(format: Option<&EnvFormat>, journal: &Journal, service: &str)
     format.map(env::names).unwrap_or_default().into_iter().chain(undone).collect()
 }
 
+/// Variables as the SDK has them.
+type Values = HashMap<String, String>;
+
 /// Variables in plain text and by reference, where the API decides them.
 pub(super) fn environment(
     source: &SourceConfiguration,
-) -> Option<(Option<&HashMap<String, String>>, Option<&HashMap<String, String>>)> {
+) -> Option<(Option<&Values>, Option<&Values>)> {
     if let Some(image) = &source.image_repository {
         let image = image.image_configuration.as_ref();
         return Some((
@@ -48,7 +51,10 @@ pub(super) fn environment(
     }
     let code = source.code_repository.as_ref()?.code_configuration.as_ref()?;
     // With REPOSITORY the file decides, and the API's values are ignored.
-    let values = code.code_configuration_values.as_ref().filter(|_| code.configuration_source != ConfigurationSource::Repository);
+    let values = code
+        .code_configuration_values
+        .as_ref()
+        .filter(|_| code.configuration_source != ConfigurationSource::Repository);
     values.map(|values| (values.runtime_environment_variables.as_ref(), values.runtime_environment_secrets.as_ref()))
 }
 
@@ -123,10 +129,10 @@ pub(super) fn operation(summary: &OperationSummary) -> Option<Operation> {
 /// The operations our journal has written down for a service: reading stops once they are found.
 pub(super) fn awaited(journal: &Journal, service: &str) -> BTreeSet<String> {
     let moved = journal.open_migration().and_then(|migration| migration.service(service));
-    let moves = moved.into_iter().flat_map(|moved| {
+    let calls = moved.into_iter().flat_map(|moved| {
         [&moved.egress_moved, &moved.forward, &moved.back, &moved.deployments_restored].into_iter().flatten()
     });
-    moves.flat_map(|made| made.after.iter().chain(&made.operation)).map(|id| id.0.clone()).collect()
+    calls.flat_map(|call| call.after.iter().chain(&call.operation)).map(|id| id.0.clone()).collect()
 }
 
 /// Stands for every variable, and every setting, of a service that is none of ours: `ours`, egress and automatic
@@ -158,12 +164,14 @@ pub(super) fn foreign_digest(owner: &Owner, service: &sdk::Service, ours: &BTree
         part("connection", access.and_then(|access| access.connection_arn.as_deref()));
         part("access role", access.and_then(|access| access.access_role_arn.as_deref()));
         let (plain, references) = environment(source).unwrap_or_default();
-        let foreign = |map: Option<&HashMap<String, String>>| -> BTreeMap<String, String> {
+        let foreign = |map: Option<&Values>| -> BTreeMap<String, String> {
             let pairs = map.into_iter().flatten().filter(|(name, _)| !ours.contains(*name));
             pairs.map(|(name, value)| (name.clone(), value.clone())).collect()
         };
         for (kind, map) in [("variable", foreign(plain)), ("secret", foreign(references))] {
-            map.iter().for_each(|(name, value)| part(&format!("{kind} {name}"), Some(value)));
+            for (name, value) in map {
+                part(&format!("{kind} {name}"), Some(&value));
+            }
         }
     }
     let instance = service.instance_configuration.as_ref();
@@ -181,8 +189,8 @@ pub(super) fn foreign_digest(owner: &Owner, service: &sdk::Service, ours: &BTree
     let public = service.network_configuration.as_ref().and_then(|network| network.ingress_configuration.as_ref());
     part("public", public.map(|ingress| if ingress.is_publicly_accessible { "yes" } else { "no" }));
     // Length-prefixed: no value can pass for another name.
-    let joined: String = parts.iter().map(|part| format!("{}:{part}", part.len())).collect();
-    Fingerprint::of(owner, &joined)
+    let sized: Vec<String> = parts.iter().map(|part| format!("{}:{part}", part.len())).collect();
+    Fingerprint::of(owner, &sized.concat())
 }
 
 /// The service as the planner sees it, and the passwords in its variables by what stands for them.
@@ -217,9 +225,10 @@ fn values(live: &Live) -> BTreeMap<String, String> {
     let maps = live.service.source_configuration.as_ref().and_then(environment);
     let plain = maps.and_then(|(plain, _)| plain);
     let plain = plain.into_iter().flatten().map(|(name, value)| (name.clone(), value.clone()));
-    let resolved = live.references.iter().filter_map(|(name, value)| {
-        value.as_ref().ok().map(|value| (name.clone(), value.expose_secret().to_owned()))
-    });
+    let resolved = live
+        .references
+        .iter()
+        .filter_map(|(name, value)| value.as_ref().ok().map(|value| (name.clone(), value.expose_secret().to_owned())));
     plain.chain(resolved).collect()
 }
 
@@ -233,10 +242,13 @@ fn variables(
     let told = format.and_then(|format| env::read(format, &values));
     let references = references(&live.service);
     let maps = live.service.source_configuration.as_ref().and_then(environment);
-    let plain = maps.and_then(|(plain, _)| plain).into_iter().flatten().map(|(name, value)| {
-        (name.clone(), Delivery::Plain, value.clone())
-    });
-    let by_reference = references.iter().map(|(name, arn)| (name.clone(), Delivery::Reference(Arn(arn.clone())), arn.clone()));
+    let plain = maps
+        .and_then(|(plain, _)| plain)
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| (name.clone(), Delivery::Plain, value.clone()));
+    let by_reference =
+        references.iter().map(|(name, arn)| (name.clone(), Delivery::Reference(Arn(arn.clone())), arn.clone()));
     let mut passwords = Vec::new();
     let variables = plain.chain(by_reference).map(|(name, delivery, text)| {
         let value = values.get(&name).map(String::as_str);

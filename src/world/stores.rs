@@ -69,7 +69,8 @@ fn endpoint_host(endpoint: Option<&SdkEndpoint>) -> Option<String> {
 fn group_hosts(group: &ReplicationGroup) -> Vec<String> {
     let nodes = group.node_groups.iter().flatten();
     let shards = nodes.clone().flat_map(|node| [node.primary_endpoint.as_ref(), node.reader_endpoint.as_ref()]);
-    let members = nodes.flat_map(|node| node.node_group_members.iter().flatten()).map(|member| member.read_endpoint.as_ref());
+    let members =
+        nodes.flat_map(|node| node.node_group_members.iter().flatten()).map(|member| member.read_endpoint.as_ref());
     let all = [group.configuration_endpoint.as_ref()].into_iter().chain(shards).chain(members);
     all.filter_map(endpoint_host).collect::<BTreeSet<_>>().into_iter().collect()
 }
@@ -96,7 +97,8 @@ fn elasticache_status(word: Option<&str>) -> StoreStatus {
 
 /// A group is ready when it says so and each of its shards does.
 fn group_status(group: &ReplicationGroup) -> StoreStatus {
-    let shards_ready = group.node_groups.iter().flatten().all(|shard| shard.status.as_deref().is_none_or(|word| word == "available"));
+    let shards_ready =
+        group.node_groups.iter().flatten().all(|shard| shard.status.as_deref().is_none_or(|word| word == "available"));
     match elasticache_status(group.status.as_deref()) {
         StoreStatus::Available if !shards_ready => StoreStatus::Modifying,
         status => status,
@@ -118,7 +120,6 @@ fn group_address(group: &ReplicationGroup) -> Option<Address> {
     let tls = group.transit_encryption_enabled.unwrap_or(false);
     Some(Address { host, port: port(endpoint), db: 0, user: None, tls })
 }
-
 
 impl CloudWorld {
     pub(super) async fn list_stores(&self) -> Listings {
@@ -160,7 +161,7 @@ impl CloudWorld {
             StoreSpec::ReplicationGroup { group, .. } => {
                 let id = match group {
                     ReplicationGroupRef::Existing(id) => id.to_ascii_lowercase(),
-                    ReplicationGroupRef::Create(_) => owner.replication_group(),
+                    ReplicationGroupRef::Create(_) => owner.short_name("cache"),
                 };
                 self.group(&id, inputs, listings).await
             }
@@ -183,7 +184,8 @@ impl CloudWorld {
             StoreId::ReplicationGroup(id) => self.group(id, inputs, listings).await,
             StoreId::ServerlessCache(name) => self.serverless(name, inputs, listings).await,
             StoreId::External(host, port) => {
-                let at = at.cloned().unwrap_or(Address { host: host.clone(), port: *port, db: 0, user: None, tls: false });
+                let at =
+                    at.cloned().unwrap_or(Address { host: host.clone(), port: *port, db: 0, user: None, tls: false });
                 Reading::Present(external(at, None))
             }
             StoreId::Disabled => Reading::Present(disabled()),
@@ -301,14 +303,11 @@ impl CloudWorld {
             Some("free") => database.request_limit.unwrap_or(FREE_COMMANDS),
             Some(_) | None => return None,
         };
-        let used = match self.cache.usage.get(&database.id, cache::USAGE) {
-            Some(used) => used,
-            None => {
-                let used = upstash.stats(&database.id).await.ok().and_then(|stats| stats.monthly_requests);
-                self.cache.usage.put(&database.id, used);
-                used
-            }
-        };
+        if let Some(used) = self.cache.usage.get(&database.id, cache::USAGE) {
+            return Some(limit.saturating_sub(used?));
+        }
+        let used = upstash.stats(&database.id).await.ok().and_then(|stats| stats.monthly_requests);
+        self.cache.usage.put(&database.id, used);
         Some(limit.saturating_sub(used?))
     }
 
@@ -323,9 +322,9 @@ impl CloudWorld {
             Err(error) => return Reading::Unknown(error.clone()),
         };
         // Ids are stored in lower case whatever was asked for.
-        let group = groups.iter().find(|group| {
-            group.replication_group_id.as_deref().is_some_and(|known| known.eq_ignore_ascii_case(id))
-        });
+        let group = groups
+            .iter()
+            .find(|group| group.replication_group_id.as_deref().is_some_and(|known| known.eq_ignore_ascii_case(id)));
         let Some(group) = group else { return Reading::Absent };
         let placement = match self.group_placement(group).await {
             Ok(placement) => placement,
@@ -380,9 +379,9 @@ impl CloudWorld {
             Ok(caches) => caches,
             Err(error) => return Reading::Unknown(error.clone()),
         };
-        let cache = caches.iter().find(|cache| {
-            cache.serverless_cache_name.as_deref().is_some_and(|known| known.eq_ignore_ascii_case(name))
-        });
+        let cache = caches
+            .iter()
+            .find(|cache| cache.serverless_cache_name.as_deref().is_some_and(|known| known.eq_ignore_ascii_case(name)));
         let Some(cache) = cache else { return Reading::Absent };
         let placement = if cache.connection_type == Some(ConnectionType::Public) {
             Placement::Public

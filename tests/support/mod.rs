@@ -270,3 +270,21 @@ pub fn start(picture: Picture, faults: Faults) -> SimWorld {
 pub fn phase(drive: &Drive) -> Phase {
     drive.last.plan.phase
 }
+
+/// Every picture a migration passes through, one a wave.
+pub fn pictures_of_a_migration() -> Vec<Picture> {
+    let (owner, desired) = (owner(), present(target(&["web"])));
+    let world = start(on_elasticache(&["web"]), Faults::default());
+    let mut pictures = vec![world.picture()];
+    for _ in 0..400 {
+        let Some(turn) = cycle(&world, &owner, &desired, || world.now()).now_or_never() else { break };
+        if turn.plan.is_converged() {
+            break;
+        }
+        if !turn.plan.steps.is_empty() {
+            pictures.push(world.picture());
+        }
+        world.advance(turn.plan.poll(world.now()).max(Duration::from_secs(1)));
+    }
+    pictures
+}

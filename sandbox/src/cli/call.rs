@@ -157,5 +157,5 @@ pub(super) fn image(dir: &Path, image: Image) -> Result<(), String> {
 }
 
 fn show(value: &Value) {
-    println!("{value:#}");
+    say!("{value:#}");
 }

@@ -24,10 +24,10 @@ pub(super) fn log(dir: &Path, log: &Log) -> Result<(), String> {
     let calls = calls.as_array().map(Vec::as_slice).unwrap_or_default();
     let calls = calls.iter().filter(|call| !log.mutating || call["mutating"] == true);
     match log.output {
-        Format::Json => println!("{}", Value::Array(calls.cloned().collect())),
+        Format::Json => say!("{}", Value::Array(calls.cloned().collect())),
         Format::Text => calls.for_each(|call| {
             let text = |name: &str| call[name].as_str().unwrap_or_default().to_owned();
-            println!(
+            say!(
                 "{} {:14} {:32} {:40} {}",
                 text("time"),
                 text("service"),

@@ -25,7 +25,8 @@ pub(super) fn serve(dir: &Path, setup: &Setup) -> Result<(), String> {
     };
     tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).init();
     allow_many_files();
-    // A terminal that closes must not take the daemon along.
+    // A session of its own: a terminal that closes must not take the daemon along, and what it leaves behind when
+    // it is killed can be told by it.
     let _ = nix::unistd::setsid();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| e.to_string())?;
     let ended = runtime.block_on(run(dir, setup));

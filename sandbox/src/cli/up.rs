@@ -68,22 +68,22 @@ fn start(dir: &Path, setup: &Setup, log: File) -> Result<Child, String> {
     command.args(["--request-limit", &seconds(setup.request_limit), "--grace", &seconds(setup.grace)]);
     command.args(setup.refuse_web_sockets.then_some("--refuse-web-sockets"));
     command.args(setup.images.iter().flat_map(|(name, line)| ["--image".to_owned(), format!("{name}={line}")]));
-    command.stdin(Stdio::null()).stdout(log).stderr(errors).process_group(0);
+    command.stdin(Stdio::null()).stdout(log).stderr(errors);
     command.spawn().map_err(|e| format!("the daemon cannot be started: {e}"))
 }
 
 fn greet(dir: &Path, ground: &Ground, output: Format) -> Result<(), String> {
     match output {
-        Format::Json => println!("{}", serde_json::to_string(ground).map_err(|e| e.to_string())?),
+        Format::Json => say!("{}", serde_json::to_string(ground).map_err(|e| e.to_string())?),
         Format::Text => {
-            println!("The sandbox runs in {} (pid {}).", dir.display(), ground.pid);
-            println!("  AWS        {} (account {}, {})", ground.aws_endpoint_url, ground.account, ground.region);
-            println!("  Upstash    {} (from inside `exec`)", ground.upstash_api_url);
-            println!("  trust      {}", ground.ca_file.display());
-            println!("Next:");
-            println!("  sandbox exec -- aws apprunner list-services");
-            println!("  sandbox exec --from vpc:ID -- redis-cli -h NAME --tls");
-            println!("  sandbox status | log | down");
+            say!("The sandbox runs in {} (pid {}).", dir.display(), ground.pid);
+            say!("  AWS        {} (account {}, {})", ground.aws_endpoint_url, ground.account, ground.region);
+            say!("  Upstash    {} (from inside `exec`)", ground.upstash_api_url);
+            say!("  trust      {}", ground.ca_file.display());
+            say!("Next:");
+            say!("  sandbox exec -- aws apprunner list-services");
+            say!("  sandbox exec --from vpc:ID -- redis-cli -h NAME --tls");
+            say!("  sandbox status | log | down");
         }
     }
     Ok(())
@@ -92,7 +92,7 @@ fn greet(dir: &Path, ground: &Ground, output: Format) -> Result<(), String> {
 pub(super) fn down(dir: &Path) -> Result<(), String> {
     if !dir.join("lock").exists() || lock(dir)?.is_some() {
         tidy(dir);
-        println!("No sandbox runs in {}.", dir.display());
+        say!("No sandbox runs in {}.", dir.display());
         return Ok(());
     }
     let ground = Ground::read(dir)?;
@@ -103,7 +103,7 @@ pub(super) fn down(dir: &Path) -> Result<(), String> {
         for _ in 0..END.as_millis() / TICK.as_millis() {
             if lock(dir)?.is_some() {
                 tidy(dir);
-                println!("The sandbox in {} has ended.", dir.display());
+                say!("The sandbox in {} has ended.", dir.display());
                 return Ok(());
             }
             sleep(TICK);
@@ -116,9 +116,9 @@ pub(super) fn status(dir: &Path, output: Format) -> Result<(), String> {
     let ground = Ground::read(dir)?;
     let state = client::get(ground.endpoint, "POST", "state", &Value::Null)?;
     match output {
-        Format::Json => println!("{}", json!({ "sandbox": ground, "state": state })),
+        Format::Json => say!("{}", json!({ "sandbox": ground, "state": state })),
         Format::Text => {
-            println!("pid {}   AWS {}   public port {}", ground.pid, ground.aws_endpoint_url, ground.public_port);
+            say!("pid {}   AWS {}   public port {}", ground.pid, ground.aws_endpoint_url, ground.public_port);
             table(&state["stores"], "STORE", &["id", "kind", "tls", "clients", "hosts"]);
             table(&state["deployments"], "DEPLOYMENT", &["service", "id", "instances", "healthy", "inFlight", "host"]);
             table(&state["images"], "IMAGE", &["name", "command"]);
@@ -129,10 +129,10 @@ pub(super) fn status(dir: &Path, output: Format) -> Result<(), String> {
 
 fn table(rows: &Value, title: &str, columns: &[&str]) {
     let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
-    println!("{title}S: {}", rows.len());
+    say!("{title}S: {}", rows.len());
     for row in rows {
         let cells: Vec<String> = columns.iter().map(|c| format!("{c}={}", cell(&row[*c]))).collect();
-        println!("  {}", cells.join("  "));
+        say!("  {}", cells.join("  "));
     }
 }
 

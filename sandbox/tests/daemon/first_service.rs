@@ -51,7 +51,8 @@ fn cache(sandbox: &Sandbox, network: &Network) -> String {
     string(&described, "/ReplicationGroups/0/NodeGroups/0/PrimaryEndpoint/Address")
 }
 
-fn source(variables: &Value) -> Value {
+/// A source configuration of the image `web`.
+pub(crate) fn source(variables: &Value) -> Value {
     json!({
         "AutoDeploymentsEnabled": false,
         "ImageRepository": {
@@ -61,7 +62,8 @@ fn source(variables: &Value) -> Value {
     })
 }
 
-fn running(sandbox: &Sandbox, arn: &str) -> Value {
+/// Waits for a service to run.
+pub(crate) fn running(sandbox: &Sandbox, arn: &str) -> Value {
     sandbox.call_until("apprunner", "DescribeService", &json!({ "ServiceArn": arn }), |answer| {
         answer.pointer("/Service/Status").is_some_and(|status| status == "RUNNING")
     })

@@ -12,12 +12,34 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// Ended when dropped.
 pub(crate) struct Sandbox {
     dir: tempfile::TempDir,
+    /// The command line before its arguments.
+    program: Vec<String>,
 }
 
 impl Sandbox {
     /// Starts one on a fast clock.
     pub(crate) fn up(options: &[&str]) -> Self {
-        let sandbox = Self { dir: tempfile::tempdir().unwrap() };
+        Self { dir: tempfile::tempdir().unwrap(), program: vec![BINARY.to_owned()] }.start(options)
+    }
+
+    /// As a user who is not root; `None` = the tests run as one already.
+    pub(crate) fn up_without_root(options: &[&str]) -> Option<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let nobody = Some(65_534);
+        nix::unistd::chown(dir.path(), nobody.map(Into::into), nobody.map(Into::into)).unwrap();
+        // The build's directory may be closed to others.
+        let copy = dir.path().join("sandbox");
+        std::fs::copy(BINARY, &copy).unwrap();
+        let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"].map(str::to_owned);
+        let program = [&user[..], &[copy.display().to_string()]].concat();
+        Some(Self { dir, program }.start(options))
+    }
+
+    fn start(self, options: &[&str]) -> Self {
+        let sandbox = self;
         let started = Instant::now();
         sandbox.must(&[&["up", "--speed", "500", "--overlap", "300ms", "--grace", "2s"], options].concat());
         assert!(started.elapsed() < Duration::from_secs(4), "ready after {:?}", started.elapsed());
@@ -25,8 +47,8 @@ impl Sandbox {
     }
 
     pub(crate) fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(BINARY);
-        command.args(words).env("SANDBOX_DIR", self.dir.path()).stdin(Stdio::null());
+        let mut command = Command::new(&self.program[0]);
+        command.args(&self.program[1..]).args(words).env("SANDBOX_DIR", self.dir.path()).stdin(Stdio::null());
         command
     }
 

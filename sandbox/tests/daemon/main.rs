@@ -81,3 +81,39 @@ fn exec_meets_the_clouds_by_environment_and_names() {
     let missing = sandbox.run(&["exec", "--", "no-such-program"]);
     assert!(String::from_utf8_lossy(&missing.stderr).contains("no-such-program: "));
 }
+
+#[test]
+fn without_root_all_is_the_same_but_the_port_of_https() {
+    let Some(sandbox) = Sandbox::up_without_root(&[]) else { return };
+    let (host, password) = database(&sandbox, "mine");
+    let cli = [&redis_cli(&host, &password)[..], &["PING"]].concat();
+    assert_eq!(sandbox.exec("internet", &cli), "PONG");
+    assert!(sandbox.hangs("vpc:none", &cli), "an unknown VPC has no way out");
+    let seen = sandbox.exec("internet", &["sh", "-c", "id -u; echo $UPSTASH_API_URL"]);
+    assert_eq!(seen, "65534\nhttps://api.upstash.com:8443");
+    let reached = sandbox
+        .exec("internet", &["sh", "-c", "curl -sS -o /dev/null -w %{http_code} $UPSTASH_API_URL/v2/redis/databases"]);
+    assert_eq!(reached, "401");
+    let daemon = sandbox.daemon();
+    let servers = children(daemon);
+    kill(Pid::from_raw(daemon), Signal::SIGKILL).unwrap();
+    until(|| !servers.iter().any(|pid| lives(*pid)));
+}
+
+#[test]
+fn what_an_instance_started_itself_is_ended_after_a_killed_daemon() {
+    let app = format!("web=sh -c 'python3 {}/tests/plane/app.py; exit 1'", env!("CARGO_MANIFEST_DIR"));
+    let sandbox = Sandbox::up(&["--image", &app]);
+    let input = json!({ "ServiceName": "workers", "SourceConfiguration": first_service::source(&json!({})) });
+    let service = sandbox.call("apprunner", "CreateService", &input);
+    first_service::running(&sandbox, service["Service"]["ServiceArn"].as_str().unwrap());
+    let daemon = sandbox.daemon();
+    let shells = children(daemon);
+    let workers: Vec<i32> = shells.iter().flat_map(|shell| children(*shell)).collect();
+    assert_eq!((shells.len(), workers.len()), (1, 1));
+    kill(Pid::from_raw(daemon), Signal::SIGKILL).unwrap();
+    until(|| !lives(shells[0]));
+    assert!(lives(workers[0]), "the kernel ends only the daemon's own children");
+    sandbox.must(&["down"]);
+    until(|| !lives(workers[0]));
+}

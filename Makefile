@@ -1,0 +1,49 @@
+# The commands of the house. `make demo` and `make test` are all a newcomer needs.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+SCENARIO ?= migrate
+CARGO ?= cargo
+
+.PHONY: help demo test check fmt lint purity generated deny bench soak setup
+
+help: ## This list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: ## Find or install what is missing (a Redis server with TLS)
+	@scripts/setup
+
+demo: setup ## Move a busy service from ElastiCache to Upstash on the local sandbox (SCENARIO=migrate|rollback|platform-rollback)
+	@$(CARGO) build --quiet --workspace --bins
+	@"$$($(CARGO) metadata --format-version 1 --no-deps | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')/debug/demo" run --scenario $(SCENARIO)
+
+test: setup ## Every test but the soak
+	@$(CARGO) test --workspace
+
+check: fmt lint purity generated deny ## Format, lints, purity of the core, generated files, dependencies
+
+fmt:
+	@$(CARGO) fmt --all --check
+
+lint:
+	@$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+
+purity: ## The core compiles without a runtime, an SDK or a TLS stack
+	@$(CARGO) check --quiet -p sessionbackend --lib --no-default-features
+	@! $(CARGO) tree -p sessionbackend --no-default-features -e normal --prefix none | grep -E '^(tokio|hyper|rustls|kube-client|aws-)' \
+	  || { echo 'purity: the core must not depend on the crates above' >&2; exit 1; }
+
+generated: ## crds/ is what the code generates
+	@$(CARGO) run --quiet --bin sessionbackend -- crd | diff -u crds/sessionbackends.yaml - \
+	  || { echo 'generated: run `cargo run -- crd > crds/sessionbackends.yaml`' >&2; exit 1; }
+
+deny: ## Licences, duplicate crates, sources; advisories where the database can be reached
+	@scripts/deny
+
+bench: ## Plans per second, simulated migrations per second
+	@$(CARGO) bench --quiet -p sessionbackend --no-default-features
+
+soak: setup ## 10 x migrate, 5 x each rollback, 50 x kill -9; resumable (target/soak)
+	@$(CARGO) build --quiet --workspace --bins
+	@scripts/soak

@@ -1,0 +1,371 @@
+//! One observation: everything the planner may look at, read as concurrently as its parts allow. Never fails.
+//! Also remembers, for the steps that follow, what no step may carry: passwords, addresses, the format of the variables.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_sdk_apprunner::types::{ServiceStatus as SdkStatus, ServiceSummary};
+use futures::future::join_all;
+
+use crate::desired::{Desired, EgressPolicy, EnvFormat, Target};
+use crate::env;
+use crate::error::CloudError;
+use crate::identity::{Address, Arn, Owner};
+use crate::journal::{Journal, Resource};
+use crate::observed::{Bystander, Copy, Observed, Reading, Service, Store};
+
+use super::long::{CopyJob, SceneService};
+use super::service::{self, Live};
+use super::stores::{Found, Listings, Wired};
+use super::{CloudWorld, cache, network, reading};
+
+/// Which services to look at: name, and ARN where it is known.
+type Named = Vec<(String, Option<Arn>)>;
+
+/// The services with what their variables say.
+struct Services {
+    readings: BTreeMap<String, Reading<Service>>,
+    wired: Vec<(Address, secrecy::SecretString)>,
+}
+
+impl CloudWorld {
+    pub(super) async fn observe_all(&self, owner: &Owner, desired: &Desired, journal: &Journal) -> Observed {
+        let target = match desired {
+            Desired::Present(target) => Some(&**target),
+            Desired::Absent { .. } => None,
+        };
+        if let Some(target) = target {
+            self.memory().target = Some(target.clone());
+        }
+        let named = named(target, journal);
+        let asked: BTreeSet<String> = named.iter().map(|(name, _)| name.clone()).collect();
+        let format = target.map(|target| &target.env.format);
+        let (account, listed, stores, connectors, claims, copy) = futures::join!(
+            self.aws.sts.account(),
+            self.aws.apprunner.services(),
+            self.list_stores(),
+            self.aws.apprunner.connectors(),
+            self.all_claims(owner, desired, &asked),
+            self.copy(target, journal),
+        );
+        let (services, bystanders) = futures::join!(
+            self.services(owner, &named, &listed, format, journal),
+            self.bystanders(target, journal, &listed, &asked),
+        );
+        let (target_store, source) = self.stores(owner, target, journal, &stores, &services).await;
+        let groups = network::groups_of(
+            [&target_store, &source].into_iter().filter_map(|reading| Some(&reading.present()?.placement)),
+        );
+        let wanted = network::wanted(owner, target, journal, &services.readings);
+        let (connectors, rules, secrets) = futures::join!(
+            self.connectors(owner, &wanted, connectors, &groups),
+            self.rules(owner, &groups, target, journal),
+            self.epoch_secrets(owner, format, journal, target_store.present()),
+        );
+        let role_access = self.role_access(&services.readings, &secrets).await;
+        self.remember_services(target, &services.readings);
+        Observed {
+            account: reading(account),
+            services: services.readings,
+            bystanders,
+            target: target_store,
+            source,
+            catalog: stores.catalog(),
+            connectors,
+            rules,
+            secrets,
+            claims,
+            role_access,
+            copy,
+            checks: self.long.checker.runs(),
+        }
+    }
+
+    async fn services(
+        &self,
+        owner: &Owner,
+        named: &Named,
+        listed: &Result<Vec<ServiceSummary>, CloudError>,
+        format: Option<&EnvFormat>,
+        journal: &Journal,
+    ) -> Services {
+        let listed = match listed {
+            Ok(listed) => listed,
+            Err(error) => {
+                let readings = named.iter().map(|(name, _)| (name.clone(), Reading::Unknown(error.clone())));
+                return Services { readings: readings.collect(), wired: Vec::new() };
+            }
+        };
+        let lives = named.iter().map(|(name, arn)| async move {
+            let live = match find(listed, name, arn.as_ref()) {
+                Some(arn) => reading(self.live(name, &arn, journal).await),
+                None => Reading::Absent,
+            };
+            (name, live)
+        });
+        let (mut readings, mut wired) = (BTreeMap::new(), Vec::new());
+        for (name, live) in join_all(lives).await {
+            let seen = match live {
+                Reading::Present(live) => {
+                    let ours = service::ours(format, journal, name);
+                    let (service, passwords) = service::observe(owner, &live, format, &ours);
+                    for (_, password) in &passwords {
+                        self.keep(owner, password);
+                    }
+                    wired.extend(passwords);
+                    Reading::Present(service)
+                }
+                Reading::Absent => Reading::Absent,
+                Reading::Unknown(error) => Reading::Unknown(error),
+                Reading::Hidden(why) => Reading::Hidden(why),
+            };
+            readings.insert(name.clone(), seen);
+        }
+        Services { readings, wired }
+    }
+
+    async fn live(&self, name: &str, arn: &Arn, journal: &Journal) -> Result<Live, CloudError> {
+        let awaited = service::awaited(journal, name);
+        let enough = |operations: &[aws_sdk_apprunner::types::OperationSummary]| {
+            awaited.iter().all(|id| operations.iter().any(|operation| operation.id.as_ref() == Some(id)))
+        };
+        let (described, operations) =
+            futures::join!(self.aws.apprunner.service(arn), self.aws.apprunner.operations(arn, enough));
+        let described = described?;
+        let scaling = described.auto_scaling_configuration_summary.as_ref();
+        let scaling = scaling.and_then(|scaling| scaling.auto_scaling_configuration_arn.clone());
+        let (max_instances, references) =
+            futures::join!(self.max_instances(scaling), self.resolve(service::references(&described)));
+        Ok(Live { service: described, operations: operations?, max_instances, references })
+    }
+
+    /// A revision of a scaling configuration never changes; where it cannot be read the budget check says so.
+    async fn max_instances(&self, scaling: Option<String>) -> Option<u32> {
+        let arn = scaling?;
+        if let Some(known) = self.cache.scaling.get(&arn, cache::HOUR) {
+            return known;
+        }
+        let most = self.aws.apprunner.max_instances(&arn).await.ok()?;
+        self.cache.scaling.put(&arn, most);
+        most
+    }
+
+    /// The other services and their egress: asked for only where something could be taken away from them.
+    async fn bystanders(
+        &self,
+        target: Option<&Target>,
+        journal: &Journal,
+        listed: &Result<Vec<ServiceSummary>, CloudError>,
+        ours: &BTreeSet<String>,
+    ) -> Reading<Vec<Bystander>> {
+        if !could_take_away(target, journal) {
+            return Reading::Hidden("nothing that others could use is to be removed".to_owned());
+        }
+        let listed = match listed {
+            Ok(listed) => listed,
+            Err(error) => return Reading::Unknown(error.clone()),
+        };
+        let others = listed.iter().filter(|other| {
+            let ours = other.service_name.as_ref().is_some_and(|name| ours.contains(name));
+            !ours && other.status != Some(SdkStatus::Deleted)
+        });
+        let readings = others.filter_map(|other| {
+            let (name, arn) = (other.service_name.clone()?, Arn(other.service_arn.clone()?));
+            let updated = other.updated_at.as_ref().map(ToString::to_string).unwrap_or_default();
+            Some(async move {
+                let key = format!("{arn} {updated}");
+                if let Some(egress) = self.cache.egress.get(&key, cache::HOUR) {
+                    return Ok(Bystander { name, egress });
+                }
+                let egress = service::egress(&self.aws.apprunner.service(&arn).await?);
+                self.cache.egress.put(&key, egress.clone());
+                Ok::<_, CloudError>(Bystander { name, egress })
+            })
+        });
+        match join_all(readings).await.into_iter().collect::<Result<Vec<_>, _>>() {
+            Ok(others) => Reading::Present(others),
+            Err(error) => Reading::Unknown(error),
+        }
+    }
+
+    /// The store of the spec and the store in use.
+    async fn stores(
+        &self,
+        owner: &Owner,
+        target: Option<&Target>,
+        journal: &Journal,
+        listings: &Listings,
+        services: &Services,
+    ) -> (Reading<Store>, Reading<Store>) {
+        let Some(target) = target else { return (Reading::Absent, Reading::Absent) };
+        let (to, from) = futures::join!(
+            self.store_of_spec(owner, &target.store, &self.inputs.store, journal, listings),
+            self.source(owner, target, journal, listings, services),
+        );
+        let (to, from) = (in_use_of(target, to, &from), from);
+        let wired: &Wired = &services.wired;
+        // One after the other: the source is remembered last only where it is another store.
+        let from = self.complete(owner, from, wired).await;
+        let to = self.complete(owner, to, wired).await;
+        (to, from)
+    }
+
+    /// The journal while a migration is open, else the spec's word, else what the running services say.
+    async fn source(
+        &self,
+        owner: &Owner,
+        target: &Target,
+        journal: &Journal,
+        listings: &Listings,
+        services: &Services,
+    ) -> Reading<Found> {
+        if let Some(migration) = journal.open_migration() {
+            return match &migration.from {
+                Some(record) => self.store_of_record(record, &self.inputs.from, listings).await,
+                None => Reading::Absent,
+            };
+        }
+        if let Some(spec) = &target.migration.from {
+            return self.store_of_spec(owner, spec, &self.inputs.from, journal, listings).await;
+        }
+        match told(target, &services.readings) {
+            Told::Address(address) => self.store_at(&address, &self.inputs.from, listings).await,
+            Told::Nothing => Reading::Absent,
+            Told::Unread(error) => Reading::Unknown(error),
+            Told::Hidden(why) => Reading::Hidden(why),
+        }
+    }
+
+    async fn copy(&self, target: Option<&Target>, journal: &Journal) -> Reading<Copy> {
+        match self.copy_job(target, journal) {
+            Some(Ok(job)) => self.long.copiers.progress(&job).await,
+            Some(Err(error)) => Reading::Unknown(error),
+            None => Reading::Absent,
+        }
+    }
+
+    /// The job of the open migration, if it copies anything.
+    pub(super) fn copy_job(&self, target: Option<&Target>, journal: &Journal) -> Option<Result<CopyJob, CloudError>> {
+        let migration = journal.open_migration().filter(|migration| migration.copies)?;
+        let from = migration.from.as_ref()?;
+        let ends = self
+            .endpoint(journal, &from.id, "Copy")
+            .and_then(|from| Ok((from, self.endpoint(journal, &migration.to.id, "Copy")?)));
+        let policy = target.map(|target| &target.migration);
+        Some(ends.map(|(from, to)| CopyJob {
+            migration: migration.id.clone(),
+            from,
+            to,
+            keys: policy.map(|policy| policy.keys.clone()).unwrap_or_default(),
+            unmatched: policy.map(|policy| policy.unmatched).unwrap_or_default(),
+            databases: policy.map(|policy| policy.databases.clone()).unwrap_or_default(),
+            max_lag: policy.map_or(DEFAULT_LAG, |policy| policy.max_lag),
+        }))
+    }
+
+    fn remember_services(&self, target: Option<&Target>, services: &BTreeMap<String, Reading<Service>>) {
+        let order = target.into_iter().flat_map(|target| &target.services);
+        let seen = order.filter_map(|spec| {
+            let service = services.get(&spec.name)?.present()?;
+            Some(SceneService {
+                name: spec.name.clone(),
+                arn: service.arn.clone(),
+                host: service.host.clone(),
+                max_instances: service.max_instances,
+            })
+        });
+        self.memory().services = seen.collect();
+    }
+}
+
+/// The lag that is wanted where no spec says so any more.
+const DEFAULT_LAG: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Services of the spec, and those a migration has to bring back although the spec no longer names them.
+fn named(target: Option<&Target>, journal: &Journal) -> Named {
+    let spec = target.into_iter().flat_map(|target| &target.services);
+    let mut named: Named = spec.map(|service| (service.name.clone(), service.arn.clone())).collect();
+    let kept = match target {
+        Some(_) => journal.open_migration(),
+        None => journal.migration.as_ref(),
+    };
+    for moved in kept.into_iter().flat_map(|migration| &migration.services) {
+        if !named.iter().any(|(name, _)| *name == moved.service) {
+            named.push((moved.service.clone(), Some(moved.arn.clone())));
+        }
+    }
+    named
+}
+
+/// The ARN of a live service. A deleted one stays listed for a while, perhaps beside its successor.
+fn find(listed: &[ServiceSummary], name: &str, arn: Option<&Arn>) -> Option<Arn> {
+    let matches = |summary: &&ServiceSummary| match arn {
+        Some(arn) => summary.service_arn.as_ref() == Some(&arn.0),
+        None => summary.service_name.as_deref() == Some(name),
+    };
+    let live = listed.iter().filter(matches).find(|summary| summary.status != Some(SdkStatus::Deleted));
+    live.and_then(|summary| summary.service_arn.clone()).map(Arn)
+}
+
+fn could_take_away(target: Option<&Target>, journal: &Journal) -> bool {
+    let retires = target.is_some_and(|target| {
+        let retire = &target.migration.retire;
+        !retire.rules.is_empty() || !retire.connectors.is_empty()
+    });
+    let leaves = target.is_some_and(|target| {
+        target.services.iter().any(|service| match service.egress {
+            EgressPolicy::Keep => false,
+            EgressPolicy::Default | EgressPolicy::Connector(_) | EgressPolicy::CreateConnector { .. } => true,
+        })
+    });
+    let made = journal.made.keys().any(|resource| matches!(resource, Resource::Connector(_) | Resource::Rule(_)));
+    retires || leaves || made
+}
+
+/// What the running services say about the store in use.
+enum Told {
+    Address(Address),
+    Nothing,
+    Unread(CloudError),
+    Hidden(String),
+}
+
+/// The first service's word counts; where one of them already uses the store of the spec another may still be on the
+/// old one, so an address that is not the first service's is looked for only by the planner, which sees them all.
+fn told(target: &Target, services: &BTreeMap<String, Reading<Service>>) -> Told {
+    let names = env::names(&target.env.format);
+    let mut hidden = None;
+    for spec in &target.services {
+        let service = match services.get(&spec.name) {
+            Some(Reading::Present(service)) => service,
+            Some(Reading::Unknown(error)) => return Told::Unread(error.clone()),
+            Some(Reading::Absent | Reading::Hidden(_)) | None => continue,
+        };
+        match crate::serving::serving(service, &names, &[]) {
+            crate::serving::Serving::Store(_, address) => return Told::Address(address),
+            crate::serving::Serving::Nothing => {}
+            crate::serving::Serving::Unseen(why) => hidden = hidden.or(Some(format!("service {}: {why}", spec.name))),
+        }
+    }
+    hidden.map_or(Told::Nothing, Told::Hidden)
+}
+
+/// The database of the store of the spec: the one the mapping names, or, where that store is in use already and nothing
+/// is mapped, the one in use.
+fn in_use_of(target: &Target, mut to: Reading<Found>, from: &Reading<Found>) -> Reading<Found> {
+    let mapped = target.migration.databases.first().map(|(_, to)| *to);
+    let in_use = from.present().and_then(|from| {
+        let same = to.present().is_some_and(|to| to.store.id == from.store.id);
+        from.store.address.clone().filter(|_| same)
+    });
+    if let Some(address) = to.present_mut().and_then(|found| found.store.address.as_mut()) {
+        match (mapped, in_use) {
+            (Some(db), _) => address.db = db,
+            (None, Some(used)) => {
+                address.db = used.db;
+                address.user = address.user.take().or(used.user);
+            }
+            (None, None) => {}
+        }
+    }
+    to
+}
