@@ -47,7 +47,10 @@ async fn a_failed_call_has_one_class_whatever_the_protocol() {
     let error = aws.secretsmanager.get("x").await.unwrap_err();
     assert_eq!(error.class, Class::NotFound);
     assert!(error.request_id.is_some(), "{error}");
-    assert_eq!(aws.apprunner.service(&"arn:aws:apprunner:us-east-1:1:service/x/y".into()).await.unwrap_err().class, Class::NotFound);
+    assert_eq!(
+        aws.apprunner.service(&"arn:aws:apprunner:us-east-1:1:service/x/y".into()).await.unwrap_err().class,
+        Class::NotFound
+    );
     assert_eq!(upstash.database("00000000-0000-4000-8000-000000000000").await.unwrap_err().class, Class::NotFound);
 }
 
@@ -138,7 +141,11 @@ async fn a_store_that_could_not_be_looked_up_is_not_taken_for_another() {
     let journal = hand.journal().await;
     sandbox.fault(&json!({ "service": "elasticache", "operation": "DescribeReplicationGroups", "call": "denied" }));
     let observed = hand.world.observe(&hand.owner, &desired, &journal).await;
-    assert!(matches!(&observed.source, Reading::Unknown(error) if error.class == Class::Denied), "{:?}", observed.source);
+    assert!(
+        matches!(&observed.source, Reading::Unknown(error) if error.class == Class::Denied),
+        "{:?}",
+        observed.source
+    );
     sandbox.no_faults();
     sandbox.fault(&json!({ "service": "apprunner", "operation": "ListServices", "call": "throttle" }));
     let observed = hand.world.observe(&hand.owner, &desired, &journal).await;

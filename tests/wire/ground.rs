@@ -230,7 +230,8 @@ fn role(sandbox: &Sandbox) -> String {
 
 /// Variables of the user's own, odd characters among them.
 pub(crate) fn foreign() -> serde_json::Map<String, Value> {
-    (0..39).map(|index| (format!("OWN_{index}"), json!(format!(" {index}=\"%20\u{e9}\n{{}}$PATH "))))
+    (0..39)
+        .map(|index| (format!("OWN_{index}"), json!(format!(" {index}=\"%20\u{e9}\n{{}}$PATH "))))
         .chain([("DATABASE_URL".to_owned(), json!("postgres://u:p@db.x.us-east-1.rds.amazonaws.com:5432/app"))])
         .collect()
 }

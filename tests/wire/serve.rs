@@ -191,10 +191,7 @@ fn sees_what_was_made_by_hand(by_hand: &ByHand, hand: &Hand, observed: &Observed
     let address = Address { host: by_hand.host.clone(), port: 6379, db: 0, user: None, tls: true };
     let variable = &service.variables["REDIS_URL"];
     assert_eq!((variable.address.as_ref(), variable.password.as_ref()), (Some(&address), Some(&fingerprint)));
-    assert_eq!(
-        service.variables["DATABASE_URL"].reach,
-        Reach::Private("db.x.us-east-1.rds.amazonaws.com".into())
-    );
+    assert_eq!(service.variables["DATABASE_URL"].reach, Reach::Private("db.x.us-east-1.rds.amazonaws.com".into()));
 
     let source = observed.source.present().unwrap();
     assert_eq!(source.id, StoreId::ReplicationGroup("sessions".into()));
