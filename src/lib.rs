@@ -5,6 +5,8 @@
 
 pub mod api;
 pub mod checks;
+#[cfg(feature = "shell")]
+pub mod copy;
 pub mod desired;
 pub mod effect;
 pub mod engine;
@@ -13,6 +15,7 @@ pub mod error;
 pub mod forecast;
 pub mod identity;
 pub mod journal;
+pub mod merge;
 pub mod observed;
 pub mod plan;
 pub mod serving;

@@ -137,9 +137,10 @@ impl Status {
     fn read(answer: &Value) -> Self {
         let status = answer.get("status").unwrap_or(answer);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let of_the_move = text(&status["migration"]["message"]);
         let mut read = Self {
             phase: text(&status["phase"]),
-            message: text(&status["summary"]["message"]),
+            message: if of_the_move.is_empty() { text(&status["summary"]["message"]) } else { of_the_move },
             conflicts: amount(&status["migration"]["conflicts"]),
             ..Self::default()
         };
@@ -193,7 +194,9 @@ mod tests {
         });
         let read = Status::read(&status);
         assert_eq!((read.passed, read.failed, read.skipped, read.conflicts), (1, 1, 2, 2));
-        assert_eq!(read.phase, "RolledBack");
+        assert_eq!((read.phase.as_str(), read.message.as_str()), ("RolledBack", "the check redis failed"));
+        let of_the_move = json!({ "migration": { "message": "SETEX is refused" }, "summary": { "message": "waits" } });
+        assert_eq!(Status::read(&of_the_move).message, "SETEX is refused");
         assert_eq!(Status::read(&json!({ "status": status })), read);
     }
 

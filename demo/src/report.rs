@@ -10,6 +10,7 @@ use crate::fleet::StoreUse;
 use crate::product::Status;
 use crate::tally::Findings;
 use crate::terminal::thousands;
+use crate::world::Made;
 
 /// Which story is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -72,6 +73,12 @@ pub struct Facts {
     pub configuration_restored: bool,
     /// How many changes `plan` still wants.
     pub plan_changes: Option<u64>,
+    /// What `sessionbackend` made and is still there.
+    pub made: Made,
+    /// The reference by which the service is told its store.
+    pub store_reference: String,
+    /// How often `apply` was killed and started again.
+    pub kills: u32,
     /// How long the move took.
     pub seconds: f64,
 }
@@ -174,7 +181,7 @@ impl Facts {
     pub fn conditions(&self, bounds: Bounds) -> Vec<Condition> {
         let mut conditions = self.promises(bounds);
         conditions.extend(match self.scenario {
-            Scenario::Migrate => self.migrated(),
+            Scenario::Migrate => self.migrated(bounds),
             Scenario::Rollback | Scenario::PlatformRollback => self.rolled_back(),
         });
         conditions
@@ -186,7 +193,6 @@ impl Facts {
         let late = requests.stale_late + requests.accepted_after_logout_late;
         vec![
             at_least("sessions logged in before the move", sessions.before, bounds.sessions),
-            at_least("requests during the move", requests.total, bounds.requests),
             at_least("milliseconds with instances on both stores", overlap, bounds.overlap_ms),
             none("sessions lost", sessions.lost),
             none("logged-out sessions that came back", sessions.zombies),
@@ -209,15 +215,22 @@ impl Facts {
         ]
     }
 
-    fn migrated(&self) -> Vec<Condition> {
+    fn migrated(&self, bounds: Bounds) -> Vec<Condition> {
+        let made = &self.made;
         vec![
             self.ended(Outcome::Migrated),
+            at_least("requests during the move", self.findings.requests.total, bounds.requests),
             none("checks failed", self.status.failed),
             holds("at least one check passed", self.status.passed > 0),
             Condition {
                 what: "connector and rule named in the manifest are removed".to_owned(),
                 holds: !self.named.is_empty() && self.removed == self.named,
                 found: format!("{} of {}", self.removed.len(), self.named.len()),
+            },
+            Condition {
+                what: "one database, one secret, and the service uses it".to_owned(),
+                holds: made.databases == 1 && made.epochs == [self.store_reference.as_str()],
+                found: format!("{} and {}", made.databases, made.epochs.len()),
             },
         ]
     }

@@ -1,35 +1,35 @@
 //! `demo run`: the story from an empty sandbox to the report. It starts everything, shows how it goes, and ends all it
 //! started, also on Ctrl-C. What holds is decided in `report`, what people met by the visitors.
 
-use std::path::{Path, PathBuf};
+mod stage;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout};
 
-use crate::manifest::{self, Ids};
 use crate::people::{People, Pulse};
 use crate::product::{Apply, Product};
-use crate::report::{Bounds, Facts, Scenario};
-use crate::sandbox::{Sandbox, Settings};
+use crate::report::{Facts, Scenario};
+use crate::sandbox::Sandbox;
 use crate::terminal::{Terminal, thousands};
 use crate::world::{self, World};
+use stage::Stage;
 
 type Error = Box<dyn std::error::Error>;
 
-/// The least time in which instances on both stores must answer side by side.
-const OVERLAP_MS: u64 = 5000;
-/// How long the sandbox lets old and new instances serve together; measured from outside it comes out a little shorter.
-const OVERLAP: Duration = Duration::from_secs(7);
-/// As `longestRequest` in the manifest.
-const LONGEST_REQUEST: Duration = Duration::from_secs(5);
 /// Name of the new database in the manifest.
 const NEW_STORE: &str = "liberty";
 /// `apply` has its own deadlines; this one is for an `apply` that hangs.
 const PATIENCE: Duration = Duration::from_mins(8);
 /// How often a line about the visitors is written when nothing changes.
 const BEAT: Duration = Duration::from_secs(5);
+/// When `apply` may be killed, in milliseconds since it was started: the time a whole move takes.
+const KILL_MS: std::ops::Range<u64> = 50..60_000;
 
 /// What to run, and with what.
 #[derive(Debug, Clone, Args)]
@@ -64,6 +64,9 @@ pub struct RunArgs {
     /// Seed of everything the visitors choose.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Kill `apply` (as `kill -9`) so many times at moments chosen by the seed, and start it again each time.
+    #[arg(long, default_value_t = 0)]
+    pub kills: u32,
     /// Leave the sandbox running at the end, to look around.
     #[arg(long)]
     pub keep: bool,
@@ -102,7 +105,7 @@ async fn tell(args: &RunArgs) -> Result<bool, Error> {
     terminal.say("visitors", &format!("{logins}; {} people begin to click", args.visitors));
 
     let product = stage.product(&sandbox, &world)?;
-    let (exit, took) = carry_out(args.scenario, &terminal, &product, &world, &mut people).await?;
+    let (exit, took, kills) = carry_out(args, &terminal, &product, &world, &mut people).await?;
 
     terminal.say("visitors", "leaving; every session is read once more");
     let findings = people.leave().await?;
@@ -123,6 +126,9 @@ async fn tell(args: &RunArgs) -> Result<bool, Error> {
         old_store: world.store.clone(),
         configuration_restored: restored(&world, &after),
         plan_changes,
+        made: world::made(&sandbox).await?,
+        store_reference: after.store_variable().unwrap_or_default().to_owned(),
+        kills,
         seconds: took.as_secs_f64(),
     };
     let holds = stage.publish(&terminal, &facts)?;
@@ -143,14 +149,15 @@ fn restored(world: &World, after: &world::Configuration) -> bool {
 }
 
 /// Runs `apply` to its end with its output shown as it goes, and lets the scenario's fault happen in its time.
+/// Returns its exit code, how long the move took, and how often it was killed.
 async fn carry_out(
-    scenario: Scenario,
+    args: &RunArgs,
     terminal: &Terminal,
     product: &Product<'_>,
     world: &World,
     people: &mut People,
-) -> Result<(Option<i32>, Duration), Error> {
-    if scenario == Scenario::PlatformRollback {
+) -> Result<(Option<i32>, Duration, u32), Error> {
+    if args.scenario == Scenario::PlatformRollback {
         product.sandbox.roll_back_next_deployment(world::SERVICE).await?;
         terminal.say("fault", "App Runner will return to the old configuration by itself, and say RUNNING");
     }
@@ -158,18 +165,39 @@ async fn carry_out(
     let begun = Instant::now();
     terminal.heading(&format!("sessionbackend apply -f {}", product.manifest.display()));
     terminal.say("visitors", &format!("{} sessions when the move begins", thousands(sessions)));
-    let mut apply = product.apply()?;
+    let mut kills = 0;
     let exit = tokio::select! {
-        exit = timeout(PATIENCE, follow(terminal, &mut apply)) => if let Ok(exit) = exit {
+        exit = timeout(PATIENCE * (args.kills + 1), apply(args, terminal, product, &mut kills)) => if let Ok(exit) = exit {
             exit?
         } else {
             terminal.say("apply", "has not ended, and is ended now");
-            apply.child.kill().await?;
             None
         },
-        never = alongside(scenario, terminal, product.sandbox, world, people) => match never? {},
+        never = alongside(args.scenario, terminal, product.sandbox, world, people) => match never? {},
     };
-    Ok((exit, begun.elapsed()))
+    Ok((exit, begun.elapsed(), kills))
+}
+
+/// Runs `apply` until it ends by itself; it is killed before as often and as soon as the arguments say.
+async fn apply(
+    args: &RunArgs,
+    terminal: &Terminal,
+    product: &Product<'_>,
+    kills: &mut u32,
+) -> Result<Option<i32>, Error> {
+    let mut moments = StdRng::seed_from_u64(args.seed);
+    while *kills < args.kills {
+        let mut killed = product.apply()?;
+        let moment = Duration::from_millis(moments.random_range(KILL_MS));
+        if let Ok(exit) = timeout(moment, follow(terminal, &mut killed)).await {
+            return exit;
+        }
+        killed.child.kill().await?;
+        *kills += 1;
+        let seed = args.seed;
+        terminal.say("kill -9", &format!("after {:.3} s (seed {seed}); apply is started again", moment.as_secs_f64()));
+    }
+    follow(terminal, &mut product.apply()?).await
 }
 
 async fn follow(terminal: &Terminal, apply: &mut Apply) -> Result<Option<i32>, Error> {
@@ -244,69 +272,5 @@ fn name(scenario: Scenario) -> &'static str {
         Scenario::Migrate => "migrate",
         Scenario::Rollback => "rollback",
         Scenario::PlatformRollback => "platform-rollback",
-    }
-}
-
-/// Paths, binaries and settings, resolved once.
-struct Stage<'a> {
-    args: &'a RunArgs,
-    settings: Settings,
-    sessionbackend: PathBuf,
-    token: String,
-}
-
-impl<'a> Stage<'a> {
-    fn new(args: &'a RunArgs) -> Result<Self, Error> {
-        std::fs::create_dir_all(&args.dir)?;
-        let dir = args.dir.canonicalize()?;
-        let here = std::env::current_exe()?;
-        let beside = |given: &Option<PathBuf>, name: &str| {
-            let path = given.clone().unwrap_or_else(|| here.with_file_name(name));
-            path.canonicalize().map_err(|why| format!("{} is not there ({why}): build it first", path.display()))
-        };
-        let app = beside(&args.app, "sessions-app")?;
-        let settings = Settings {
-            binary: beside(&args.sandbox, "sandbox")?,
-            dir: dir.join("sandbox"),
-            speed: args.speed.max(1),
-            overlap: OVERLAP,
-            request_limit: LONGEST_REQUEST,
-            image: (world::IMAGE.to_owned(), app.display().to_string()),
-        };
-        let token = format!("{:032x}", rand::random::<u128>());
-        Ok(Self { args, settings, sessionbackend: beside(&args.sessionbackend, "sessionbackend")?, token })
-    }
-
-    fn visit(&self, sandbox: &Sandbox, world: &World) -> tokio::process::Command {
-        // The path was found when the demo started; a missing one fails as any command would.
-        let demo = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("demo"));
-        let mut visit = sandbox.exec("internet", demo);
-        visit.args(["visit", "--url", &format!("https://{}", world.host)]);
-        visit.args(["--sessions", &self.args.sessions.to_string(), "--visitors", &self.args.visitors.to_string()]);
-        visit.args(["--seed", &self.args.seed.to_string()]);
-        visit
-    }
-
-    fn product<'s>(&self, sandbox: &'s Sandbox, world: &World) -> Result<Product<'s>, Error> {
-        let account = sandbox.upstash_account()?;
-        let ids = Ids { connector: &world.connector, rule: &world.rule, email: &account.0, api_key: &account.1 };
-        let manifest = self.args.dir.join("elasticache-to-upstash.yaml");
-        std::fs::write(&manifest, manifest::concrete(manifest::EXAMPLE, ids)?)?;
-        let vantage = format!("vpc:{}", world.vpc);
-        Ok(Product { sandbox, vantage, binary: self.sessionbackend.clone(), manifest })
-    }
-
-    fn publish(&self, terminal: &Terminal, facts: &Facts) -> Result<bool, Error> {
-        let bounds = Bounds { sessions: self.args.sessions, requests: self.args.requests, overlap_ms: OVERLAP_MS };
-        let conditions = facts.conditions(bounds);
-        let path: &Path = &self.args.dir.join("report.json");
-        std::fs::write(path, serde_json::to_string_pretty(&facts.report())? + "\n")?;
-        terminal.heading(&format!("Report: {}", name(self.args.scenario)));
-        terminal.print(&facts.text(&conditions));
-        let failed = conditions.iter().filter(|condition| !condition.holds).count();
-        let verdict =
-            if failed == 0 { "Every condition holds.".to_owned() } else { format!("{failed} conditions do not hold.") };
-        terminal.print(&format!("\n{verdict} Also in {}.", path.display()));
-        Ok(failed == 0)
     }
 }

@@ -1,11 +1,14 @@
 //! Routes below `/_sandbox/`: calls without a vendor's protocol, faults, clock, request log.
 //! Whatever it does not know it offers to the other half.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::api;
+use crate::api::apprunner::platform;
 use crate::cloud::Cloud;
 use crate::dataplane::PlaneError;
 use crate::fault::Fault;
@@ -31,6 +34,12 @@ pub(crate) async fn answer(cloud: &Cloud, extra: &Extra, method: &Method, route:
         ("POST", "fault") => add_fault(cloud, input),
         ("DELETE", "fault") => Ok(json!({"removed": cloud.shared.faults(|f| f.remove(input["id"].as_u64()))})),
         ("POST", "store-fault") => store_fault(cloud, &input).await.map_err(|e| e.to_string()),
+        ("POST", "push") => Ok(platform::push(cloud, input["image"].as_str().unwrap_or_default())),
+        ("POST", "maintenance") => {
+            let seconds = input["seconds"].as_u64().unwrap_or(300);
+            platform::maintain(cloud, input["service"].as_str().unwrap_or_default(), Duration::from_secs(seconds))
+        }
+        ("POST", "release") => platform::release(cloud, input["service"].as_str().unwrap_or_default()),
         _ => match extra(route.to_owned(), input).await {
             Some(answer) => answer,
             None => return Ok(plain(404, "application/json", json!({"error": "no such route"}).to_string())),
@@ -80,7 +89,7 @@ async fn store_fault(cloud: &Cloud, input: &Value) -> Result<Value, PlaneError> 
         cloud.plane.deny_command(&store, command, false).await?;
     }
     if let Some(millis) = input["latencyMs"].as_u64() {
-        cloud.plane.set_latency(&store, std::time::Duration::from_millis(millis)).await;
+        cloud.plane.set_latency(&store, Duration::from_millis(millis)).await;
     }
     if let Some(frozen) = input["frozen"].as_bool() {
         cloud.plane.freeze_store(&store, frozen).await;

@@ -37,6 +37,7 @@ impl ApiError {
     }
 
     /// With a status of its own.
+    #[must_use]
     pub fn with_status(mut self, status: u16) -> Self {
         self.status = status;
         self
@@ -165,14 +166,24 @@ async fn execute(cloud: &Cloud, service: &str, operation: &str, input: Value, st
         _ => None,
     }
     .ok_or_else(unknown)?;
+    let reply = answer(cloud, run, operation, &input, stale);
+    if let (Ok(value), Some(shape)) = (&reply, &described.output) {
+        for member in model.strangers(shape, value) {
+            tracing::error!(service, operation, member, "the vendor's description has no such member");
+        }
+    }
+    reply
+}
+
+fn answer(cloud: &Cloud, run: Operation, operation: &str, input: &Value, stale: bool) -> Reply {
     let now = cloud.shared.clock.now();
     if stale {
-        return cloud.shared.read_stale(|state| run(&mut Call { state, cloud, now }, &input));
+        return cloud.shared.read_stale(|state| run(&mut Call { state, cloud, now }, input));
     }
     if mutates(operation) {
         cloud.shared.remember();
     }
-    cloud.shared.change(|state| run(&mut Call { state, cloud, now }, &input))
+    cloud.shared.change(|state| run(&mut Call { state, cloud, now }, input))
 }
 
 /// What the vendors answer to an operation they do not know.
@@ -297,6 +308,7 @@ pub(crate) fn tags_out(tags: &Tags) -> Value {
 }
 
 /// Epoch seconds, as answers carry timestamps.
+#[expect(clippy::cast_precision_loss, reason = "milliseconds of this century fit")]
 pub(crate) fn epoch(at: Timestamp) -> Value {
     json!(at.as_millisecond() as f64 / 1000.0)
 }

@@ -58,7 +58,7 @@ mod tests {
         let clock = std::sync::Arc::new(Clock::new(1.0));
         let waiting = tokio::spawn({
             let clock = clock.clone();
-            async move { clock.pass(Duration::from_secs(3600)).await }
+            async move { clock.pass(Duration::from_hours(1)).await }
         });
         tokio::task::yield_now().await;
         clock.set_speed(1e6);

@@ -181,7 +181,7 @@ impl Model {
                 Ok(Value::Object(kept))
             }
             ("list", Value::Array(items)) => {
-                limits(shape, items.len() as f64, "length", path)?;
+                limits(shape, size(items.len()), "length", path)?;
                 let element = shape.element.as_ref().map_or("", |e| e.shape.as_str());
                 let admit = |(i, item)| self.admit_at(element, item, &format!("{path}.{}", i + 1));
                 Ok(Value::Array(items.into_iter().enumerate().map(admit).collect::<Result<_, _>>()?))
@@ -198,7 +198,7 @@ impl Model {
                 Ok(Value::Object(kept))
             }
             ("string", Value::String(text)) => {
-                limits(shape, text.chars().count() as f64, "length", path)?;
+                limits(shape, size(text.chars().count()), "length", path)?;
                 if !shape.words.is_empty() && !shape.words.contains(&text) {
                     let rule = format!("Member must satisfy enum value set: [{}]", shape.words.join(", "));
                     return Err(Violation::Constraint(path.to_owned(), rule));
@@ -214,6 +214,34 @@ impl Model {
             _ => Err(wrong()),
         }
     }
+}
+
+impl Model {
+    /// Members of an answer that the description of `shape` has not: a mistake of ours, which clients would not see.
+    pub fn strangers(&self, shape: &str, value: &Value) -> Vec<String> {
+        let shape = self.shape(shape);
+        match (shape.kind.as_str(), value) {
+            ("structure", Value::Object(members)) => members
+                .iter()
+                .flat_map(|(name, value)| match shape.members.get(name) {
+                    None => vec![name.clone()],
+                    Some(member) => {
+                        let inner = self.strangers(&member.shape, value);
+                        inner.into_iter().map(|path| format!("{name}.{path}")).collect()
+                    }
+                })
+                .collect(),
+            ("list", Value::Array(items)) => {
+                let element = shape.element.as_ref().map_or("", |e| e.shape.as_str());
+                items.iter().flat_map(|item| self.strangers(element, item)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn size(length: usize) -> f64 {
+    f64::from(u32::try_from(length).unwrap_or(u32::MAX))
 }
 
 fn limits(shape: &Shape, size: f64, what: &str, path: &str) -> Result<(), Violation> {

@@ -129,3 +129,215 @@ fn is_peer(peer: &Peer, groups: &[String], subnets: &[&Subnet]) -> bool {
         Peer::V6(..) | Peer::Prefix(_) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Tags;
+    use crate::state::apprunner::Connector;
+    use crate::state::ec2::{Gateway, NatGateway, id};
+    use crate::state::elasticache::Serverless;
+    use jiff::Timestamp;
+
+    const CONNECTOR: &str = "arn:connector";
+    const STORE: &str = "serverless-sessions-x";
+
+    /// A VPC with a subnet and a group of the connector's, and a cache in another subnet with a group of its own.
+    struct Ground {
+        state: State,
+        vpc: String,
+        subnet: String,
+        app: String,
+        cache: String,
+    }
+
+    impl Ground {
+        fn new() -> Self {
+            let mut state = State::new("123456789012", "us-east-1");
+            let ec2 = &mut state.ec2;
+            let vpc = ec2.add_vpc(Cidr::parse("10.0.0.0/16").unwrap(), false, Tags::new());
+            let mut add =
+                |block| ec2.add_subnet(&vpc, Cidr::parse(block).unwrap(), "us-east-1a".into(), false, Tags::new());
+            let (subnet, other) = (add("10.0.1.0/24"), add("10.0.2.0/24"));
+            let (app, cache) =
+                (ec2.add_group("app", "", &vpc, Tags::new()), ec2.add_group("cache", "", &vpc, Tags::new()));
+            let connector = Connector {
+                arn: CONNECTOR.into(),
+                name: "c".into(),
+                revision: 1,
+                subnets: vec![subnet.clone()],
+                groups: vec![app.clone()],
+                created: Timestamp::UNIX_EPOCH,
+                deleted: None,
+                tags: Tags::new(),
+            };
+            state.apprunner.connectors.insert(CONNECTOR.into(), connector);
+            let sessions = Serverless {
+                name: "sessions".into(),
+                arn: "arn:cache".into(),
+                suffix: "x".into(),
+                description: String::new(),
+                status: "available",
+                engine: "valkey".into(),
+                major: "8".into(),
+                subnets: vec![other],
+                vpc: vpc.clone(),
+                security_groups: vec![cache.clone()],
+                limits: serde_json::Value::Null,
+                snapshot_days: 0,
+                snapshot_time: String::new(),
+                connection: "vpc".into(),
+                created: Timestamp::UNIX_EPOCH,
+                tags: Tags::new(),
+            };
+            state.elasticache.serverless.insert("sessions".into(), sessions);
+            Self { state, vpc, subnet, app, cache }
+        }
+
+        fn rule(&mut self, group: &str, egress: bool, port: i64, peer: Peer) -> String {
+            let rule = Rule {
+                id: id("sgr"),
+                egress,
+                protocol: "tcp".into(),
+                from: Some(port),
+                to: Some(port),
+                peer,
+                description: None,
+                tags: Tags::new(),
+            };
+            let name = rule.id.clone();
+            self.state.ec2.groups.get_mut(group).unwrap().rules.insert(name.clone(), rule);
+            name
+        }
+
+        fn admit(&mut self, peer: Peer) {
+            self.rule(&self.cache.clone(), false, 6379, peer);
+        }
+
+        fn nat(&mut self, state: &'static str) {
+            let nat = NatGateway {
+                id: "nat-1".into(),
+                subnet: self.subnet.clone(),
+                vpc: self.vpc.clone(),
+                state,
+                connectivity: "public".into(),
+                allocation: None,
+                interface: String::new(),
+                private_ip: String::new(),
+                created: Timestamp::UNIX_EPOCH,
+                deleted: None,
+                tags: Tags::new(),
+            };
+            self.state.ec2.nat_gateways.insert("nat-1".into(), nat);
+            let tables = self.state.ec2.route_tables.values_mut();
+            for table in tables.filter(|t| t.vpc == self.vpc) {
+                table.routes.insert("0.0.0.0/0".into(), Gateway::Nat("nat-1".into()));
+            }
+        }
+
+        fn open(&self, from: &Vantage, to: Target<'_>) -> bool {
+            path_open(&self.state, from, to)
+        }
+
+        fn inside(&self, to: Target<'_>) -> bool {
+            self.open(&deployment(Egress::Vpc { connector: CONNECTOR.into() }), to)
+        }
+    }
+
+    fn deployment(egress: Egress) -> Vantage {
+        Vantage::Deployment { service: "arn:service".into(), egress }
+    }
+
+    const CACHE: Target<'_> = Target::Store(STORE);
+    const UPSTASH: Target<'_> = Target::Store("upstash-1");
+    const WEB: Target<'_> = Target::PublicHost("api.upstash.com");
+
+    #[test]
+    fn default_egress_has_the_internet_and_no_vpc() {
+        let mut ground = Ground::new();
+        ground.admit(Peer::V4(Cidr::parse("0.0.0.0/0").unwrap()));
+        for from in [Vantage::Internet, deployment(Egress::Default)] {
+            assert!(ground.open(&from, UPSTASH) && ground.open(&from, WEB) && !ground.open(&from, CACHE));
+        }
+    }
+
+    #[test]
+    fn a_rule_by_group_or_by_block_opens_the_store() {
+        let mut ground = Ground::new();
+        assert!(!ground.inside(CACHE), "no rule");
+        ground.rule(&ground.cache.clone(), false, 6380, Peer::Group(ground.app.clone()));
+        assert!(!ground.inside(CACHE), "another port");
+        ground.admit(Peer::V4(Cidr::parse("10.0.2.0/24").unwrap()));
+        assert!(!ground.inside(CACHE), "another subnet");
+        let mut by_block = Ground::new();
+        by_block.admit(Peer::V4(Cidr::parse("10.0.0.0/16").unwrap()));
+        assert!(by_block.inside(CACHE));
+        ground.admit(Peer::Group(ground.app.clone()));
+        assert!(ground.inside(CACHE));
+    }
+
+    #[test]
+    fn a_group_that_lets_nothing_out_closes_the_path() {
+        let mut ground = Ground::new();
+        ground.admit(Peer::Group(ground.app.clone()));
+        ground.nat("available");
+        ground.state.ec2.groups.get_mut(&ground.app).unwrap().rules.clear();
+        assert!(!ground.inside(CACHE) && !ground.inside(UPSTASH));
+        ground.rule(&ground.app.clone(), true, 6379, Peer::Group(ground.cache.clone()));
+        assert!(ground.inside(CACHE) && !ground.inside(UPSTASH));
+    }
+
+    #[test]
+    fn another_vpc_is_never_reached() {
+        let mut ground = Ground::new();
+        ground.admit(Peer::V4(Cidr::parse("0.0.0.0/0").unwrap()));
+        ground.state.elasticache.serverless.get_mut("sessions").unwrap().vpc = "vpc-other".into();
+        assert!(!ground.inside(CACHE));
+    }
+
+    #[test]
+    fn vpc_egress_reaches_the_internet_only_through_an_available_nat_gateway() {
+        let mut ground = Ground::new();
+        assert!(!ground.inside(UPSTASH) && !ground.inside(WEB));
+        ground.nat("pending");
+        assert!(!ground.inside(UPSTASH));
+        ground.nat("available");
+        assert!(ground.inside(UPSTASH) && ground.inside(WEB));
+        // One subnet whose own table has no such route is enough to lose packets.
+        let table = crate::state::ec2::RouteTable {
+            id: "rtb-own".into(),
+            vpc: ground.vpc.clone(),
+            main: None,
+            associations: [("a".to_owned(), ground.subnet.clone())].into(),
+            routes: std::collections::BTreeMap::new(),
+            tags: Tags::new(),
+        };
+        ground.state.ec2.route_tables.insert("rtb-own".into(), table);
+        assert!(!ground.inside(UPSTASH));
+    }
+
+    #[test]
+    fn an_internet_gateway_does_not_help_an_interface_without_a_public_address() {
+        let mut ground = Ground::new();
+        for table in ground.state.ec2.route_tables.values_mut() {
+            table.routes.insert("0.0.0.0/0".into(), Gateway::Gateway("igw-1".into()));
+        }
+        assert!(!ground.inside(UPSTASH));
+    }
+
+    #[test]
+    fn a_machine_in_the_vpc_reaches_its_stores_and_the_internet_by_nat() {
+        let mut ground = Ground::new();
+        let (here, elsewhere) = (Vantage::Vpc(ground.vpc.clone()), Vantage::Vpc("vpc-other".into()));
+        assert!(ground.open(&here, CACHE) && !ground.open(&elsewhere, CACHE) && !ground.open(&here, WEB));
+        ground.nat("available");
+        assert!(ground.open(&here, WEB) && !ground.open(&elsewhere, WEB));
+    }
+
+    #[test]
+    fn a_public_serverless_cache_is_public() {
+        let mut ground = Ground::new();
+        ground.state.elasticache.serverless.get_mut("sessions").unwrap().connection = "public".into();
+        assert!(ground.open(&Vantage::Internet, CACHE) && !ground.inside(CACHE));
+    }
+}

@@ -33,7 +33,7 @@ pub type Extra = Arc<dyn Fn(String, Value) -> BoxFuture<'static, Option<Result<V
 /// Largest request body; Secrets Manager's 64 KiB and CloudWatch's 1 MiB fit.
 const BODY: usize = 4 << 20;
 /// How long a hanging call keeps its connection.
-const HANG: Duration = Duration::from_secs(3600);
+const HANG: Duration = Duration::from_hours(1);
 /// Host of the Upstash management API.
 pub const UPSTASH_HOST: &str = "api.upstash.com";
 

@@ -3,10 +3,16 @@
 use super::{Condition, Facts};
 use crate::terminal::thousands as number;
 
+/// So many of the visitors' examples are printed.
+const EXAMPLES: usize = 10;
+
 impl Facts {
     /// The report for people.
     pub fn text(&self, conditions: &[Condition]) -> String {
         let mut lines = self.rows();
+        if self.kills > 0 {
+            lines.push(row("killed", &format!("{} times, and started again each time", self.kills)));
+        }
         lines.push(String::new());
         for condition in conditions {
             let mark = if condition.holds { "✓" } else { "✗" };
@@ -14,8 +20,9 @@ impl Facts {
         }
         let failed = conditions.iter().any(|condition| !condition.holds);
         if failed && !self.findings.examples.is_empty() {
-            lines.push("\n  what the visitors met:".to_owned());
-            lines.extend(self.findings.examples.iter().map(|example| format!("    {example}")));
+            lines.push("\n  what the visitors met (all figures are in visitors.json):".to_owned());
+            lines.extend(self.findings.failures.iter().map(|(how, count)| format!("    {} × {how}", number(*count))));
+            lines.extend(self.findings.examples.iter().take(EXAMPLES).map(|example| format!("    {example}")));
         }
         lines.join("\n")
     }

@@ -3,9 +3,11 @@
 mod config;
 mod connector;
 mod deployment;
+pub mod platform;
 mod scaling;
 mod secret;
 mod service;
+mod spec;
 mod tags;
 
 use super::{ApiError, Operation};

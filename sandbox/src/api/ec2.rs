@@ -162,12 +162,15 @@ impl Kind {
     }
 }
 
+/// Values of a filter by its name.
+type Attribute = dyn Fn(&str) -> Option<Vec<String>>;
+
 /// What a Describe needs to know of a resource.
 struct View {
     id: String,
     tags: Tags,
     /// Values of a filter's name; `None` = no such filter.
-    attribute: Box<dyn Fn(&str) -> Option<Vec<String>>>,
+    attribute: Box<Attribute>,
     shown: Value,
 }
 

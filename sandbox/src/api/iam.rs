@@ -26,6 +26,7 @@ pub fn operation(name: &str) -> Option<Operation> {
     })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "an operation")]
 fn caller(call: &mut Call<'_>, _: &Value) -> Reply {
     let account = &call.state.account;
     let arn = format!("arn:aws:iam::{account}:user/sandbox");

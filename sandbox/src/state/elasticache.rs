@@ -20,6 +20,7 @@ pub struct ElastiCache {
 }
 
 /// A replication group.
+#[expect(clippy::struct_excessive_bools, reason = "the vendor has so many switches")]
 #[derive(Clone)]
 pub struct ReplicationGroup {
     /// Lower-case id.

@@ -127,6 +127,15 @@ fn variables(configuration: &Value) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// Memory that goes with a CPU.
+const PAIRS: [(&str, &[&str]); 5] = [
+    ("256", &["512", "1024"]),
+    ("512", &["1024"]),
+    ("1024", &["2048", "3072", "4096"]),
+    ("2048", &["4096", "6144"]),
+    ("4096", &["8192", "10240", "12288"]),
+];
+
 /// DescribeService answers in numeric units, whatever was sent. What is left out is the default, a role is none.
 fn instance(given: Option<&Value>) -> Result<Value, ApiError> {
     let given = given.unwrap_or(&Value::Null);
@@ -138,13 +147,6 @@ fn instance(given: Option<&Value>) -> Result<Value, ApiError> {
         Some(text) => units(text, "GB").ok_or_else(|| invalid(format!("Memory {text} is not valid.")))?,
         None => "2048".to_owned(),
     };
-    const PAIRS: [(&str, &[&str]); 5] = [
-        ("256", &["512", "1024"]),
-        ("512", &["1024"]),
-        ("1024", &["2048", "3072", "4096"]),
-        ("2048", &["4096", "6144"]),
-        ("4096", &["8192", "10240", "12288"]),
-    ];
     if !PAIRS.iter().any(|(c, m)| *c == cpu && m.contains(&memory.as_str())) {
         return Err(invalid(format!("Invalid combination of CPU {cpu} and memory {memory}.")));
     }

@@ -3,29 +3,28 @@
 
 use std::time::Duration;
 
-use super::config::runtime_of;
-use super::secret;
+use super::spec;
 use crate::cloud::Cloud;
-use crate::dataplane::{DeploymentFailure, DeploymentHandle, DeploymentSpec, Egress, HealthCheck, Journal};
+use crate::dataplane::{DeploymentFailure, DeploymentHandle, DeploymentSpec, Journal};
 use crate::fault::DeploymentFault as Fault;
-use crate::state::State;
 use crate::state::apprunner::{Config, Service};
 
 /// How long the vendor takes, at speed 1. Samples from its documentation and users, not promises.
 mod takes {
     use std::time::Duration;
     pub(super) const PENDING: Duration = Duration::from_secs(3);
-    pub(super) const CREATE: Duration = Duration::from_secs(140);
+    /// Only when a service is created.
+    pub(super) const BEFORE_PULL: Duration = Duration::from_secs(110);
     pub(super) const PULL: Duration = Duration::from_secs(30);
     pub(super) const PROVISION: Duration = Duration::from_secs(80);
     pub(super) const SETTLE: Duration = Duration::from_secs(20);
-    pub(super) const GIVE_UP: Duration = Duration::from_secs(300);
-    pub(super) const ROLLBACK: Duration = Duration::from_secs(120);
+    pub(super) const GIVE_UP: Duration = Duration::from_mins(5);
+    pub(super) const ROLLBACK: Duration = Duration::from_mins(2);
     pub(super) const SERVE_BEFORE_ROLLBACK: Duration = Duration::from_secs(30);
-    pub(super) const PAUSE: Duration = Duration::from_secs(60);
-    pub(super) const DELETE: Duration = Duration::from_secs(60);
+    pub(super) const PAUSE: Duration = Duration::from_mins(1);
+    pub(super) const DELETE: Duration = Duration::from_mins(1);
     /// How long a connector's interfaces outlive it.
-    pub(super) const INTERFACES: Duration = Duration::from_secs(120);
+    pub(super) const INTERFACES: Duration = Duration::from_mins(2);
 }
 
 /// What an operation does.
@@ -62,7 +61,7 @@ enum Failure {
 pub(super) async fn run(cloud: Cloud, arn: String, id: String, work: Work) {
     let Some(name) = cloud.shared.read(|s| s.apprunner.services.get(&arn).map(|s| s.name.clone())) else { return };
     let operation = Running { cloud, arn, name, id, work };
-    operation.hide().await;
+    operation.hide();
     operation.cloud.shared.clock.pass(takes::PENDING).await;
     operation.set("IN_PROGRESS");
     operation.say(match work {
@@ -103,7 +102,7 @@ impl Running {
     }
 
     /// ListOperations lags behind where a fault says so.
-    async fn hide(&self) {
+    fn hide(&self) {
         let Some(fault) = self.cloud.shared.faults(|f| f.deployment(&self.name, &[Fault::HideOperation])) else {
             return;
         };
@@ -199,7 +198,7 @@ impl Running {
         let Some(wanted) = wanted else { return Err(Failure::Final("the service is gone".into())) };
         let spec = self.spec(&wanted).map_err(Failure::Early)?;
         if self.work == Work::Create {
-            clock.pass(takes::CREATE - takes::PULL).await;
+            clock.pass(takes::BEFORE_PULL).await;
         }
         clock.pass(takes::PULL).await;
         self.say("Successfully pulled your application image from ECR.");
@@ -327,7 +326,7 @@ impl Running {
     }
 
     fn spec(&self, config: &Config) -> Result<DeploymentSpec, String> {
-        let spec = self.cloud.shared.change(|state| spec(state, &self.arn, &self.id, config));
+        let spec = self.cloud.shared.change(|state| spec::of(state, &self.arn, &self.id, config));
         if let Err(reason) = &spec {
             self.say(&format!("Failed to retrieve a secret for the application. {reason}"));
         }
@@ -338,59 +337,5 @@ impl Running {
 fn restore(service: &mut Service) {
     if let Some(active) = &service.active {
         service.desired = active.clone();
-    }
-}
-
-fn spec(state: &mut State, arn: &str, operation: &str, config: &Config) -> Result<DeploymentSpec, String> {
-    let env = secret::environment(state, config)?;
-    let instances = state.apprunner.scaling.get(&config.scaling).map_or(1, |s| s.min);
-    let egress = match config.connector() {
-        Some(connector) => {
-            plug_in(state, connector, instances);
-            Egress::Vpc { connector: connector.to_owned() }
-        }
-        None => Egress::Default,
-    };
-    let service = state.apprunner.services.get(arn).ok_or("the service is gone")?;
-    let runtime = runtime_of(&config.source);
-    let seconds = |member: &str, default: u64| Duration::from_secs(config.health[member].as_u64().unwrap_or(default));
-    let times = |member: &str, default: u32| {
-        config.health[member].as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(default)
-    };
-    let repository = &config.source["CodeRepository"]["RepositoryUrl"];
-    let image = config.source["ImageRepository"]["ImageIdentifier"].as_str().or_else(|| repository.as_str());
-    Ok(DeploymentSpec {
-        service: arn.to_owned(),
-        service_name: service.name.clone(),
-        host: service.url.clone(),
-        operation: operation.to_owned(),
-        image: image.unwrap_or_default().to_owned(),
-        start_command: runtime["StartCommand"].as_str().map(str::to_owned),
-        port: runtime["Port"].as_str().and_then(|p| p.parse().ok()).unwrap_or(8080),
-        env,
-        instances,
-        health: HealthCheck {
-            http_path: (config.health["Protocol"] == "HTTP")
-                .then(|| config.health["Path"].as_str().unwrap_or("/").to_owned()),
-            interval: seconds("Interval", 5),
-            timeout: seconds("Timeout", 2),
-            healthy: times("HealthyThreshold", 1),
-            unhealthy: times("UnhealthyThreshold", 5),
-        },
-        egress,
-    })
-}
-
-/// Each instance has an interface of its own in the connector's subnets.
-fn plug_in(state: &mut State, connector: &str, instances: u32) {
-    let Some(found) = state.apprunner.connectors.get(connector).cloned() else { return };
-    let have = state.ec2.interfaces.values().filter(|i| i.holder == connector).count();
-    for n in have..instances.max(u32::try_from(found.subnets.len()).unwrap_or(1)) as usize {
-        let Some(subnet) = found.subnets.get(n % found.subnets.len().max(1)) else { return };
-        let description = "AWS App Runner VPC connector".to_owned();
-        let made = state.ec2.add_interface(subnet, &found.groups, connector, description, "amazon-aws", "interface");
-        if let Some(interface) = made.and_then(|id| state.ec2.interfaces.get_mut(&id)) {
-            interface.tags.insert("AWSAppRunnerManaged".into(), "true".into());
-        }
     }
 }

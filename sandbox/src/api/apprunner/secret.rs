@@ -47,7 +47,7 @@ fn resolve(state: &State, config: &Config, reference: &str) -> Result<String, St
     }
     let version = match (part(9), part(8)) {
         (Some(id), _) => secret.versions.get(id),
-        (None, stage) => secret.staged(stage.unwrap_or("AWSCURRENT")).map(|(_, version)| version),
+        (None, label) => secret.staged(label.unwrap_or("AWSCURRENT")).map(|(_, version)| version),
     }
     .ok_or_else(missing)?;
     let Content::Text(text) = &version.value else { return Err(format!("the secret {arn} has no text value")) };

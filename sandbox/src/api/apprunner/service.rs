@@ -117,7 +117,7 @@ fn live(state: &State, input: &Value) -> Result<String, ApiError> {
 }
 
 /// Puts an operation first in the list, the service in progress, and starts what follows.
-fn begin(call: &mut Call<'_>, arn: &str, kind: &'static str) -> Reply {
+pub(super) fn begin(call: &mut Call<'_>, arn: &str, kind: &'static str) -> Reply {
     let id = uuid();
     let now = call.now;
     let Some(service) = call.state.apprunner.services.get_mut(arn) else { return Err(not_found("Service", arn)) };

@@ -10,11 +10,11 @@ use crate::state::State;
 use crate::state::ec2::{Endpoint, id};
 
 /// How long an interface endpoint is pending, and deleting.
-const INTERFACE: Duration = Duration::from_secs(60);
+const INTERFACE: Duration = Duration::from_mins(1);
 
 /// The prefix list a gateway endpoint's route names.
 pub(super) fn prefix_list(service: &str) -> &'static str {
-    if service.ends_with(".s3") { "pl-63a5400a" } else { "pl-02cd2c6b" }
+    if service.rsplit('.').next() == Some("s3") { "pl-63a5400a" } else { "pl-02cd2c6b" }
 }
 
 fn shown(state: &State, endpoint: &Endpoint) -> Value {

@@ -14,7 +14,7 @@ use crate::state::ec2::{Address, InternetGateway, NatGateway, id};
 /// How long a NAT gateway is pending, and deleting.
 const NAT: Duration = Duration::from_secs(90);
 /// How long a deleted one stays listed.
-const NAT_GONE: Duration = Duration::from_secs(3600);
+const NAT_GONE: Duration = Duration::from_hours(1);
 
 fn internet_shown(state: &State, gateway: &InternetGateway) -> Value {
     let attached: Vec<Value> = gateway.vpc.iter().map(|vpc| json!({"VpcId": vpc, "State": "available"})).collect();

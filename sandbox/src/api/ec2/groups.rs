@@ -95,8 +95,8 @@ pub(super) fn describe(call: &mut Call<'_>, input: &Value) -> Reply {
         let shown = shown(state, group);
         View { id: group.id.clone(), tags: group.tags.clone(), attribute: Box::new(attribute), shown }
     };
-    let named = |group: &&Group| names.is_empty() || names.contains(&group.name);
-    let all = state.ec2.groups.values().filter(named).map(view).collect();
+    let meant = |group: &&Group| names.is_empty() || names.contains(&group.name);
+    let all = state.ec2.groups.values().filter(meant).map(view).collect();
     answer(&GROUP, input, "GroupIds", "SecurityGroups", all)
 }
 

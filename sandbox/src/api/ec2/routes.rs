@@ -169,8 +169,7 @@ pub(super) fn associate(call: &mut Call<'_>, input: &Value) -> Reply {
     if let Some(taken) = taken
         && taken.id != wanted
     {
-        let text =
-            format!("the specified association for route table {} conflicts with an existing association", wanted);
+        let text = format!("the specified association for route table {wanted} conflicts with an existing association");
         return Err(error("Resource.AlreadyAssociated", text));
     }
     let table = ROUTE_TABLE.find_mut(&mut ec2.route_tables, wanted)?;

@@ -142,7 +142,7 @@ fn rules_of(state: &State, group: &Group, egress: bool, permission: &Value) -> R
             (None, None) => return Err(missing("groupId")),
         };
         if peer.vpc != group.vpc {
-            let text = format!("You have specified two resources that belong to different networks.");
+            let text = "You have specified two resources that belong to different networks.";
             return Err(error("InvalidGroup.NotFound", text));
         }
         add(Peer::Group(peer.id.clone()), &pair);

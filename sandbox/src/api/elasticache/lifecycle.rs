@@ -10,13 +10,13 @@ use crate::network;
 /// How long the vendor takes, at speed 1: samples, not promises.
 mod takes {
     use std::time::Duration;
-    pub(super) const CREATE_GROUP: Duration = Duration::from_secs(420);
-    pub(super) const MODIFY_GROUP: Duration = Duration::from_secs(60);
+    pub(super) const CREATE_GROUP: Duration = Duration::from_mins(7);
+    pub(super) const MODIFY_GROUP: Duration = Duration::from_mins(1);
     pub(super) const TAG_GROUP: Duration = Duration::from_secs(5);
-    pub(super) const DELETE_GROUP: Duration = Duration::from_secs(120);
+    pub(super) const DELETE_GROUP: Duration = Duration::from_mins(2);
     pub(super) const CREATE_SERVERLESS: Duration = Duration::from_secs(90);
     pub(super) const MODIFY_SERVERLESS: Duration = Duration::from_secs(30);
-    pub(super) const DELETE_SERVERLESS: Duration = Duration::from_secs(60);
+    pub(super) const DELETE_SERVERLESS: Duration = Duration::from_mins(1);
 }
 
 /// Connections a serverless cache takes.

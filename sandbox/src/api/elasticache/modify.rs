@@ -19,7 +19,7 @@ enum Strategy {
 
 pub(super) fn modify(call: &mut Call<'_>, input: &Value) -> Reply {
     let id = required(input, "ReplicationGroupId").to_ascii_lowercase();
-    let found = call.state.elasticache.groups.get(&id).ok_or_else(|| group::not_found(&id))?;
+    let found = call.state.elasticache.groups.get(&id).ok_or_else(|| super::group::not_found(&id))?;
     if found.status != "available" {
         let text = format!("Replication group {id} is not in available state. Status: {}", found.status);
         return Err(ApiError::new("InvalidReplicationGroupState", text));
@@ -32,18 +32,18 @@ pub(super) fn modify(call: &mut Call<'_>, input: &Value) -> Reply {
     if input.get("TransitEncryptionEnabled").is_some_and(|tls| *tls != found.tls) {
         return Err(value("Changing encryption in transit of an existing group is not offered here."));
     }
-    let mut changed = found.clone();
+    let mut group = found.clone();
     if let Some(strategy) = strategy {
         if input["ApplyImmediately"] != true {
             return Err(combination("To modify the AUTH token, ApplyImmediately must be true."));
         }
-        tokens(&mut changed, strategy, text(input, "AuthToken"))?;
-        changed.token_changed = Some(call.now);
-        changed.token_pending = Some(if strategy == Strategy::Rotate { "ROTATING" } else { "SETTING" });
+        tokens(&mut group, strategy, text(input, "AuthToken"))?;
+        group.token_changed = Some(call.now);
+        group.token_pending = Some(if strategy == Strategy::Rotate { "ROTATING" } else { "SETTING" });
     }
-    settings(&mut changed, call, input)?;
-    changed.status = "modifying";
-    call.state.elasticache.groups.insert(id.clone(), changed);
+    settings(&mut group, call, input)?;
+    group.status = "modifying";
+    call.state.elasticache.groups.insert(id.clone(), group);
     call.cloud.spawn(lifecycle::modify_group(call.cloud.clone(), id.clone(), strategy.is_some()));
     Ok(json!({"ReplicationGroup": group::shown(call.state, &call.state.elasticache.groups[&id])}))
 }
@@ -89,22 +89,22 @@ fn tokens(group: &mut ReplicationGroup, strategy: Strategy, token: Option<&str>)
 
 fn settings(group: &mut ReplicationGroup, call: &Call<'_>, input: &Value) -> Result<(), ApiError> {
     if let Some(description) = text(input, "ReplicationGroupDescription") {
-        group.description = description.to_owned();
+        description.clone_into(&mut group.description);
     }
     if let Some(node_type) = text(input, "CacheNodeType") {
-        group.node_type = node_type.to_owned();
+        node_type.clone_into(&mut group.node_type);
     }
     if let Some(version) = text(input, "EngineVersion") {
-        group.version = version.to_owned();
+        version.clone_into(&mut group.version);
     }
     if let Some(days) = input["SnapshotRetentionLimit"].as_i64() {
         group.snapshot_days = days;
     }
     if let Some(window) = text(input, "PreferredMaintenanceWindow") {
-        group.maintenance = window.to_owned();
+        window.clone_into(&mut group.maintenance);
     }
     if let Some(name) = text(input, "CacheParameterGroupName") {
-        group.parameter_group = name.to_owned();
+        name.clone_into(&mut group.parameter_group);
     }
     if let Some(failover) = input["AutomaticFailoverEnabled"].as_bool() {
         if failover && group.replicas == 0 {

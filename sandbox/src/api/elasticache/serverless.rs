@@ -140,22 +140,22 @@ pub(super) fn modify(call: &mut Call<'_>, input: &Value) -> Reply {
     let found = call.state.elasticache.serverless.get(&name).ok_or_else(|| not_found(&name))?;
     not_available(found)?;
     let mut changed = found.clone();
-    let mut changes = 0;
+    let mut count = 0;
     if let Some(description) = text(input, "Description") {
-        changed.description = description.to_owned();
-        changes += 1;
+        description.clone_into(&mut changed.description);
+        count += 1;
     }
     if let Some(limits) = input.get("CacheUsageLimits") {
         changed.limits = limits.clone();
-        changes += 1;
+        count += 1;
     }
     if let Some(days) = input["SnapshotRetentionLimit"].as_i64() {
         changed.snapshot_days = days;
-        changes += 1;
+        count += 1;
     }
     if let Some(time) = text(input, "DailySnapshotTime") {
-        changed.snapshot_time = time.to_owned();
-        changes += 1;
+        time.clone_into(&mut changed.snapshot_time);
+        count += 1;
     }
     if input.get("SecurityGroupIds").is_some() {
         let groups = strings(input, "SecurityGroupIds");
@@ -163,13 +163,13 @@ pub(super) fn modify(call: &mut Call<'_>, input: &Value) -> Reply {
             return Err(combination("Removing all security groups is not allowed."));
         }
         changed.security_groups = security_groups(call.state, groups, &changed.vpc)?;
-        changes += 1;
+        count += 1;
     }
     if let Some(major) = text(input, "MajorEngineVersion") {
-        changed.major = major.to_owned();
-        changes += 1;
+        major.clone_into(&mut changed.major);
+        count += 1;
     }
-    match changes {
+    match count {
         0 => return Err(combination("No modifications were requested")),
         1 => {}
         _ => return Err(combination("Only one attribute can be modified in a call.")),

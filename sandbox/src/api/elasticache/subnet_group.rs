@@ -129,7 +129,7 @@ pub(super) fn modify(call: &mut Call<'_>, input: &Value) -> Reply {
         }
     }
     if let Some(description) = text(input, "CacheSubnetGroupDescription") {
-        changed.description = description.to_owned();
+        description.clone_into(&mut changed.description);
     }
     let answer = json!({"CacheSubnetGroup": shown(state, &changed)});
     state.elasticache.subnet_groups.insert(name, changed);

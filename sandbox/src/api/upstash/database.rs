@@ -244,7 +244,7 @@ pub(super) fn change(state: &mut State, operation: &str, input: &Value) -> Reply
     match operation {
         "RenameDatabase" => {
             let name = text(input, "name").filter(|n| !n.is_empty()).ok_or_else(|| refused(400, "name is required"))?;
-            database.name = name.to_owned();
+            name.clone_into(&mut database.name);
             Ok(object("sandbox", database))
         }
         "EnableEviction" => toggle(&mut database.eviction, true, "eviction"),
@@ -275,7 +275,7 @@ pub(super) fn slow_change(cloud: &Cloud, operation: &str, input: &Value) -> Repl
             if plan == database.plan {
                 return Err(refused(400, format!("database is already on plan {plan}")));
             }
-            database.plan = plan.to_owned();
+            plan.clone_into(&mut database.plan);
             if let Some(auto) = input["auto_upgrade"].as_bool() {
                 database.auto_upgrade = auto;
             }

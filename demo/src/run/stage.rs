@@ -1,0 +1,94 @@
+//! What a story needs before it begins and after it ends: directories, binaries, settings, the manifest, the report's
+//! files. Resolved once; it takes no part in the story itself.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Error, RunArgs, name};
+use crate::manifest::{self, Ids};
+use crate::product::Product;
+use crate::report::{Bounds, Facts};
+use crate::sandbox::{Sandbox, Settings};
+use crate::terminal::Terminal;
+use crate::world::{self, World};
+
+/// The least time in which instances on both stores must answer side by side.
+const OVERLAP_MS: u64 = 5000;
+/// How long the sandbox lets old and new instances serve together; measured from outside it comes out a little shorter.
+const OVERLAP: Duration = Duration::from_secs(7);
+/// As `longestRequest` in the manifest.
+const LONGEST_REQUEST: Duration = Duration::from_secs(5);
+
+fn absent(error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+/// Paths, binaries and settings, resolved once.
+pub(super) struct Stage<'a> {
+    args: &'a RunArgs,
+    /// How the sandbox is started.
+    pub(super) settings: Settings,
+    sessionbackend: PathBuf,
+    /// The old store's auth token.
+    pub(super) token: String,
+}
+
+impl<'a> Stage<'a> {
+    pub(super) fn new(args: &'a RunArgs) -> Result<Self, Error> {
+        std::fs::create_dir_all(&args.dir)?;
+        // What is there afterwards is of this run, or not there.
+        for stale in ["report.json", "visitors.json"] {
+            std::fs::remove_file(args.dir.join(stale)).or_else(absent)?;
+        }
+        let dir = args.dir.canonicalize()?;
+        let here = std::env::current_exe()?;
+        let beside = |given: &Option<PathBuf>, name: &str| {
+            let path = given.clone().unwrap_or_else(|| here.with_file_name(name));
+            path.canonicalize().map_err(|why| format!("{} is not there ({why}): build it first", path.display()))
+        };
+        let app = beside(&args.app, "sessions-app")?;
+        let settings = Settings {
+            binary: beside(&args.sandbox, "sandbox")?,
+            dir: dir.join("sandbox"),
+            speed: args.speed.max(1),
+            overlap: OVERLAP,
+            request_limit: LONGEST_REQUEST,
+            image: (world::IMAGE.to_owned(), app.display().to_string()),
+        };
+        let token = format!("{:032x}", rand::random::<u128>());
+        Ok(Self { args, settings, sessionbackend: beside(&args.sessionbackend, "sessionbackend")?, token })
+    }
+
+    pub(super) fn visit(&self, sandbox: &Sandbox, world: &World) -> tokio::process::Command {
+        // The path was found when the demo started; a missing one fails as any command would.
+        let demo = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("demo"));
+        let mut visit = sandbox.exec("internet", demo);
+        visit.args(["visit", "--url", &format!("https://{}", world.host)]);
+        visit.args(["--sessions", &self.args.sessions.to_string(), "--visitors", &self.args.visitors.to_string()]);
+        visit.args(["--seed", &self.args.seed.to_string()]);
+        visit
+    }
+
+    pub(super) fn product<'s>(&self, sandbox: &'s Sandbox, world: &World) -> Result<Product<'s>, Error> {
+        let account = sandbox.upstash_account()?;
+        let ids = Ids { connector: &world.connector, rule: &world.rule, email: &account.0, api_key: &account.1 };
+        let manifest = self.args.dir.join("elasticache-to-upstash.yaml");
+        std::fs::write(&manifest, manifest::concrete(manifest::EXAMPLE, ids)?)?;
+        let vantage = format!("vpc:{}", world.vpc);
+        Ok(Product { sandbox, vantage, binary: self.sessionbackend.clone(), manifest })
+    }
+
+    pub(super) fn publish(&self, terminal: &Terminal, facts: &Facts) -> Result<bool, Error> {
+        let bounds = Bounds { sessions: self.args.sessions, requests: self.args.requests, overlap_ms: OVERLAP_MS };
+        let conditions = facts.conditions(bounds);
+        let path: &Path = &self.args.dir.join("report.json");
+        std::fs::write(path, serde_json::to_string_pretty(&facts.report())? + "\n")?;
+        terminal.heading(&format!("Report: {}", name(self.args.scenario)));
+        terminal.print(&facts.text(&conditions));
+        let failed = conditions.iter().filter(|condition| !condition.holds).count();
+        let verdict =
+            if failed == 0 { "Every condition holds.".to_owned() } else { format!("{failed} conditions do not hold.") };
+        terminal.print(&format!("\n{verdict} Also in {}.", path.display()));
+        Ok(failed == 0)
+    }
+}

@@ -1,0 +1,262 @@
+//! What both stores had when they last agreed: some forty bytes a key in memory, twenty-eight in the target.
+//!
+//! Before the switch it mirrors what we wrote to the target; from the seal on the target keeps it, bucket by bucket,
+//! and every write moves both. Names are not in it, only their hashes.
+
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{BuildHasherDefault, Hasher},
+};
+
+use redis::Value;
+
+use super::{
+    error::CopyError,
+    key::Ours,
+    link::{Link, bytes, items, strings},
+    read::scan,
+};
+use crate::merge::{Deadline, Entry, Side};
+
+/// Keys a bucket is made for: small hashes are stored compactly by Redis (up to 128 fields by default).
+const KEYS_A_BUCKET: u64 = 64;
+
+/// What is stored for a key that was in the target before us.
+const FOREIGN: &[u8] = b"F";
+
+/// Hashes are already random.
+#[derive(Default)]
+pub(crate) struct Identity(u64);
+
+impl Hasher for Identity {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 << 8) | u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+pub(crate) type Hashes = HashSet<u64, BuildHasherDefault<Identity>>;
+
+/// One key of the base.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    pub(crate) entry: Entry,
+    /// The last sweep of each side that saw it.
+    seen: [u32; 2],
+}
+
+/// The base of one pair of databases.
+#[derive(Debug, Default)]
+pub(crate) struct Base {
+    held: HashMap<u64, Held, BuildHasherDefault<Identity>>,
+    /// In the target before us and not in the source: neither carried nor deleted nor overwritten.
+    pub(crate) foreign: Hashes,
+    /// The sweep each side is in.
+    sweep: [u32; 2],
+    /// Mask of the buckets in the target; set when sealed.
+    mask: Option<u32>,
+}
+
+const fn at(side: Side) -> usize {
+    match side {
+        Side::Old => 0,
+        Side::New => 1,
+    }
+}
+
+impl Base {
+    pub(crate) fn get(&self, hash: u64) -> Option<Entry> {
+        self.held.get(&hash).map(|held| held.entry)
+    }
+
+    pub(crate) fn contains(&self, hash: u64) -> bool {
+        self.held.contains_key(&hash)
+    }
+
+    /// Moves the base of a key; it counts as seen by the sweeps that are under way.
+    pub(crate) fn set(&mut self, hash: u64, entry: Option<Entry>) {
+        match entry {
+            Some(entry) => {
+                self.held.insert(hash, Held { entry, seen: self.sweep });
+            }
+            None => {
+                self.held.remove(&hash);
+            }
+        }
+    }
+
+    /// A sweep of a side begins.
+    pub(crate) fn begin(&mut self, side: Side) {
+        if let Some(sweep) = self.sweep.get_mut(at(side)) {
+            *sweep += 1;
+        }
+    }
+
+    /// The sweep of a side has come across a key.
+    pub(crate) fn mark(&mut self, side: Side, hash: u64) {
+        let sweep = self.sweep;
+        if let Some(held) = self.held.get_mut(&hash)
+            && let (Some(seen), Some(now)) = (held.seen.get_mut(at(side)), sweep.get(at(side)))
+        {
+            *seen = *now;
+        }
+    }
+
+    /// What the sweep of a side has not come across.
+    pub(crate) fn missing(&self, side: Side) -> Hashes {
+        let now = self.sweep.get(at(side)).copied().unwrap_or_default();
+        let unseen = |held: &Held| held.seen.get(at(side)).is_none_or(|seen| *seen != now);
+        self.held.iter().filter(|(_, held)| unseen(held)).map(|(hash, _)| *hash).collect()
+    }
+
+    /// The bucket of a hash, once sealed.
+    pub(crate) fn bucket(&self, hash: u64) -> Option<u32> {
+        #[expect(clippy::cast_possible_truncation, reason = "a mask follows")]
+        self.mask.map(|mask| hash as u32 & mask)
+    }
+
+    pub(crate) fn seal_with(&mut self, buckets: u32) {
+        self.mask = Some(buckets.next_power_of_two() - 1);
+    }
+
+    /// How many buckets a base of this size gets.
+    pub(crate) fn buckets(&self) -> u32 {
+        let wanted = (self.held.len() as u64 / KEYS_A_BUCKET).clamp(1, 1 << 20);
+        u32::try_from(wanted).unwrap_or(1 << 20).next_power_of_two()
+    }
+
+    /// Writes the whole base into the target; `seal_with` comes first.
+    pub(crate) async fn store(&self, target: &mut Link, ours: &Ours, from: u32) -> Result<(), CopyError> {
+        let mut buckets: HashMap<u32, Vec<(u64, Vec<u8>)>> = HashMap::new();
+        let foreign = self.foreign.iter().map(|hash| (*hash, FOREIGN.to_vec()));
+        for (hash, value) in self.held.iter().map(|(hash, held)| (*hash, encode(held.entry))).chain(foreign) {
+            if let Some(bucket) = self.bucket(hash) {
+                buckets.entry(bucket).or_default().push((hash, value));
+            }
+        }
+        let buckets: Vec<_> = buckets.into_iter().collect();
+        for some in buckets.chunks(100) {
+            let mut commands = redis::pipe();
+            for (bucket, entries) in some {
+                commands.cmd("HSET").arg(ours.base(from, *bucket));
+                for (hash, value) in entries {
+                    commands.arg(hash.to_be_bytes().as_slice()).arg(value.as_slice());
+                }
+            }
+            for reply in target.ask_all("HSET", &commands).await? {
+                target.check("HSET", reply)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a sealed base back.
+    pub(crate) async fn load(target: &mut Link, ours: &Ours, from: u32, buckets: u32) -> Result<Self, CopyError> {
+        let mut base = Self::default();
+        base.seal_with(buckets);
+        let all: Vec<u32> = (0..buckets).collect();
+        for some in all.chunks(100) {
+            let mut commands = redis::pipe();
+            for bucket in some {
+                commands.cmd("HGETALL").arg(ours.base(from, *bucket));
+            }
+            for reply in target.ask_all("HGETALL", &commands).await? {
+                let reply = target.check("HGETALL", reply)?;
+                base.take(reply).ok_or_else(|| target.unexpected("HGETALL", "no base"))?;
+            }
+        }
+        Ok(base)
+    }
+
+    fn take(&mut self, bucket: Value) -> Option<()> {
+        let mut fields = strings(bucket)?.into_iter();
+        while let (Some(field), Some(value)) = (fields.next(), fields.next()) {
+            let hash = u64::from_be_bytes(field.try_into().ok()?);
+            if value == FOREIGN {
+                self.foreign.insert(hash);
+            } else {
+                self.set(hash, Some(decode(&value)?));
+            }
+        }
+        Some(())
+    }
+}
+
+/// Removes what is left of a base that was never sealed.
+pub(crate) async fn discard(target: &mut Link, pattern: &str) -> Result<(), CopyError> {
+    let mut cursor = 0;
+    loop {
+        let page = scan(target, cursor, Some(pattern), 1_000).await?;
+        if !page.names.is_empty() {
+            target.ask("DEL", redis::cmd("DEL").arg(page.names)).await?;
+        }
+        cursor = page.cursor;
+        if cursor == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Keeps the hashes of foreign keys where a successor finds them.
+pub(crate) async fn store_foreign(target: &mut Link, key: &str, foreign: &Hashes) -> Result<(), CopyError> {
+    let all: Vec<Vec<u8>> = foreign.iter().map(|hash| hash.to_be_bytes().to_vec()).collect();
+    for some in all.chunks(1_000) {
+        target.ask("SADD", redis::cmd("SADD").arg(key).arg(some)).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn load_foreign(target: &mut Link, key: &str) -> Result<Hashes, CopyError> {
+    let reply = target.ask("SMEMBERS", redis::cmd("SMEMBERS").arg(key)).await?;
+    let members = items(reply).unwrap_or_default();
+    let hashes = members.into_iter().filter_map(bytes).filter_map(|hash| hash.try_into().ok()).map(u64::from_be_bytes);
+    Ok(hashes.collect())
+}
+
+/// Sixteen bytes: digest, deadline.
+pub(crate) fn encode(entry: Entry) -> Vec<u8> {
+    let deadline = entry.deadline.millis().unwrap_or(-1);
+    [entry.digest.to_be_bytes(), deadline.to_be_bytes()].concat()
+}
+
+pub(crate) fn decode(bytes: &[u8]) -> Option<Entry> {
+    let (digest, deadline) = bytes.split_at_checked(8)?;
+    let deadline = i64::from_be_bytes(deadline.try_into().ok()?);
+    Some(Entry { digest: u64::from_be_bytes(digest.try_into().ok()?), deadline: Deadline::at(deadline) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_survives_being_stored() {
+        for millis in [0, 1, 1_795_000_000_123, -1] {
+            let entry = Entry { digest: 0xdead_beef_0123_4567, deadline: Deadline::at(millis) };
+            assert_eq!(decode(&encode(entry)), Some(entry));
+        }
+        assert_eq!(decode(b"short"), None);
+    }
+
+    #[test]
+    fn a_sweep_misses_what_it_did_not_see_and_nothing_written_meanwhile() {
+        let entry = Some(Entry { digest: 1, deadline: Deadline::NEVER });
+        let mut base = Base::default();
+        base.set(1, entry);
+        base.set(2, entry);
+        base.begin(Side::Old);
+        base.mark(Side::Old, 1);
+        base.set(3, entry);
+        assert_eq!(base.missing(Side::Old), Hashes::from_iter([2]));
+        assert!(base.missing(Side::New).is_empty());
+    }
+}

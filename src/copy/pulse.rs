@@ -1,0 +1,153 @@
+//! The heartbeat, beside the copying so that a long pass does not silence it, and what it sees of both stores: other
+//! people's connections and evictions. Writes nothing but the heartbeat.
+
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use redis::Value;
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{
+    CopySpec,
+    apply::Fence,
+    error::CopyError,
+    fence::beat,
+    key::Ours,
+    link::{CLIENT_NAME, Link, text},
+    progress::{Progress, Sides},
+};
+
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What the pulse has found last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Vitals {
+    pub(crate) heartbeat: Option<i64>,
+    pub(crate) clients: Sides<Option<u64>>,
+    /// The stores' own counters.
+    pub(crate) evicted: Sides<Option<u64>>,
+    /// The fence is lost.
+    pub(crate) fault: Option<CopyError>,
+}
+
+/// A pulse that beats until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    task: JoinHandle<()>,
+    pub(crate) vitals: watch::Receiver<Vitals>,
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Starts it.
+pub(crate) fn start(
+    spec: &CopySpec,
+    ours: &Ours,
+    fence: &Fence,
+    progress: watch::Receiver<Progress>,
+    spent: Sides<Arc<AtomicU64>>,
+) -> Pulse {
+    let (publish, vitals) = watch::channel(Vitals::default());
+    let beating = Beating { spec: spec.clone(), ours: ours.clone(), fence: fence.clone(), progress, spent };
+    Pulse { task: tokio::spawn(beating.run(publish)), vitals }
+}
+
+struct Beating {
+    spec: CopySpec,
+    ours: Ours,
+    fence: Fence,
+    progress: watch::Receiver<Progress>,
+    spent: Sides<Arc<AtomicU64>>,
+}
+
+impl Beating {
+    async fn run(self, publish: watch::Sender<Vitals>) {
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut links: Sides<Option<Link>> = Sides::default();
+        let mut count = 0_u64;
+        loop {
+            ticks.tick().await;
+            let mut vitals = publish.borrow().clone();
+            // The keeping in step is when the counts are waited for; before it they are only of interest.
+            let look = count.is_multiple_of(if self.progress.borrow().sealed { 2 } else { 10 });
+            match self.beat(&mut links.target).await {
+                Ok(at) => vitals.heartbeat = Some(at),
+                Err(error) if error.passes() => links.target = None,
+                Err(error) => vitals.fault = Some(error),
+            }
+            if look {
+                (vitals.clients.source, vitals.evicted.source) = self.look(&mut links.source, true).await;
+                (vitals.clients.target, vitals.evicted.target) = self.look(&mut links.target, false).await;
+            }
+            count += 1;
+            publish.send_replace(vitals);
+        }
+    }
+
+    async fn beat(&self, link: &mut Option<Link>) -> Result<i64, CopyError> {
+        let to = &self.spec.to;
+        let link = match link {
+            Some(link) => link,
+            None => link.insert(Link::open(to, to.database, self.spent.target.clone()).await?),
+        };
+        let progress = serde_json::to_string(&*self.progress.borrow()).unwrap_or_default();
+        beat(link, &self.ours, &self.fence, &progress).await
+    }
+
+    /// Connections that are not ours, and evictions. What cannot be read is `None`.
+    async fn look(&self, link: &mut Option<Link>, source: bool) -> (Option<u64>, Option<u64>) {
+        if link.is_none() {
+            let (endpoint, spent) =
+                if source { (&self.spec.from, &self.spent.source) } else { (&self.spec.to, &self.spent.target) };
+            *link = Link::open(endpoint, endpoint.database, spent.clone()).await.ok();
+        }
+        let Some(open) = link else { return (None, None) };
+        let clients = open.ask("CLIENT LIST", redis::cmd("CLIENT").arg("LIST")).await;
+        let evicted = evictions(open).await;
+        if matches!(&clients, Err(error) if error.passes()) {
+            *link = None;
+        }
+        (clients.ok().map(others), evicted.ok().flatten())
+    }
+}
+
+/// The store's counter of evicted keys, if it has one.
+pub(crate) async fn evictions(link: &mut Link) -> Result<Option<u64>, CopyError> {
+    let info = text(link.ask("INFO", redis::cmd("INFO").arg("stats")).await?);
+    Ok(info.lines().find_map(|line| line.strip_prefix("evicted_keys:")?.trim().parse().ok()))
+}
+
+/// Connections of applications: not ours, not a replica's, not a primary's.
+fn others(list: Value) -> u64 {
+    let list = text(list);
+    let app = |line: &&str| {
+        let field = |name: &str| line.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+        !line.is_empty()
+            && field("name").is_none_or(|name| !name.starts_with(CLIENT_NAME))
+            && field("flags").is_none_or(|flags| !flags.contains(['S', 'M']))
+    };
+    list.lines().filter(app).count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_connections_and_replicas_are_no_clients() {
+        let list = "id=1 addr=a name= flags=N db=0\nid=2 addr=a name=sessionbackend flags=t db=0\n\
+                    id=3 addr=a name=web flags=P db=0\nid=4 addr=a name= flags=S db=0\n";
+        assert_eq!(others(Value::BulkString(list.as_bytes().to_vec())), 2);
+    }
+}

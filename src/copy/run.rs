@@ -1,0 +1,377 @@
+//! The runner's loop: hints first, then a page of the sweep that is due, then waiting. One task touches the keys.
+//!
+//! It holds state and time; what a key becomes is decided in `merge`, how it is read and written elsewhere.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::{
+    Ask, CopySpec, Mode,
+    apply::{Fence, Writer},
+    base::Base,
+    error::CopyError,
+    feed::{Inbox, Running},
+    fence::{self, Record},
+    key::{Ours, Selection, Tally},
+    link::Link,
+    progress::{Progress, Sides, State},
+    pulse::Pulse,
+    sweep::Sweep,
+};
+use crate::merge::Side;
+
+/// How long to wait before trying again after a store was lost.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// A pair of databases.
+pub(crate) struct Lane {
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+    pub(crate) links: Sides<Link>,
+    pub(crate) writers: Sides<Writer>,
+    pub(crate) base: Base,
+    /// The store has refused a dump; everything typed is written command by command.
+    pub(crate) no_dump: Sides<bool>,
+}
+
+/// When a side was swept, and what the sweeps say about its lag.
+#[derive(Debug, Default)]
+pub(crate) struct Rounds {
+    /// A sweep is due at once.
+    pub(crate) wanted: bool,
+    pub(crate) took: Option<Duration>,
+    pub(crate) ended: Option<Instant>,
+    /// Complete sweeps since the session began.
+    pub(crate) complete: u64,
+    /// Everything the feed may have missed has been swept.
+    pub(crate) trusted: bool,
+    /// Every change acknowledged before this moment is on the other side.
+    pub(crate) covered: Option<Instant>,
+    /// By sweeps: how old a change could be when the last one had carried it.
+    pub(crate) by_sweep: Option<Duration>,
+    /// By the feed's fence, with when it was measured.
+    pub(crate) by_fence: Option<(Duration, Instant)>,
+    /// Writes and deletions carried from this side since its last complete sweep.
+    pub(crate) carried: u64,
+}
+
+/// One session with both stores; a lost connection ends it and begins another.
+pub(crate) struct Runner {
+    pub(crate) spec: CopySpec,
+    pub(crate) ours: Ours,
+    pub(crate) selection: Selection,
+    pub(crate) fence: Fence,
+    pub(crate) control: Link,
+    pub(crate) lanes: Vec<Lane>,
+    pub(crate) record: Record,
+    pub(crate) both_ways: bool,
+    pub(crate) inboxes: Sides<Arc<Inbox>>,
+    pub(crate) arrived: Arc<Notify>,
+    pub(crate) feeds: Sides<Option<Running>>,
+    pub(crate) pulse: Pulse,
+    pub(crate) progress: Progress,
+    pub(crate) publish: watch::Sender<Progress>,
+    pub(crate) spent: Sides<Arc<AtomicU64>>,
+    pub(crate) rounds: Sides<Rounds>,
+    pub(crate) sweep: Option<Sweep>,
+    pub(crate) not_before: Instant,
+    pub(crate) calm: Option<Duration>,
+    pub(crate) counting: bool,
+    pub(crate) evicted_at_start: Sides<Option<u64>>,
+    pub(crate) unmatched: Tally,
+    pub(crate) same_names: Tally,
+    pub(crate) sequence: u64,
+}
+
+/// What outlives a session.
+pub(crate) struct Life {
+    pub(crate) spec: CopySpec,
+    pub(crate) token: String,
+    pub(crate) progress: Progress,
+    pub(crate) publish: watch::Sender<Progress>,
+    pub(crate) spent: Sides<Arc<AtomicU64>>,
+}
+
+/// Why a session ended without an error.
+enum Ended {
+    Off,
+    Stop(oneshot::Sender<()>),
+}
+
+/// Runs until it is stopped or fails.
+pub(crate) async fn run(spec: CopySpec, mut asks: mpsc::UnboundedReceiver<Ask>, publish: watch::Sender<Progress>) {
+    let token = format!("{}#{:016x}", spec.runner, rand::random::<u64>());
+    let progress = Progress::starting(&spec);
+    let mut life = Life { spec, token, progress, publish, spent: Sides::default() };
+    let mut mode = Mode::Follow;
+    loop {
+        if mode == Mode::Off {
+            match asks.recv().await {
+                Some(Ask::Mode(wanted)) => mode = wanted,
+                Some(Ask::Verify | Ask::CountQuiet) => {}
+                Some(Ask::Stop(done)) => {
+                    let _ = done.send(());
+                    return;
+                }
+                None => return,
+            }
+            continue;
+        }
+        match session(&mut life, &mut asks, &mut mode).await {
+            Ok(Ended::Off) => life.state(State::Stopped),
+            Ok(Ended::Stop(done)) => {
+                life.state(State::Stopped);
+                // Nobody waiting for it is fine.
+                let _ = done.send(());
+                return;
+            }
+            Err(error) if error.passes() => {
+                life.progress.trouble = Some(error);
+                life.publish.send_replace(life.progress.clone());
+                if let Some(done) = patience(&mut asks, &mut mode).await {
+                    life.state(State::Stopped);
+                    let _ = done.send(());
+                    return;
+                }
+            }
+            Err(error) => return life.state(State::Failed(error)),
+        }
+    }
+}
+
+/// Waits before the next try, listening; a wish to stop ends it.
+async fn patience(asks: &mut mpsc::UnboundedReceiver<Ask>, mode: &mut Mode) -> Option<oneshot::Sender<()>> {
+    let until = Instant::now() + RETRY;
+    loop {
+        tokio::select! {
+            () = sleep_until(until) => return None,
+            ask = asks.recv() => match ask {
+                Some(Ask::Mode(wanted)) => *mode = wanted,
+                Some(Ask::Stop(done)) => return Some(done),
+                Some(Ask::Verify | Ask::CountQuiet) => {}
+                None => sleep(RETRY).await,
+            },
+        }
+    }
+}
+
+async fn session(
+    life: &mut Life,
+    asks: &mut mpsc::UnboundedReceiver<Ask>,
+    mode: &mut Mode,
+) -> Result<Ended, CopyError> {
+    let mut opening = Box::pin(Runner::open(life));
+    let mut kept = VecDeque::new();
+    let opened = loop {
+        tokio::select! {
+            opened = &mut opening => break opened,
+            ask = asks.recv() => match ask {
+                Some(Ask::Mode(Mode::Off)) => {
+                    *mode = Mode::Off;
+                    return Ok(Ended::Off);
+                }
+                Some(Ask::Mode(wanted)) => *mode = wanted,
+                Some(Ask::Stop(done)) => return Ok(Ended::Stop(done)),
+                Some(ask) => kept.push_back(ask),
+                None => std::future::pending().await,
+            },
+        }
+    };
+    drop(opening);
+    let mut runner = opened?;
+    let result = runner.work(asks, mode, kept).await;
+    if result.is_ok() {
+        runner.close().await;
+    }
+    // The bases are not kept: a reply that was lost with the connection may have been a write, and the stores know.
+    life.progress = runner.progress;
+    result
+}
+
+impl Life {
+    fn state(&mut self, state: State) {
+        self.progress.state = state;
+        self.publish.send_replace(self.progress.clone());
+    }
+}
+
+impl Runner {
+    async fn work(
+        &mut self,
+        asks: &mut mpsc::UnboundedReceiver<Ask>,
+        mode: &mut Mode,
+        mut kept: VecDeque<Ask>,
+    ) -> Result<Ended, CopyError> {
+        loop {
+            while let Some(ask) = kept.pop_front().or_else(|| asks.try_recv().ok()) {
+                match ask {
+                    Ask::Mode(wanted) => *mode = wanted,
+                    Ask::Verify => self.verify().await?,
+                    Ask::CountQuiet => self.count_quiet(),
+                    Ask::Stop(done) => return Ok(Ended::Stop(done)),
+                }
+            }
+            match *mode {
+                Mode::Off => return Ok(Ended::Off),
+                Mode::BothWays if !self.both_ways && self.rounds.source.complete > 0 => self.seal().await?,
+                Mode::BothWays | Mode::Follow => {}
+            }
+            self.take_vitals()?;
+            self.take_hints().await?;
+            let until = self.step().await?;
+            self.tell();
+            if let Some(until) = until {
+                self.wait(until, asks, &mut kept).await;
+            }
+        }
+    }
+
+    /// Until something arrives, or the moment has come.
+    async fn wait(&self, until: Instant, asks: &mut mpsc::UnboundedReceiver<Ask>, kept: &mut VecDeque<Ask>) {
+        let mut vitals = self.pulse.vitals.clone();
+        vitals.mark_unchanged();
+        tokio::select! {
+            () = sleep_until(until) => {}
+            () = self.arrived.notified() => {}
+            Ok(()) = vitals.changed() => {}
+            Some(ask) = asks.recv() => kept.push_back(ask),
+        }
+    }
+
+    /// Carries what the feeds have named, then believes their fences.
+    pub(crate) async fn take_hints(&mut self) -> Result<(), CopyError> {
+        for side in self.watched() {
+            let hints = self.inboxes.on(side).take();
+            if hints.is_empty() {
+                continue;
+            }
+            if hints.everything {
+                let rounds = self.rounds.on_mut(side);
+                (rounds.wanted, rounds.trusted, rounds.by_fence) = (true, false, None);
+            }
+            let names: Vec<Vec<u8>> = hints.keys.into_iter().collect();
+            for lane in 0..self.lanes.len() {
+                for some in names.chunks(HINTS_AT_ONCE) {
+                    self.look(lane, side, some).await?;
+                }
+            }
+            if let Some(sent) = hints.fence
+                && self.rounds.on(side).trusted
+            {
+                self.measured(sent.elapsed());
+                let rounds = self.rounds.on_mut(side);
+                rounds.by_fence = Some((sent.elapsed(), Instant::now()));
+                rounds.covered = rounds.covered.max(Some(sent));
+            }
+        }
+        Ok(())
+    }
+
+    /// The sides whose changes matter now.
+    pub(crate) fn watched(&self) -> impl Iterator<Item = Side> + use<> {
+        let both = self.both_ways;
+        [Side::Old, Side::New].into_iter().filter(move |side| both || *side == Side::Old)
+    }
+
+    /// A lag was measured.
+    pub(crate) fn measured(&mut self, lag: Duration) {
+        if self.both_ways {
+            let worst = self.progress.worst_lag_both_ways.get_or_insert(lag);
+            *worst = (*worst).max(lag);
+        }
+    }
+
+    fn take_vitals(&mut self) -> Result<(), CopyError> {
+        let vitals = self.pulse.vitals.borrow_and_update().clone();
+        if let Some(fault) = vitals.fault {
+            return Err(fault);
+        }
+        self.progress.heartbeat = vitals.heartbeat.or(self.progress.heartbeat);
+        self.progress.clients = vitals.clients;
+        for side in [Side::Old, Side::New] {
+            let Some(now) = *vitals.evicted.on(side) else { continue };
+            let start = *self.evicted_at_start.on_mut(side).get_or_insert(now);
+            *self.progress.evicted.on_mut(side) = now.saturating_sub(start);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn count_quiet(&mut self) {
+        self.counting = true;
+        self.progress.quiet = Sides::default();
+        self.progress.quiet_sweeps = 0;
+        for side in self.watched() {
+            let rounds = self.rounds.on_mut(side);
+            // A sweep that is under way began before; it does not count.
+            (rounds.wanted, rounds.carried) = (true, 0);
+        }
+        self.sweep = None;
+    }
+
+    /// Publishes how things are.
+    pub(crate) fn tell(&mut self) {
+        let mut lags = self.watched().map(|side| self.lag(side));
+        self.progress.lag = lags.try_fold(Duration::ZERO, |worst, lag| Some(worst.max(lag?)));
+        for side in [Side::Old, Side::New] {
+            *self.progress.commands_spent.on_mut(side) = self.spent.on(side).load(Ordering::Relaxed);
+        }
+        self.progress.trouble = None;
+        self.progress.sealed = self.record.sealed;
+        self.publish.send_if_modified(|last| {
+            let changed = *last != self.progress;
+            if changed {
+                last.clone_from(&self.progress);
+            }
+            changed
+        });
+    }
+
+    /// How old a change of this side can be before it is on the other; `None` until every key was carried once.
+    fn lag(&self, side: Side) -> Option<Duration> {
+        let rounds = self.rounds.on(side);
+        if rounds.complete == 0 {
+            return None;
+        }
+        if self.feed_is_good(side)
+            && let Some((lag, measured)) = rounds.by_fence
+        {
+            // A fence that does not come back is a lag that grows.
+            return Some(lag.max(measured.elapsed().saturating_sub(FENCE_OVERDUE)));
+        }
+        let since = rounds.covered.map(|covered| covered.elapsed()).unwrap_or_default();
+        Some(rounds.by_sweep.unwrap_or_default().max(since))
+    }
+
+    /// The feed is connected and everything it may have missed has been swept.
+    pub(crate) fn feed_is_good(&self, side: Side) -> bool {
+        self.rounds.on(side).trusted && self.inboxes.on(side).is_up()
+    }
+
+    /// Ends cleanly: another runner may begin at once. What fails here is left to `clear`.
+    async fn close(&mut self) {
+        self.feeds = Sides::default();
+        self.tell();
+        let closed = self.restore_notify().await;
+        let released = fence::release(&mut self.control, &self.ours, &self.fence).await;
+        if let Err(error) = closed.and(released) {
+            tracing::warn!(%error, "the stores could not be left as they were found");
+        }
+    }
+}
+
+/// Names that one look takes.
+const HINTS_AT_ONCE: usize = 300;
+
+/// Fences are sent every 200 ms; one that is later than this is late.
+const FENCE_OVERDUE: Duration = Duration::from_millis(400);

@@ -1,0 +1,10 @@
+//! Moving keys between real Redis servers: TLS and plain, restricted as ElastiCache and Upstash restrict them.
+#![cfg(feature = "shell")]
+
+#[path = "copy/server.rs"]
+mod server;
+
+#[path = "copy/bulk.rs"]
+mod bulk;
+#[path = "copy/in_step.rs"]
+mod in_step;
