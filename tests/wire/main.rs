@@ -1,0 +1,7 @@
+//! The real clients against the sandbox over the wire: what is observed, every step once, every way a call can fail.
+#![allow(missing_docs, clippy::disallowed_methods)]
+
+mod fail;
+mod ground;
+mod network;
+mod serve;
