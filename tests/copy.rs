@@ -8,3 +8,5 @@ mod server;
 mod bulk;
 #[path = "copy/in_step.rs"]
 mod in_step;
+#[path = "copy/visitors.rs"]
+mod visitors;
