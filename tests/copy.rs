@@ -10,3 +10,8 @@ mod bulk;
 mod in_step;
 #[path = "copy/visitors.rs"]
 mod visitors;
+
+#[path = "copy/takeover.rs"]
+mod takeover;
+#[path = "copy/types.rs"]
+mod types;

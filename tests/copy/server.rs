@@ -28,6 +28,10 @@ pub(crate) enum Flavor {
     Upstash,
     /// No way to follow changes: neither tracking nor CONFIG.
     NoFeed,
+    /// No RESTORE, as a server that knows other payload versions.
+    NoRestore,
+    /// Neither DUMP nor RESTORE.
+    NoDump,
 }
 
 pub(crate) struct Server {
@@ -149,6 +153,8 @@ fn commands(flavor: Flavor) -> &'static str {
             "+@all -config -debug -migrate -psync -sync -replicaof -slaveof -shutdown -save -bgsave -bgrewriteaof \
              -acl|setuser -acl|load -acl|save -acl|deluser"
         }
+        Flavor::NoRestore => "+@all -restore",
+        Flavor::NoDump => "+@all -restore -dump",
         Flavor::NoFeed => "+@all -config -client|tracking",
         Flavor::Upstash => {
             "+@all -object -sort -move -swapdb -migrate -cluster -client|kill -client|tracking -client|no-evict \
@@ -179,6 +185,15 @@ impl Client {
 
     pub(crate) async fn pipe(&mut self, commands: &redis::Pipeline) {
         commands.exec_async(&mut self.0).await.unwrap();
+    }
+
+    /// One command that may fail.
+    pub(crate) async fn attempt(&mut self, words: &str) -> redis::RedisResult<redis::Value> {
+        let mut command = redis::Cmd::new();
+        words.split(' ').for_each(|word| {
+            command.arg(word);
+        });
+        command.query_async(&mut self.0).await
     }
 
     /// All names but ours.
