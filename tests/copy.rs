@@ -13,5 +13,7 @@ mod visitors;
 
 #[path = "copy/takeover.rs"]
 mod takeover;
+#[path = "copy/trouble.rs"]
+mod trouble;
 #[path = "copy/types.rs"]
 mod types;
