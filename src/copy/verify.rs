@@ -43,6 +43,7 @@ impl Runner {
         }
         let Tally { count, prefixes } = different;
         self.progress.verified = Some(Verification { compared, different: count, prefixes });
+        self.progress.verifications += 1;
         self.tell();
         Ok(())
     }
