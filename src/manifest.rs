@@ -7,7 +7,7 @@ use std::fmt;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use crate::api::admission::{Violation, admit};
+use crate::api::admission::{Violation, admit, ordered};
 use crate::api::{API_VERSION, KIND, SessionBackend};
 use crate::desired::{Desired, parse};
 use crate::error::presentable;
@@ -153,8 +153,8 @@ impl Manifest {
             Ok(desired) if found.is_empty() => desired,
             Ok(_) => return Err(found),
             Err(more) => {
-                found.extend(more.into_iter().filter(|violation| !found.contains(violation)).collect::<Vec<_>>());
-                return Err(found);
+                found.extend(more);
+                return Err(ordered(found));
             }
         };
         let same =
@@ -230,14 +230,15 @@ fn label(index: usize, value: &Value) -> String {
 fn yaml_violation(error: &serde_yaml::Error) -> Violation {
     let at = error.location().map(|at| format!(" (line {}, column {})", at.line(), at.column())).unwrap_or_default();
     let words = error.to_string();
-    let problem = if words.contains("duplicate entry") {
-        "gives a field twice".to_owned()
-    } else if words.contains("recursion limit") {
-        return too_deep();
+    if words.contains("recursion limit") {
+        too_deep()
+    } else if words.contains("duplicate entry") {
+        Violation::new("", "gives a field twice", "remove one of the two")
+    } else if words.contains("repetition limit") {
+        Violation::new("", "repeats itself without end by its aliases", "write the values out")
     } else {
-        format!("is no YAML{at}")
-    };
-    Violation::new("", problem, "correct the indentation, the quotes or the repeated field there")
+        Violation::new("", format!("is no YAML{at}"), "correct the indentation or the quotes there")
+    }
 }
 
 fn too_deep() -> Violation {

@@ -12,7 +12,7 @@ use super::{
     ReplicationGroupSettings, Retire, RulesPolicy, SecretDelivery, ServiceRef, SslCertReqs, StoreSpec, Takeover,
     Target, TlsPolicy, Unmatched, UpstashDatabase, Writer,
 };
-use crate::api::admission::{Violation, admit};
+use crate::api::admission::{Violation, admit, ordered};
 use crate::api::{SessionBackend, SessionBackendSpec, spec, text};
 use crate::env::{self, Template};
 use crate::identity::Arn;
@@ -42,7 +42,7 @@ pub fn parse_update(object: &SessionBackend, old: Option<&SessionBackend>) -> Re
     let target = target(&object.spec, &mut found);
     match target {
         Some(target) if found.is_empty() => Ok(Desired::Present(Box::new(target))),
-        Some(_) => Err(found),
+        Some(_) => Err(ordered(found)),
         None => {
             if found.is_empty() {
                 found.push(Violation::new(
@@ -331,7 +331,8 @@ fn app(spec: &SessionBackendSpec) -> Option<App> {
 /// Rules that can never be reached: a mistake that would show only when the keys are gone.
 fn key_rules(spec: &SessionBackendSpec, found: &mut Vec<Violation>) {
     let keys = spec.migration.as_ref().map(|migration| migration.keys.as_slice()).unwrap_or_default();
-    for (index, rule) in keys.iter().enumerate() {
+    // Admission refuses more than 50, and this compares each with each.
+    for (index, rule) in keys.iter().take(50).enumerate() {
         let earlier = keys[..index]
             .iter()
             .position(|earlier| !earlier.prefix.is_empty() && rule.prefix.starts_with(&*earlier.prefix));

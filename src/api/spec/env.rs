@@ -20,10 +20,10 @@ use crate::api::text::VariableName;
     validation = Rule::new("!has(self.names) || self.format != 'Template'")
         .message("has no meaning with format Template, whose variables are named in the template; remove it")
         .field_path(".names"),
-    validation = Rule::new("!has(self.names) || !has(self.names.url) || self.format in ['Url', 'UrlImplicitTls', 'Celery']")
+    validation = Rule::new("!has(self.names) || !has(self.names.url) || self.format in ['Url', 'UrlImplicitTls', 'Celery', 'Template']")
         .message("goes with the formats Url, UrlImplicitTls and Celery; remove it, or name host, port, tls and password")
         .field_path(".names.url"),
-    validation = Rule::new("!has(self.names) || !(has(self.names.host) || has(self.names.port) || has(self.names.tls) || has(self.names.password)) || self.format in ['EndpointPortTls', 'HostPortPassword']")
+    validation = Rule::new("!has(self.names) || !(has(self.names.host) || has(self.names.port) || has(self.names.tls) || has(self.names.password)) || self.format in ['EndpointPortTls', 'HostPortPassword', 'Template']")
         .message("host, port, tls and password go with the formats EndpointPortTls and HostPortPassword; remove them, or name url")
         .field_path(".names")
 )]
