@@ -30,7 +30,13 @@ fn main() {
     let plans = rate(|| {
         let picture = &pictures[next % pictures.len()];
         next += 1;
-        let inputs = Inputs { owner: &owner, desired: &desired, observed: &picture.observed, journal: &picture.journal, now: at(60) };
+        let inputs = Inputs {
+            owner: &owner,
+            desired: &desired,
+            observed: &picture.observed,
+            journal: &picture.journal,
+            now: at(60),
+        };
         let plan = plan(&inputs);
         black_box((guard::violations(&inputs, &plan), plan));
     });

@@ -15,6 +15,7 @@ pub mod error;
 pub mod forecast;
 pub mod identity;
 pub mod journal;
+pub mod manifest;
 pub mod merge;
 pub mod observed;
 pub mod plan;

@@ -49,13 +49,13 @@ struct Gate {
 }
 
 static GATE: LazyLock<Gate> = LazyLock::new(|| {
-    let rules = super::schema();
-    let mut schema = rules.clone();
+    let mut schema = super::schema();
     if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
         properties.insert("apiVersion".into(), json!({ "type": "string", "enum": [super::API_VERSION] }));
         properties.insert("kind".into(), json!({ "type": "string", "enum": [super::KIND] }));
         properties.insert("metadata".into(), metadata_schema());
     }
+    let rules = compile_schema(&schema);
     if let Some(schema) = schema.as_object_mut() {
         schema.insert("required".into(), json!(["apiVersion", "kind", "metadata", "spec"]));
     }
@@ -65,7 +65,7 @@ static GATE: LazyLock<Gate> = LazyLock::new(|| {
         .with_pattern_options(jsonschema::PatternOptions::regex())
         .build(&schema)
         .ok();
-    Gate { rules: compile_schema(&rules), structure, schema }
+    Gate { schema, structure, rules }
 });
 
 /// What the API server knows of `metadata` and a manifest may contain.
@@ -76,8 +76,23 @@ fn metadata_schema() -> Value {
         "required": ["name"],
         "x-kubernetes-preserve-unknown-fields": true,
         "properties": {
-            "name": { "type": "string", "minLength": 1, "maxLength": 253 },
-            "namespace": { "type": "string", "minLength": 1, "maxLength": 63 },
+            "name": {
+                "type": "string",
+                "maxLength": 253,
+                "description": "The object's name.",
+                "x-kubernetes-validations": [{
+                    "rule": "self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",
+                    "message": "is no name for an object; use lower-case letters, digits, hyphens and dots",
+                }],
+            },
+            "namespace": {
+                "type": "string",
+                "maxLength": 63,
+                "x-kubernetes-validations": [{
+                    "rule": "self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')",
+                    "message": "is no name for a namespace; use lower-case letters, digits and hyphens",
+                }],
+            },
             "labels": texts,
             "annotations": texts,
         },
@@ -107,11 +122,29 @@ fn close(schema: &mut Value) {
 pub fn admit(object: &Value, old: Option<&Value>) -> Vec<Violation> {
     let mut found = structure(object);
     let is_sound = found.is_empty();
-    found.extend(rules(object, old, is_sound));
+    // As the API server does: what a rule may cost is known only within the bounds.
+    if !found.iter().any(|violation| violation.problem.contains(UNBOUNDED)) {
+        found.extend(rules(object, old, is_sound));
+    }
+    // Of a value of the wrong type nothing else is worth saying.
+    let mistyped: BTreeSet<String> =
+        found.iter().filter(|it| it.problem.starts_with(MISTYPED)).map(|it| it.field.clone()).collect();
+    found.retain(|violation| violation.problem.starts_with(MISTYPED) || !mistyped.contains(&violation.field));
+    ordered(found)
+}
+
+/// By field, each once.
+pub(crate) fn ordered(mut found: Vec<Violation>) -> Vec<Violation> {
     let mut seen = BTreeSet::new();
     found.retain(|violation| seen.insert(violation.clone()));
+    found.sort_by(|a, b| a.field.cmp(&b.field));
     found
 }
+
+/// What the problem of a value beyond its bounds contains.
+const UNBOUNDED: &str = " more than ";
+/// How the problem of a value of another type begins.
+const MISTYPED: &str = "has the wrong type: ";
 
 fn structure(object: &Value) -> Vec<Violation> {
     let Some(structure) = &GATE.structure else {
@@ -178,21 +211,25 @@ fn worded(error: &jsonschema::ValidationError<'_>) -> Vec<Violation> {
                 TypeKind::Single(kind) => kind.to_string(),
                 TypeKind::Multiple(_) => "value of another type".to_owned(),
             };
-            let is = type_name(error.instance());
-            one(format!("is {is}"), format!("write {}", article(&wanted)))
+            one(format!("{MISTYPED}{}", type_name(error.instance())), format!("write {}", article(&wanted)))
         }
         ValidationErrorKind::MaxLength { limit } => {
-            one(format!("is longer than {limit} characters"), "shorten it".to_owned())
+            one(format!("has{UNBOUNDED}{limit} characters"), "shorten it".to_owned())
         }
         ValidationErrorKind::MinLength { limit } => {
             one(format!("is shorter than {limit} characters"), "fill it in, or leave it out".to_owned())
         }
         ValidationErrorKind::MaxItems { limit } => {
-            one(format!("has more than {limit} entries"), "remove some".to_owned())
+            one(format!("has{UNBOUNDED}{limit} entries"), "remove some".to_owned())
         }
-        ValidationErrorKind::MinItems { limit } => one(format!("has fewer than {limit} entries"), "add one".to_owned()),
+        ValidationErrorKind::MinItems { limit: 1 } | ValidationErrorKind::MinProperties { limit: 1 } => {
+            one("is empty".to_owned(), "add an entry".to_owned())
+        }
+        ValidationErrorKind::MinItems { limit } => {
+            one(format!("has fewer than {limit} entries"), "add some".to_owned())
+        }
         ValidationErrorKind::MaxProperties { limit } => {
-            one(format!("has more than {limit} entries"), "remove some".to_owned())
+            one(format!("has{UNBOUNDED}{limit} entries"), "remove some".to_owned())
         }
         ValidationErrorKind::MinProperties { limit } => {
             one(format!("has fewer than {limit} entries"), "add one".to_owned())
@@ -250,7 +287,14 @@ fn known_fields(schema: &Value) -> Vec<String> {
 fn suggestion(given: &str, known: &[String], what: &str) -> String {
     let nearest = known.iter().map(|name| (distance(&given.to_lowercase(), &name.to_lowercase()), name)).min();
     match nearest {
-        Some((far, name)) if far <= 2.max(name.len() / 4) && far < name.len() => format!("did you mean {name}?"),
+        Some((far, name)) if far * 3 <= name.len().max(given.len()) => format!("did you mean {name}?"),
+        Some((_, only)) if known.len() == 1 => {
+            if what == "field" {
+                format!("remove it; the only field here is {only}")
+            } else {
+                format!("write {only}")
+            }
+        }
         Some(_) => {
             let known = known.join(", ");
             if what == "field" {
@@ -263,20 +307,22 @@ fn suggestion(given: &str, known: &[String], what: &str) -> String {
     }
 }
 
-/// Levenshtein's distance, of the first 64 characters.
+/// Typing errors between two names: letters left out, added, replaced, or swapped with a neighbour.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
-    let mut row: Vec<usize> = (0..=b.len()).collect();
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
     for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
+        let mut row = vec![i + 1];
         for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+            let mut least = (rows[i][j] + usize::from(x != y)).min(row[j] + 1).min(rows[i][j + 1] + 1);
+            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
+                least = least.min(rows[i - 1][j - 1] + 1);
+            }
+            row.push(least);
         }
+        rows.push(row);
     }
-    row[b.len()]
+    rows[a.len()][b.len()]
 }
 
 /// A name out of the manifest, safe to print.

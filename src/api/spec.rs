@@ -99,6 +99,8 @@ pub struct SessionBackendSpec {
     #[schemars(length(min = 1, max = 10))]
     #[x_kube(validation = Rule::new("self.all(s, !has(s.name) || self.exists_one(t, has(t.name) && t.name == s.name)) && self.all(s, !has(s.arn) || self.exists_one(t, has(t.arn) && t.arn == s.arn))")
         .message("names a service twice; list each service once"))]
+    #[x_kube(validation = Rule::new("self.all(s, !has(s.name) || self.all(t, !has(t.arn) || !t.arn.contains(':service/' + s.name + '/')))")
+        .message("names a service by name and by ARN; list each service once"))]
     pub services: Vec<Service>,
     /// Who else uses the store, outside App Runner: workers, cron jobs. Keys are not moved under their feet without a word.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

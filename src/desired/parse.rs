@@ -1,7 +1,6 @@
 //! From the manifest to a [`Desired`], or to everything that is wrong with it at once.
 //! Asks admission again first (same schema, same rules, same words), then what admission cannot say. The one place of defaults.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,9 +11,10 @@ use super::{
     ReplicationGroupSettings, Retire, RulesPolicy, SecretDelivery, ServiceRef, SslCertReqs, StoreSpec, Takeover,
     Target, TlsPolicy, Unmatched, UpstashDatabase, Writer,
 };
-use crate::api::admission::{Violation, admit};
+use crate::api::admission::{Violation, admit, ordered};
 use crate::api::{SessionBackend, SessionBackendSpec, spec, text};
-use crate::env::{self, Template};
+use crate::checks::{CheckSpec, RunbookRef};
+use crate::env;
 use crate::identity::Arn;
 
 /// What `object` asks for. One that is being deleted needs no valid spec.
@@ -42,7 +42,7 @@ pub fn parse_update(object: &SessionBackend, old: Option<&SessionBackend>) -> Re
     let target = target(&object.spec, &mut found);
     match target {
         Some(target) if found.is_empty() => Ok(Desired::Present(Box::new(target))),
-        Some(_) => Err(found),
+        Some(_) => Err(ordered(found)),
         None => {
             if found.is_empty() {
                 found.push(Violation::new(
@@ -68,8 +68,8 @@ fn without_status(object: &SessionBackend) -> serde_json::Result<Value> {
 fn target(spec: &SessionBackendSpec, found: &mut Vec<Violation>) -> Option<Target> {
     super::unsupported::find(spec, found);
     let checks = checks(spec, found);
-    let format = format(&spec.env, found);
-    let services = services(spec, found);
+    let format = format(&spec.env);
+    let services = services(spec);
     key_rules(spec, found);
     let store = store(&spec.store);
     let app = app(spec);
@@ -112,9 +112,38 @@ fn deletion(policy: Option<spec::DeletionPolicy>) -> DeletionPolicy {
 fn checks(spec: &SessionBackendSpec, found: &mut Vec<Violation>) -> Option<Vec<crate::checks::Check>> {
     let empty = spec::Checks::default();
     let checks = spec.checks.as_ref().unwrap_or(&empty);
-    let runbooks: Vec<Value> =
-        checks.runbooks.iter().filter_map(|runbook| serde_json::to_value(runbook).ok()).collect();
-    match crate::checks::resolve(&runbooks, &checks.extra) {
+    let mut mistakes = Vec::new();
+    let mut read = |at: String, value: Value| {
+        let read = serde_json::from_value::<CheckSpec>(value);
+        read.map_err(|error| mistakes.push(Violation::from_message(&at, &error.to_string()))).ok()
+    };
+    let runbooks: Vec<_> = checks
+        .runbooks
+        .iter()
+        .map(|runbook| RunbookRef {
+            name: runbook.name.to_string(),
+            overrides: runbook
+                .overrides
+                .iter()
+                .filter_map(|(name, change)| {
+                    let mut change = change.clone();
+                    change.as_object_mut()?.insert("name".to_owned(), Value::String(name.clone()));
+                    read(format!("spec.checks.runbooks.{name}"), change)
+                })
+                .collect(),
+        })
+        .collect();
+    let extra: Vec<_> = checks
+        .extra
+        .iter()
+        .enumerate()
+        .filter_map(|(index, check)| read(format!("spec.checks.extra[{index}]"), check.clone()))
+        .collect();
+    if !mistakes.is_empty() {
+        found.extend(mistakes);
+        return None;
+    }
+    match crate::checks::resolve(&runbooks, &extra) {
         Ok(checks) => Some(checks),
         Err(messages) => {
             found.extend(messages.iter().map(|message| Violation::from_message("spec.checks", message)));
@@ -123,20 +152,11 @@ fn checks(spec: &SessionBackendSpec, found: &mut Vec<Violation>) -> Option<Vec<c
     }
 }
 
-fn services(spec: &SessionBackendSpec, found: &mut Vec<Violation>) -> Option<Vec<ServiceRef>> {
-    let mut seen = BTreeMap::new();
+fn services(spec: &SessionBackendSpec) -> Option<Vec<ServiceRef>> {
     let mut services = Vec::new();
-    for (index, service) in spec.services.iter().enumerate() {
+    for service in &spec.services {
         let of_arn = service.arn.as_ref().and_then(|arn| arn.split('/').nth(1));
         let name = service.name.as_deref().or(of_arn)?.to_owned();
-        // Admission sees two equal names, and two equal ARNs, but not that an ARN has the name of another entry.
-        if seen.insert(name.clone(), of_arn.is_some()).is_some_and(|by_arn| by_arn != of_arn.is_some()) {
-            found.push(Violation::new(
-                format!("spec.services[{index}]"),
-                "is listed twice, by name and by ARN",
-                "list each service once",
-            ));
-        }
         let writer = service.env.as_ref().and_then(|env| env.writer).or(spec.env.writer);
         services.push(ServiceRef {
             name,
@@ -234,7 +254,7 @@ fn elasticache(cache: &spec::ElastiCache) -> Option<StoreSpec> {
     }
 }
 
-fn format(env: &spec::EnvSpec, found: &mut Vec<Violation>) -> Option<EnvFormat> {
+fn format(env: &spec::EnvSpec) -> Option<EnvFormat> {
     let names = env.names.clone().unwrap_or_default();
     let named = |name: &Option<text::VariableName>, default: &str| {
         name.as_ref().map_or_else(|| default.to_owned(), |name| name.0.clone())
@@ -246,28 +266,14 @@ fn format(env: &spec::EnvSpec, found: &mut Vec<Violation>) -> Option<EnvFormat> 
         tls: named(&names.tls, "REDIS_TLS"),
         password: named(&names.password, "REDIS_PASSWORD"),
     };
-    let format = match env.format {
+    Some(match env.format {
         spec::Format::Url => EnvFormat::Url { url },
         spec::Format::UrlImplicitTls => EnvFormat::UrlImplicitTls { url },
         spec::Format::Celery => celery(url, env.celery.as_ref()),
         spec::Format::EndpointPortTls => EnvFormat::EndpointPortTls(parts("REDIS_ENDPOINT")),
         spec::Format::HostPortPassword => EnvFormat::HostPortPassword(parts("REDIS_HOST")),
         spec::Format::Template => EnvFormat::Template(env.template.clone()?),
-    };
-    let mut seen = BTreeSet::new();
-    for twice in env::names(&format).into_iter().filter(|name| !seen.insert(name.clone())) {
-        found.push(Violation::new(
-            "spec.env",
-            format!("gives two meanings to the variable {twice}"),
-            "name each variable once",
-        ));
-    }
-    for (name, text) in env.template.iter().flatten() {
-        if let Err(error) = Template::parse(text) {
-            found.push(Violation::from_message(format!("spec.env.template.{name}"), &error.to_string()));
-        }
-    }
-    Some(format)
+    })
 }
 
 fn celery(url: String, celery: Option<&spec::Celery>) -> EnvFormat {
@@ -331,7 +337,8 @@ fn app(spec: &SessionBackendSpec) -> Option<App> {
 /// Rules that can never be reached: a mistake that would show only when the keys are gone.
 fn key_rules(spec: &SessionBackendSpec, found: &mut Vec<Violation>) {
     let keys = spec.migration.as_ref().map(|migration| migration.keys.as_slice()).unwrap_or_default();
-    for (index, rule) in keys.iter().enumerate() {
+    // Admission refuses more than 50, and this compares each with each.
+    for (index, rule) in keys.iter().take(50).enumerate() {
         let earlier = keys[..index]
             .iter()
             .position(|earlier| !earlier.prefix.is_empty() && rule.prefix.starts_with(&*earlier.prefix));

@@ -39,9 +39,7 @@ pub(super) fn ours(format: Option<&EnvFormat>, journal: &Journal, service: &str)
 type Values = HashMap<String, String>;
 
 /// Variables in plain text and by reference, where the API decides them.
-pub(super) fn environment(
-    source: &SourceConfiguration,
-) -> Option<(Option<&Values>, Option<&Values>)> {
+pub(super) fn environment(source: &SourceConfiguration) -> Option<(Option<&Values>, Option<&Values>)> {
     if let Some(image) = &source.image_repository {
         let image = image.image_configuration.as_ref();
         return Some((

@@ -1,8 +1,6 @@
 //! What routes, groups and rules mean for a connector.
 
-use aws_sdk_ec2::types::{
-    IpPermission, ReferencedSecurityGroup, Route, RouteTableAssociation, Tag, UserIdGroupPair,
-};
+use aws_sdk_ec2::types::{IpPermission, ReferencedSecurityGroup, Route, RouteTableAssociation, Tag, UserIdGroupPair};
 
 use super::*;
 
@@ -35,14 +33,30 @@ fn only_an_active_route_to_a_working_gateway_leads_out() {
         ("one that is not listed", table(of_subnet("subnet-a"), nat("nat-gone")), false),
         ("an internet gateway", table(of_subnet("subnet-a"), default_route().gateway_id("igw-1").build()), false),
         ("a transit gateway", table(of_subnet("subnet-a"), default_route().transit_gateway_id("tgw-1").build()), true),
-        ("an instance's interface", table(of_subnet("subnet-a"), default_route().network_interface_id("eni-1").build()), true),
-        ("a black hole", table(of_subnet("subnet-a"), default_route().nat_gateway_id("nat-up").state(RouteState::Blackhole).build()), false),
+        (
+            "an instance's interface",
+            table(of_subnet("subnet-a"), default_route().network_interface_id("eni-1").build()),
+            true,
+        ),
+        (
+            "a black hole",
+            table(of_subnet("subnet-a"), default_route().nat_gateway_id("nat-up").state(RouteState::Blackhole).build()),
+            false,
+        ),
         ("the main table", table(main_table(), nat("nat-up")), true),
         ("another subnet's table", table(of_subnet("subnet-b"), nat("nat-up")), false),
-        ("a narrower route", table(of_subnet("subnet-a"), Route::builder().destination_cidr_block("10.0.0.0/8").nat_gateway_id("nat-up").build()), false),
+        (
+            "a narrower route",
+            table(
+                of_subnet("subnet-a"),
+                Route::builder().destination_cidr_block("10.0.0.0/8").nat_gateway_id("nat-up").build(),
+            ),
+            false,
+        ),
     ];
     for (what, table, expected) in rows {
-        let gateways = vec![gateway("nat-up", NatGatewayState::Available), gateway("nat-down", NatGatewayState::Deleting)];
+        let gateways =
+            vec![gateway("nat-up", NatGatewayState::Available), gateway("nat-down", NatGatewayState::Deleting)];
         assert_eq!(leads_out(&Routes { tables: vec![table], gateways }, "subnet-a"), expected, "{what}");
     }
 }
@@ -94,7 +108,8 @@ fn a_rule_is_ours_by_tag_and_admits_by_protocol_source_and_port() {
             .referenced_group_info(ReferencedSecurityGroup::builder().group_id("sg-connector").build())
     };
     let ours = Tag::builder().key("sessionbackend.dev/owner").value("default/team/web").build();
-    let (id, exact) = rule(&owner(), &base().ip_protocol("tcp").from_port(6379).to_port(6379).tags(ours).build()).unwrap();
+    let (id, exact) =
+        rule(&owner(), &base().ip_protocol("tcp").from_port(6379).to_port(6379).tags(ours).build()).unwrap();
     assert_eq!((id, exact.ours), (RuleId::from("sgr-1"), true));
     let source = GroupId::from("sg-connector");
     assert!(exact.admits(&source, 6379) && !exact.admits(&source, 6380));

@@ -8,7 +8,8 @@ use super::*;
 fn source() -> SourceConfiguration {
     let mut settings = ImageConfiguration::builder().port("8080").start_command("run");
     for index in 0..40 {
-        settings = settings.runtime_environment_variables(format!("VARIABLE_{index}"), format!(" kept as it is {index}\n"));
+        settings =
+            settings.runtime_environment_variables(format!("VARIABLE_{index}"), format!(" kept as it is {index}\n"));
     }
     let settings = settings
         .runtime_environment_variables("REDIS_URL", "redis://old")

@@ -93,10 +93,7 @@ fn a_plain_url_gives_address_password_and_reach() {
 #[test]
 fn a_reference_that_may_be_read_is_read_and_its_digest_is_of_the_reference() {
     let arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:app/redis-AbCdEf";
-    let live = live(
-        image(&[], &[("REDIS_URL", arn)]),
-        &[("REDIS_URL", Ok("rediss://default:p@slug.upstash.io:6379"))],
-    );
+    let live = live(image(&[], &[("REDIS_URL", arn)]), &[("REDIS_URL", Ok("rediss://default:p@slug.upstash.io:6379"))]);
     let variable = &seen(&live, &url()).variables["REDIS_URL"];
     assert_eq!(variable.delivery, Delivery::Reference(Arn(arn.into())));
     assert_eq!(variable.digest, Fingerprint::of(&owner(), arn));
@@ -128,7 +125,12 @@ fn of_parts_the_host_has_the_address_and_the_password_its_fingerprint() {
         tls: "REDIS_TLS".into(),
         password: "REDIS_PASSWORD".into(),
     };
-    let plain = [("REDIS_HOST", "slug.upstash.io"), ("REDIS_PORT", "6379"), ("REDIS_TLS", "true"), ("REDIS_PASSWORD", "canary-word")];
+    let plain = [
+        ("REDIS_HOST", "slug.upstash.io"),
+        ("REDIS_PORT", "6379"),
+        ("REDIS_TLS", "true"),
+        ("REDIS_PASSWORD", "canary-word"),
+    ];
     let found = seen(&live(image(&plain, &[]), &[]), &EnvFormat::HostPortPassword(names));
     assert_eq!(found.variables["REDIS_HOST"].address, Some(address("slug.upstash.io", true)));
     assert_eq!(found.variables["REDIS_PORT"].address, None);
@@ -146,7 +148,10 @@ fn foreign_variables_are_seen_only_as_digest_address_and_reach() {
     let found = seen(&live(image(&plain, &[]), &[]), &url());
     assert_eq!(found.variables["DATABASE_URL"].reach, Reach::Private("db.x.us-east-1.rds.amazonaws.com".into()));
     assert_eq!(found.variables["DATABASE_URL"].address, None);
-    assert_eq!(found.variables["CELERY_BROKER_URL"].address, Some(Address { db: 1, ..address("old.example.com", false) }));
+    assert_eq!(
+        found.variables["CELERY_BROKER_URL"].address,
+        Some(Address { db: 1, ..address("old.example.com", false) })
+    );
     assert_eq!(found.variables["DEBUG"].reach, Reach::None);
     assert!(!format!("{found:?}").contains("canary-word"));
 }
@@ -236,7 +241,8 @@ fn an_operation_is_a_success_only_where_the_vendor_says_succeeded() {
         (SdkOperationStatus::RollbackSucceeded, OperationStatus::Failed),
         (SdkOperationStatus::from("SOMETHING_NEW"), OperationStatus::Running),
     ] {
-        let summary = OperationSummary::builder().id("op").status(word.clone()).r#type(OperationType::UpdateService).build();
+        let summary =
+            OperationSummary::builder().id("op").status(word.clone()).r#type(OperationType::UpdateService).build();
         let found = operation(&summary).unwrap();
         assert_eq!((found.status, found.kind), (expected, OperationKind::Update), "{word}");
     }
