@@ -10,6 +10,7 @@ use serde_json::Value;
 pub mod admission;
 pub mod condition;
 #[allow(unreachable_pub, reason = "the schema derive repeats each struct inside a function")]
+#[allow(clippy::duplicated_attributes, reason = "every printer column is written with the same words")]
 pub mod spec;
 pub mod status;
 pub mod text;

@@ -1,5 +1,7 @@
 //! What is generated is up to date. `UPDATE_GENERATED=1 cargo test --test generated` writes it anew.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
 use std::path::Path;
 
 use serde_json::Value;
