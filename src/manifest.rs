@@ -92,10 +92,6 @@ pub fn read(text: &str) -> Result<Manifest, Vec<Mistake>> {
         };
         let found = outcome.err().unwrap_or_default();
         mistakes.extend(found.into_iter().map(|violation| Mistake { document: label.clone(), violation }));
-        if is_unreadable {
-            // Where one document ends and the next begins is not known any more.
-            break;
-        }
     }
     if mistakes.is_empty() && manifest.objects.is_empty() {
         return whole(
