@@ -69,6 +69,10 @@ fn simplify(schema: &mut Value) {
     if schema.get("format").and_then(Value::as_str).is_some_and(|format| format.starts_with("uint")) {
         schema.remove("format");
     }
+    if schema.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true)) {
+        // What is taken as it is has no schema of its own.
+        schema.remove("additionalProperties");
+    }
     for child in ["items", "additionalProperties"] {
         if let Some(child) = schema.get_mut(child) {
             simplify(child);

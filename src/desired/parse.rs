@@ -111,15 +111,24 @@ fn deletion(policy: Option<spec::DeletionPolicy>) -> DeletionPolicy {
 fn checks(spec: &SessionBackendSpec, found: &mut Vec<Violation>) -> Option<Vec<crate::checks::Check>> {
     let empty = spec::Checks::default();
     let checks = spec.checks.as_ref().unwrap_or(&empty);
-    let runbooks: Vec<Value> =
-        checks.runbooks.iter().filter_map(|runbook| serde_json::to_value(runbook).ok()).collect();
-    match crate::checks::resolve(&runbooks, &checks.extra) {
+    match crate::checks::resolve(&checks.runbooks, &checks.extra) {
         Ok(checks) => Some(checks),
         Err(messages) => {
-            found.extend(messages.iter().map(|message| Violation::from_message("spec.checks", message)));
+            let violations: Vec<_> = messages.iter().map(|message| check_violation(message)).collect();
+            // What admission has said of a field is not said twice.
+            let is_new = |violation: &Violation| !found.iter().any(|said| said.field.starts_with(&violation.field));
+            let new: Vec<_> = violations.into_iter().filter(is_new).collect();
+            found.extend(new);
             None
         }
     }
+}
+
+/// The checks' own messages have the form `field: problem: remedy`.
+fn check_violation(message: &str) -> Violation {
+    let (field, rest) = message.split_once(": ").unwrap_or(("spec.checks", message));
+    let (problem, remedy) = rest.split_once(": ").unwrap_or((rest, "correct the field"));
+    Violation::new(field, problem, remedy)
 }
 
 fn services(spec: &SessionBackendSpec) -> Option<Vec<ServiceRef>> {

@@ -81,6 +81,12 @@ pub(super) fn worded(error: &jsonschema::ValidationError<'_>, root: &Value) -> V
         ValidationErrorKind::MinItems { .. } | ValidationErrorKind::MinProperties { .. } => {
             one("has too few entries".to_owned(), "add one".to_owned())
         }
+        ValidationErrorKind::MinLength { .. } => {
+            one("is too short".to_owned(), "fill it in, or leave it out".to_owned())
+        }
+        ValidationErrorKind::Pattern { pattern } => {
+            one("has the wrong form".to_owned(), format!("write what matches {pattern}"))
+        }
         ValidationErrorKind::Maximum { .. } | ValidationErrorKind::Minimum { .. } => {
             one("is out of range".to_owned(), range(schema))
         }
