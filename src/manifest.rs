@@ -77,23 +77,21 @@ pub fn read(text: &str) -> Result<Manifest, Vec<Mistake>> {
     }
     let (mut manifest, mut mistakes) = (Manifest::default(), Vec::new());
     for (index, document) in serde_yaml::Deserializer::from_str(text).enumerate() {
-        let value = serde_yaml::Value::deserialize(document)
-            .map_err(|error| yaml_violation(&error))
-            .and_then(|yaml| json(yaml, 0));
-        let (label, outcome) = match value {
-            Ok(Value::Null) => continue,
-            Ok(value) => (label(index, &value), manifest.take(value)),
-            Err(violation) => (format!("document {}", index + 1), Err(vec![violation])),
+        let (label, outcome) = match serde_yaml::Value::deserialize(document) {
+            Ok(yaml) => match json(yaml, 0) {
+                Ok(Value::Null) => continue,
+                Ok(value) => (label(index, &value), manifest.take(value)),
+                Err(violation) => (format!("document {}", index + 1), Err(vec![violation])),
+            },
+            Err(error) => {
+                mistakes
+                    .push(Mistake { document: format!("document {}", index + 1), violation: yaml_violation(&error) });
+                // Where one document ends and the next begins is not known any more.
+                break;
+            }
         };
-        let is_unreadable = outcome
-            .as_ref()
-            .is_err_and(|found| found.iter().any(|violation| violation.problem.starts_with("is no YAML")));
         let found = outcome.err().unwrap_or_default();
         mistakes.extend(found.into_iter().map(|violation| Mistake { document: label.clone(), violation }));
-        if is_unreadable {
-            // Where one document ends and the next begins is not known any more.
-            break;
-        }
     }
     if mistakes.is_empty() && manifest.objects.is_empty() {
         return whole(

@@ -200,7 +200,7 @@ pub struct RequestSpec {
     pub status: Option<Vec<u16>>,
     /// Places of the JSON answer (`a.b.0` or `/a/b/0`) and the scalar each must hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
+    #[schemars(extend("maxProperties" = 32))]
     pub json: Option<BTreeMap<String, Scalar>>,
     /// Places of the JSON answer that must be there, whatever they hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -13,7 +13,6 @@ use super::{
 };
 use crate::api::admission::{Violation, admit, ordered};
 use crate::api::{SessionBackend, SessionBackendSpec, spec, text};
-use crate::checks::{CheckSpec, RunbookRef};
 use crate::env;
 use crate::identity::Arn;
 
@@ -74,7 +73,7 @@ fn target(spec: &SessionBackendSpec, found: &mut Vec<Violation>) -> Option<Targe
     let store = store(&spec.store);
     let app = app(spec);
     let interval = spec.checks.as_ref().and_then(|checks| checks.interval.as_ref());
-    let check_interval = time(interval, Duration::from_secs(5 * 60));
+    let check_interval = time(interval, Duration::from_mins(5));
     let migration = migration(spec);
     Some(Target {
         mode: match spec.mode {
@@ -112,44 +111,24 @@ fn deletion(policy: Option<spec::DeletionPolicy>) -> DeletionPolicy {
 fn checks(spec: &SessionBackendSpec, found: &mut Vec<Violation>) -> Option<Vec<crate::checks::Check>> {
     let empty = spec::Checks::default();
     let checks = spec.checks.as_ref().unwrap_or(&empty);
-    let mut mistakes = Vec::new();
-    let mut read = |at: String, value: Value| {
-        let read = serde_json::from_value::<CheckSpec>(value);
-        read.map_err(|error| mistakes.push(Violation::from_message(&at, &error.to_string()))).ok()
-    };
-    let runbooks: Vec<_> = checks
-        .runbooks
-        .iter()
-        .map(|runbook| RunbookRef {
-            name: runbook.name.to_string(),
-            overrides: runbook
-                .overrides
-                .iter()
-                .filter_map(|(name, change)| {
-                    let mut change = change.clone();
-                    change.as_object_mut()?.insert("name".to_owned(), Value::String(name.clone()));
-                    read(format!("spec.checks.runbooks.{name}"), change)
-                })
-                .collect(),
-        })
-        .collect();
-    let extra: Vec<_> = checks
-        .extra
-        .iter()
-        .enumerate()
-        .filter_map(|(index, check)| read(format!("spec.checks.extra[{index}]"), check.clone()))
-        .collect();
-    if !mistakes.is_empty() {
-        found.extend(mistakes);
-        return None;
-    }
-    match crate::checks::resolve(&runbooks, &extra) {
+    match crate::checks::resolve(&checks.runbooks, &checks.extra) {
         Ok(checks) => Some(checks),
         Err(messages) => {
-            found.extend(messages.iter().map(|message| Violation::from_message("spec.checks", message)));
+            let violations: Vec<_> = messages.iter().map(|message| check_violation(message)).collect();
+            // What admission has said of a field is not said twice.
+            let is_new = |violation: &Violation| !found.iter().any(|said| said.field.starts_with(&violation.field));
+            let new: Vec<_> = violations.into_iter().filter(is_new).collect();
+            found.extend(new);
             None
         }
     }
+}
+
+/// The checks' own messages have the form `field: problem: remedy`.
+fn check_violation(message: &str) -> Violation {
+    let (field, rest) = message.split_once(": ").unwrap_or(("spec.checks", message));
+    let (problem, remedy) = rest.split_once(": ").unwrap_or((rest, "correct the field"));
+    Violation::new(field, problem, remedy)
 }
 
 fn services(spec: &SessionBackendSpec) -> Option<Vec<ServiceRef>> {
@@ -256,15 +235,15 @@ fn elasticache(cache: &spec::ElastiCache) -> Option<StoreSpec> {
 
 fn format(env: &spec::EnvSpec) -> Option<EnvFormat> {
     let names = env.names.clone().unwrap_or_default();
-    let named = |name: &Option<text::VariableName>, default: &str| {
+    let or = |name: &Option<text::VariableName>, default: &str| {
         name.as_ref().map_or_else(|| default.to_owned(), |name| name.0.clone())
     };
-    let url = named(&names.url, "REDIS_URL");
+    let url = or(&names.url, "REDIS_URL");
     let parts = |host: &str| PartNames {
-        host: named(&names.host, host),
-        port: named(&names.port, "REDIS_PORT"),
-        tls: named(&names.tls, "REDIS_TLS"),
-        password: named(&names.password, "REDIS_PASSWORD"),
+        host: or(&names.host, host),
+        port: or(&names.port, "REDIS_PORT"),
+        tls: or(&names.tls, "REDIS_TLS"),
+        password: or(&names.password, "REDIS_PASSWORD"),
     };
     Some(match env.format {
         spec::Format::Url => EnvFormat::Url { url },
@@ -322,7 +301,7 @@ fn app(spec: &SessionBackendSpec) -> Option<App> {
         session_ttl,
         max_connections: app.max_connections,
         // App Runner ends every request after 120 s.
-        longest_request: time(app.longest_request.as_ref(), Duration::from_secs(120))?,
+        longest_request: time(app.longest_request.as_ref(), Duration::from_mins(2))?,
         cluster_client: app.cluster_client.unwrap_or(false),
         fallback: match app.fallback.map(|fallback| (fallback.kind, fallback.table_name)) {
             None | Some((spec::FallbackKind::None, _)) => Fallback::None,
@@ -354,7 +333,10 @@ fn key_rules(spec: &SessionBackendSpec, found: &mut Vec<Violation>) {
 
 fn migration(spec: &SessionBackendSpec) -> Option<MigrationPolicy> {
     let migration = spec.migration.clone().unwrap_or_default();
-    let from = from_store(migration.from.as_ref())?;
+    let from = match migration.from.as_ref().filter(|from| **from != spec::From::default()) {
+        Some(from) => Some(from_store(from)?),
+        None => None,
+    };
     let keys: Vec<KeyRule> = migration.keys.iter().map(key_rule).collect();
     let unmatched = match migration.unmatched {
         None if !spec.other_consumers.is_empty() => Unmatched::Block,
@@ -374,7 +356,7 @@ fn migration(spec: &SessionBackendSpec) -> Option<MigrationPolicy> {
         unmatched,
         databases: migration.databases.iter().map(|database| (database.from, database.to)).collect(),
         max_lag: time(migration.max_lag.as_ref(), Duration::from_secs(5))?,
-        bake_time: time(migration.bake_time.as_ref(), Duration::from_secs(30 * 60))?,
+        bake_time: time(migration.bake_time.as_ref(), Duration::from_mins(30))?,
         on_failure: match migration.on_failure {
             None if !(copies && two_stores) => OnFailure::Hold,
             None | Some(spec::OnFailure::Rollback) => OnFailure::Rollback,
@@ -421,26 +403,22 @@ fn key_rule(rule: &spec::KeyRule) -> KeyRule {
     }
 }
 
-/// `None` where admission has said why; `Some(None)` where the store is to be read off the services.
-fn from_store(from: Option<&spec::From>) -> Option<Option<StoreSpec>> {
-    let Some(from) = from else { return Some(None) };
+fn from_store(from: &spec::From) -> Option<StoreSpec> {
     match (&from.upstash, &from.elasti_cache, &from.external, &from.disabled) {
-        (None, None, None, None) => Some(None),
-        (Some(upstash), None, None, None) => Some(Some(StoreSpec::Upstash {
+        (Some(upstash), None, None, None) => Some(StoreSpec::Upstash {
             database: upstash_database(&upstash.database)?,
             plan: None,
             managed: upstash.api_key_secret_ref.is_some(),
-        })),
+        }),
         (None, Some(cache), None, None) => elasticache(&spec::ElastiCache {
             replication_group_id: cache.replication_group_id.clone(),
             serverless_cache_name: cache.serverless_cache_name.clone(),
             create: None,
             security_group_rules: None,
             credentials_secret_ref: cache.credentials_secret_ref.clone(),
-        })
-        .map(Some),
-        (None, None, Some(external), None) => Some(Some(external_store(external))),
-        (None, None, None, Some(spec::Disabled {})) => Some(Some(StoreSpec::Disabled)),
+        }),
+        (None, None, Some(external), None) => Some(external_store(external)),
+        (None, None, None, Some(spec::Disabled {})) => Some(StoreSpec::Disabled),
         _ => None,
     }
 }
