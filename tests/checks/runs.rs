@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use pretty_assertions::assert_eq;
 use serde_json::json;
 use sessionbackend::checks::run::{Context, run};
-use sessionbackend::checks::{Judgement, RunbookRef, Stage, Verdict, judge, resolve, runbook};
+use sessionbackend::checks::{Judgement, Stage, Verdict, judge, resolve, runbook};
 
 use crate::server::{Reply, Server};
 use crate::store::Store;
@@ -21,7 +21,7 @@ async fn results_are_in_the_order_of_checks_and_services_whichever_comes_first()
     let fast = Server::start(|_| std::future::ready(Reply::new(200, ""))).await;
     let services = vec![service("slow", slow.host()), service("fast", fast.host())];
     let context = Context { services, ..context() };
-    let checks = checks(json!([
+    let checks = checks(&json!([
         { "name": "b", "http": { "path": "/" } },
         { "name": "not-now", "stages": ["Rest"], "http": { "path": "/" } },
         { "name": "a", "services": ["fast", "other"], "interval": "0s", "http": { "path": "/" } },
@@ -56,7 +56,7 @@ async fn every_built_in_runbook_runs_at_every_stage() {
     let server = Server::start(|_| std::future::ready(Reply::new(200, r#"{"status":"ok"}"#))).await;
     let context = Context { services: vec![service("web", server.host())], ..on_store(store.target(None)) };
     for name in runbook::names() {
-        let mut checks = resolve(&[RunbookRef { name: name.to_owned(), overrides: Vec::new() }], &[]).unwrap();
+        let mut checks = resolve(&[json!({ "name": name })], &[]).unwrap();
         // The verdicts are looked at, not the patience.
         for check in &mut checks {
             check.attempts = check.consecutive;
@@ -77,7 +77,7 @@ async fn a_regression_is_told_from_what_was_broken_before() {
     let old = Store::start(&[]);
     let server = Server::start(|_| std::future::ready(Reply::new(500, ""))).await;
     let services = || vec![service("web", server.host())];
-    let checks = checks(json!([
+    let checks = checks(&json!([
         { "name": "redis", "attempts": 1, "redis": {} },
         { "name": "health", "attempts": 1, "http": { "path": "/" } },
     ]));
