@@ -198,7 +198,8 @@ async fn carry_out(job: Job<'_>, stage: Stage, context: &Context) -> CheckResult
         name: check.name.clone(),
         service,
         severity: check.severity,
-        required: check.required,
+        // What must work although it was broken before is a reason to go back, never one to hold what has come back.
+        required: check.required && stage != Stage::AfterRollback,
         verdict: outcome.verdict(check.expect),
         message: presentable(&message, LONGEST_MESSAGE),
     }

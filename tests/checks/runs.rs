@@ -80,13 +80,15 @@ async fn a_regression_is_told_from_what_was_broken_before() {
     let checks = checks(&json!([
         { "name": "redis", "attempts": 1, "redis": {} },
         { "name": "health", "attempts": 1, "http": { "path": "/" } },
+        { "name": "needed", "attempts": 1, "required": true, "http": { "path": "/" } },
     ]));
     let before = Context { services: services(), ..on_store(old.target(None)) };
     let after = Context { services: services(), ..on_store(store.target(None)) };
     let baseline = run(&checks, Stage::Baseline, &before, |_| {}).await;
     let results = run(&checks, Stage::AfterSwitch, &after, |_| {}).await;
     let Judgement::Regressed(regressed) = judge(&baseline, &results) else { panic!("{results:?}") };
-    assert_eq!(regressed.iter().map(|result| result.name.as_str()).collect::<Vec<_>>(), ["redis"]);
+    assert_eq!(regressed.iter().map(|result| result.name.as_str()).collect::<Vec<_>>(), ["redis", "needed"]);
+    // What was broken before is no reason to hold what has come back.
     let healed = run(&checks, Stage::AfterRollback, &before, |_| {}).await;
     assert_eq!(judge(&baseline, &healed), Judgement::Passed);
 }

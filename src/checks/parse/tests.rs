@@ -214,6 +214,37 @@ fn the_schema_names_every_field_and_bounds_every_text_and_list() {
     assert_eq!(schema["additionalProperties"], json!(false));
 }
 
+#[test]
+fn the_schema_can_stand_in_a_resource_definition() {
+    let settings = schemars::generate::SchemaSettings::openapi3().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    let structural = settings
+        .with_transform(kube::core::schema::OptionalEnum)
+        .with_transform(kube::core::schema::StructuralSchemaRewriter);
+    let schema = serde_json::to_value(structural.into_generator().into_root_schema_for::<CheckSpec>()).unwrap();
+    let mut odd = Vec::new();
+    structure("CheckSpec", &schema, &mut odd);
+    assert_eq!(odd, Vec::<String>::new());
+}
+
+/// Collects the places of `schema` that are not structural: no one type, or an alternative of types.
+fn structure(at: &str, schema: &Value, odd: &mut Vec<String>) {
+    let free = schema.get("x-kubernetes-preserve-unknown-fields") == Some(&json!(true));
+    if !(schema["type"].is_string() || free) || schema.get("anyOf").is_some() || schema.get("$ref").is_some() {
+        odd.push(format!("{at}: {schema}"));
+    }
+    for (name, value) in schema["properties"].as_object().into_iter().flatten() {
+        structure(&format!("{at}.{name}"), value, odd);
+    }
+    for inner in ["items", "additionalProperties"] {
+        if let Some(value @ Value::Object(_)) = schema.get(inner) {
+            structure(&format!("{at}[]"), value, odd);
+        }
+    }
+}
+
 /// Collects the places of `schema` whose texts or lists have no bound.
 fn walk(at: &str, schema: &Value, unbounded: &mut Vec<String>) {
     let Value::Object(map) = schema else { return };
