@@ -1,0 +1,8 @@
+//! The real clients against the sandbox over the wire: what is observed, every step once, every way a call can fail.
+#![allow(missing_docs, clippy::disallowed_methods)]
+
+mod fail;
+mod ground;
+mod job;
+mod network;
+mod serve;
