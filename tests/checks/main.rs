@@ -1,6 +1,8 @@
 //! The checks against real servers: redis-server with and without TLS, and an HTTPS server with several instances.
 //! Servers listen on loopback at a port of their own and end with the test that started them.
 
+#![cfg(feature = "shell")]
+
 mod authority;
 mod http;
 mod logs;
