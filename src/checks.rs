@@ -20,7 +20,7 @@ pub mod spec;
 
 pub use diagnose::{Diagnosis, diagnose};
 pub use request::{Body, Header, HeaderSource, Request};
-pub use runbook::resolve;
+pub use runbook::{RunbookRef, resolve};
 pub use spec::{CheckSpec, Expect, LogGroup, Method, SecretKeyRef, StoreCondition};
 
 /// When in the life of a migration a run was made.

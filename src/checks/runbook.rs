@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -13,13 +14,25 @@ use super::{Check, CheckSpec};
 use crate::error::presentable;
 
 /// A built-in runbook taken into an object.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct RunbookRef {
-    name: String,
+pub struct RunbookRef {
+    /// Its name, such as `DjangoChannels`.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
     /// Changes by the name of the check: what is set here wins, what is not stays.
-    #[serde(default, rename = "override")]
-    overrides: BTreeMap<String, Map<String, Value>>,
+    #[serde(default, rename = "override", skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "changes")]
+    pub overrides: BTreeMap<String, Map<String, Value>>,
+}
+
+/// A structural schema cannot say "any part of a check"; [`resolve`] says what is wrong in a change.
+fn changes(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "maxProperties": 32,
+        "additionalProperties": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
+    })
 }
 
 /// A runbook as it stands in its file.

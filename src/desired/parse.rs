@@ -111,7 +111,9 @@ fn deletion(policy: Option<spec::DeletionPolicy>) -> DeletionPolicy {
 fn checks(spec: &SessionBackendSpec, found: &mut Vec<Violation>) -> Option<Vec<crate::checks::Check>> {
     let empty = spec::Checks::default();
     let checks = spec.checks.as_ref().unwrap_or(&empty);
-    match crate::checks::resolve(&checks.runbooks, &checks.extra) {
+    let runbooks: Vec<_> = checks.runbooks.iter().filter_map(|runbook| serde_json::to_value(runbook).ok()).collect();
+    let extra: Vec<_> = checks.extra.iter().filter_map(|check| serde_json::to_value(check).ok()).collect();
+    match crate::checks::resolve(&runbooks, &extra) {
         Ok(checks) => Some(checks),
         Err(messages) => {
             let violations: Vec<_> = messages.iter().map(|message| check_violation(message)).collect();
@@ -124,11 +126,11 @@ fn checks(spec: &SessionBackendSpec, found: &mut Vec<Violation>) -> Option<Vec<c
     }
 }
 
-/// The checks' own messages have the form `field: problem: remedy`.
+/// The checks' own messages have the form `field: problem; remedy`, the field counted from `spec.checks`.
 fn check_violation(message: &str) -> Violation {
-    let (field, rest) = message.split_once(": ").unwrap_or(("spec.checks", message));
-    let (problem, remedy) = rest.split_once(": ").unwrap_or((rest, "correct the field"));
-    Violation::new(field, problem, remedy)
+    let (field, rest) = message.split_once(": ").unwrap_or(("", message));
+    let (problem, remedy) = rest.rsplit_once("; ").unwrap_or((rest, "correct the field"));
+    Violation::new(format!("spec.checks.{field}"), problem, remedy)
 }
 
 fn services(spec: &SessionBackendSpec) -> Option<Vec<ServiceRef>> {
