@@ -7,7 +7,7 @@ use std::fmt;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use crate::api::admission::{Violation, admit};
+use crate::api::admission::{Violation, admit, ordered};
 use crate::api::{API_VERSION, KIND, SessionBackend};
 use crate::desired::{Desired, parse};
 use crate::error::presentable;
@@ -77,23 +77,21 @@ pub fn read(text: &str) -> Result<Manifest, Vec<Mistake>> {
     }
     let (mut manifest, mut mistakes) = (Manifest::default(), Vec::new());
     for (index, document) in serde_yaml::Deserializer::from_str(text).enumerate() {
-        let value = serde_yaml::Value::deserialize(document)
-            .map_err(|error| yaml_violation(&error))
-            .and_then(|yaml| json(yaml, 0));
-        let (label, outcome) = match value {
-            Ok(Value::Null) => continue,
-            Ok(value) => (label(index, &value), manifest.take(value)),
-            Err(violation) => (format!("document {}", index + 1), Err(vec![violation])),
+        let (label, outcome) = match serde_yaml::Value::deserialize(document) {
+            Ok(yaml) => match json(yaml, 0) {
+                Ok(Value::Null) => continue,
+                Ok(value) => (label(index, &value), manifest.take(value)),
+                Err(violation) => (format!("document {}", index + 1), Err(vec![violation])),
+            },
+            Err(error) => {
+                mistakes
+                    .push(Mistake { document: format!("document {}", index + 1), violation: yaml_violation(&error) });
+                // Where one document ends and the next begins is not known any more.
+                break;
+            }
         };
-        let is_unreadable = outcome
-            .as_ref()
-            .is_err_and(|found| found.iter().any(|violation| violation.problem.starts_with("is no YAML")));
         let found = outcome.err().unwrap_or_default();
         mistakes.extend(found.into_iter().map(|violation| Mistake { document: label.clone(), violation }));
-        if is_unreadable {
-            // Where one document ends and the next begins is not known any more.
-            break;
-        }
     }
     if mistakes.is_empty() && manifest.objects.is_empty() {
         return whole(
@@ -153,8 +151,8 @@ impl Manifest {
             Ok(desired) if found.is_empty() => desired,
             Ok(_) => return Err(found),
             Err(more) => {
-                found.extend(more.into_iter().filter(|violation| !found.contains(violation)).collect::<Vec<_>>());
-                return Err(found);
+                found.extend(more);
+                return Err(ordered(found));
             }
         };
         let same =
@@ -230,14 +228,15 @@ fn label(index: usize, value: &Value) -> String {
 fn yaml_violation(error: &serde_yaml::Error) -> Violation {
     let at = error.location().map(|at| format!(" (line {}, column {})", at.line(), at.column())).unwrap_or_default();
     let words = error.to_string();
-    let problem = if words.contains("duplicate entry") {
-        "gives a field twice".to_owned()
-    } else if words.contains("recursion limit") {
-        return too_deep();
+    if words.contains("recursion limit") {
+        too_deep()
+    } else if words.contains("duplicate entry") {
+        Violation::new("", "gives a field twice", "remove one of the two")
+    } else if words.contains("repetition limit") {
+        Violation::new("", "repeats itself without end by its aliases", "write the values out")
     } else {
-        format!("is no YAML{at}")
-    };
-    Violation::new("", problem, "correct the indentation, the quotes or the repeated field there")
+        Violation::new("", format!("is no YAML{at}"), "correct the indentation or the quotes there")
+    }
 }
 
 fn too_deep() -> Violation {

@@ -1,5 +1,7 @@
 //! Every file in `examples/` is admitted and understood, with every Secret it needs named or in it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
 use std::path::{Path, PathBuf};
 
 use sessionbackend::desired::{Desired, StoreSpec};

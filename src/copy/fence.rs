@@ -33,6 +33,8 @@ pub(crate) struct Record {
     pub(crate) databases: Vec<(u32, u32)>,
     /// The old store's clock minus the new one's; measured once, so that deadlines stay comparable.
     pub(crate) shift: i64,
+    /// The stores' counters of evicted keys when they were sealed.
+    pub(crate) evicted: Sides<Option<u64>>,
     /// `notify-keyspace-events` as it was before us, where we changed it.
     pub(crate) notify: Sides<Option<String>>,
 }
@@ -59,7 +61,7 @@ redis.call('SET', KEYS[1], ARGV[1])
 redis.call('SET', KEYS[2], string.format('%.0f', now))
 return {1, fence or '', now - math.abs(beat)}
 ";
-    let runner = fence.token.split_once('#').map_or("", |(runner, _)| runner);
+    let runner = fence.token.rsplit_once('#').map_or("", |(runner, _)| runner);
     let mut command = redis::cmd("EVAL");
     command.arg(GRASP).arg(2).arg(&fence.key).arg(ours.heartbeat());
     command.arg(&fence.token).arg(format!("{runner}#")).arg(STALE).arg(u8::from(force));

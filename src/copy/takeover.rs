@@ -320,7 +320,8 @@ async fn before(control: &mut Link, ours: &Ours) -> Result<Option<Progress>, Cop
 
 async fn lanes(life: &Life) -> Result<Vec<Lane>, CopyError> {
     let spec = &life.spec;
-    let pairs = if spec.databases.is_empty() { vec![(0, 0)] } else { spec.databases.clone() };
+    let only = vec![(spec.from.database, spec.to.database)];
+    let pairs = if spec.databases.is_empty() { only } else { spec.databases.clone() };
     let mut lanes = Vec::with_capacity(pairs.len());
     for (from, to) in pairs {
         let mut source = Link::open(&spec.from, from, life.spent.source.clone()).await?;
@@ -357,7 +358,7 @@ async fn wait_for_fence(
                 return Ok(silent.map(Duration::from_millis));
             }
             Grasp::Held { by, silent_ms } => {
-                let holder = by.split_once('#').map_or(by.as_str(), |(runner, _)| runner);
+                let holder = by.rsplit_once('#').map_or(by.as_str(), |(runner, _)| runner);
                 let detail = format!("runner {holder} was alive {silent_ms} ms ago; waiting until it is not");
                 life.progress.trouble = Some(CopyError::Busy { store: control.store().into(), detail });
                 life.publish.send_replace(life.progress.clone());

@@ -28,6 +28,10 @@ async fn fill(client: &mut Client) {
     let _: () = client.run("PFADD visitors a b c").await;
     // Large enough for a hash table, whose dumps differ between equal hashes.
     let mut big = redis::pipe();
+    for number in 0..12_000 {
+        big.cmd("HSET").arg("huge-hash").arg(format!("field-{number}")).arg(number);
+        big.cmd("RPUSH").arg("huge-list").arg(number);
+    }
     for number in 0..700 {
         big.cmd("HSET").arg("big-hash").arg(format!("field-{number}")).arg("v".repeat(80));
         big.cmd("SADD").arg("big-set").arg(format!("member-{number}"));
@@ -88,7 +92,7 @@ async fn every_type_arrives(from: Flavor, to: Flavor) {
     let copier = Copier::start(spec(&from, &to, "a"));
     until(&copier, "following", |progress| progress.state == State::Following).await;
     let before = picture(&mut old).await;
-    assert_eq!(before.len(), 14);
+    assert_eq!(before.len(), 16);
     assert_eq!(picture(&mut new).await, before);
     copier.set_mode(Mode::BothWays);
     until(&copier, "the seal", |progress| progress.sealed).await;
@@ -97,6 +101,7 @@ async fn every_type_arrives(from: Flavor, to: Flavor) {
     let _: () = old.run("SREM set x").await;
     let _: () = old.run("RPUSH list d").await;
     let _: () = new.run("SADD big-set one-more").await;
+    let _: () = new.run("HSET huge-hash one more").await;
     let _: () = old.run("XADD stream 9-0 e 5").await;
     let _: () = new.run("DEL ints").await;
     let _: () = old.run("DEL number").await;

@@ -124,10 +124,6 @@ impl Sandbox {
         let key = ApiKey { email: self.field("upstash_email").into(), key: self.field("upstash_api_key").into() };
         Upstash::new(&format!("{}/v2", self.field("aws_endpoint_url")), key).unwrap()
     }
-
-    pub(crate) async fn world(&self) -> CloudWorld {
-        CloudWorld::new(self.aws().await, Some(self.upstash()), Inputs::default(), Long::default())
-    }
 }
 
 impl Drop for Sandbox {
@@ -156,6 +152,10 @@ pub(crate) struct ByHand {
 
 impl ByHand {
     pub(crate) fn make(sandbox: &Sandbox) -> Self {
+        Self::make_with(sandbox, foreign())
+    }
+
+    pub(crate) fn make_with(sandbox: &Sandbox, variables: serde_json::Map<String, Value>) -> Self {
         let vpc = string(&sandbox.call("ec2", "CreateVpc", &json!({ "CidrBlock": "10.0.0.0/16" })), "/Vpc/VpcId");
         let subnet = |block: &str, zone: &str| {
             let input = json!({ "VpcId": vpc, "CidrBlock": block, "AvailabilityZone": zone });
@@ -177,7 +177,7 @@ impl ByHand {
         let connector = sandbox.call("apprunner", "CreateVpcConnector", &connector);
         let connector = string(&connector, "/VpcConnector/VpcConnectorArn");
         let role = role(sandbox);
-        let arn = service(sandbox, &host, &connector, &role);
+        let arn = service(sandbox, &host, &connector, &role, variables);
         Self { subnets, app_group, cache_group, connector, host, arn, rule, vpc, role }
     }
 
@@ -236,8 +236,13 @@ pub(crate) fn foreign() -> serde_json::Map<String, Value> {
         .collect()
 }
 
-fn service(sandbox: &Sandbox, host: &str, connector: &str, role: &str) -> String {
-    let mut variables = foreign();
+fn service(
+    sandbox: &Sandbox,
+    host: &str,
+    connector: &str,
+    role: &str,
+    mut variables: serde_json::Map<String, Value>,
+) -> String {
     variables.insert("REDIS_URL".to_owned(), json!(format!("rediss://:{PASSWORD}@{host}:6379/0")));
     let input = json!({
         "ServiceName": "web-app",
@@ -267,7 +272,12 @@ pub(crate) struct Hand {
 
 impl Hand {
     pub(crate) async fn new(sandbox: &Sandbox, name: &str) -> Self {
-        Self { owner: sandbox.owner(name), world: sandbox.world().await }
+        Self::with(sandbox, name, Long::default()).await
+    }
+
+    pub(crate) async fn with(sandbox: &Sandbox, name: &str, long: Long) -> Self {
+        let world = CloudWorld::new(sandbox.aws().await, Some(sandbox.upstash()), Inputs::default(), long);
+        Self { owner: sandbox.owner(name), world }
     }
 
     pub(crate) async fn journal(&self) -> Journal {

@@ -3,5 +3,6 @@
 
 mod fail;
 mod ground;
+mod job;
 mod network;
 mod serve;
