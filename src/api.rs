@@ -10,6 +10,7 @@ use serde_json::Value;
 pub mod admission;
 pub mod condition;
 #[allow(unreachable_pub, reason = "the schema derive repeats each struct inside a function")]
+#[allow(clippy::duplicated_attributes, reason = "every printer column is written with the same words")]
 pub mod spec;
 pub mod status;
 pub mod text;
@@ -67,6 +68,10 @@ fn simplify(schema: &mut Value) {
     }
     if schema.get("format").and_then(Value::as_str).is_some_and(|format| format.starts_with("uint")) {
         schema.remove("format");
+    }
+    if schema.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true)) {
+        // What is taken as it is has no schema of its own.
+        schema.remove("additionalProperties");
     }
     for child in ["items", "additionalProperties"] {
         if let Some(child) = schema.get_mut(child) {

@@ -139,7 +139,7 @@ pub struct CopySpec {
     pub keys: Vec<KeyRule>,
     /// What no rule matches.
     pub unmatched: Unmatched,
-    /// From database, to database; empty means 0 to 0.
+    /// From database, to database; empty means from the one endpoint's to the other's.
     pub databases: Vec<(u32, u32)>,
     /// The lag that is wanted; decides how often a store without a feed is swept.
     pub max_lag: Duration,
@@ -150,7 +150,7 @@ pub struct CopySpec {
 }
 
 impl CopySpec {
-    /// Everything in database 0, with the fastest settings.
+    /// Everything in the endpoints' own databases, with the fastest settings.
     #[must_use]
     pub fn new(migration: impl Into<String>, runner: impl Into<String>, from: Endpoint, to: Endpoint) -> Self {
         Self {

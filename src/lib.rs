@@ -15,16 +15,23 @@ pub mod error;
 pub mod forecast;
 pub mod identity;
 pub mod journal;
+pub mod manifest;
 pub mod merge;
 pub mod observed;
 pub mod plan;
+pub mod render;
 pub mod serving;
 #[doc(hidden)]
 pub mod sim;
+pub mod status;
 pub mod step;
 
 #[cfg(feature = "shell")]
 pub mod aws;
+#[cfg(feature = "shell")]
+pub mod cli;
+#[cfg(feature = "shell")]
+pub mod telemetry;
 #[cfg(feature = "shell")]
 pub mod upstash;
 #[cfg(feature = "shell")]

@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! The `sessionbackend` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sessionbackend::cli::main()
+}

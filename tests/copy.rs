@@ -8,3 +8,12 @@ mod server;
 mod bulk;
 #[path = "copy/in_step.rs"]
 mod in_step;
+#[path = "copy/visitors.rs"]
+mod visitors;
+
+#[path = "copy/takeover.rs"]
+mod takeover;
+#[path = "copy/trouble.rs"]
+mod trouble;
+#[path = "copy/types.rs"]
+mod types;

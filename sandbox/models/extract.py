@@ -3,10 +3,11 @@
 
 Input: the metadata botocore ships (Apache License 2.0). Output: one small JSON file a service beside this script:
 names on the wire, list members, timestamps, required members, limits, error codes. No documentation text.
-Run it after a change of OPERATIONS:  python3 sandbox/models/extract.py
+Run it after a change of OPERATIONS:  python3 sandbox/models/extract.py [openapi.yml of upstash/docs]
 """
 import json
 import pathlib
+import sys
 
 import botocore.session
 
@@ -116,3 +117,27 @@ def cut(service, operations):
 for service, names in OPERATIONS.items():
     text = json.dumps(cut(service, names.split()), separators=(",", ":"), sort_keys=True)
     pathlib.Path(__file__).with_name(service + ".json").write_text(text + "\n")
+
+
+def cut_upstash(path):
+    """Types and words of the objects Upstash's management API answers with (needs PyYAML)."""
+    import yaml
+
+    schemas = yaml.safe_load(pathlib.Path(path).read_text())["components"]["schemas"]
+
+    def plain(schema):
+        kept = {key: schema[key] for key in ("type", "enum", "required") if key in schema}
+        if "items" in schema:
+            kept["items"] = plain(schema["items"])
+        if "properties" in schema:
+            kept["properties"] = {name: plain(member) for name, member in schema["properties"].items()}
+        if "$ref" in schema:
+            kept = plain(schemas[schema["$ref"].rsplit("/", 1)[1]])
+        return kept
+
+    return {name: plain(schemas[name]) for name in ("Database", "DatabaseStats")}
+
+
+if len(sys.argv) > 1:
+    text = json.dumps(cut_upstash(sys.argv[1]), separators=(",", ":"), sort_keys=True)
+    pathlib.Path(__file__).with_name("upstash.json").write_text(text + "\n")

@@ -267,6 +267,14 @@ mod tests {
     }
 
     #[test]
+    fn a_member_no_vendor_describes_is_named() {
+        let model = by_name("apprunner").unwrap();
+        let answer = json!({"ServiceSummaryList": [{"ServiceName": "a", "Nonsense": 1}], "Next": 2});
+        let found = model.strangers("ListServicesResponse", &answer);
+        assert_eq!(found, ["Next", "ServiceSummaryList.Nonsense"]);
+    }
+
+    #[test]
     fn admit_names_what_is_wrong() {
         let model = by_name("apprunner").unwrap();
         let bad = json!({"ServiceName": "abc"});

@@ -121,10 +121,20 @@ fn install(home: &Path) -> Result<(), String> {
 
 #[test]
 fn botocore_drives_every_operation() {
+    let rooms = ["wire", "identity", "secrets", "network", "caches", "logs", "services", "databases", "faults"];
+    drive(&[&["--every-operation"], &rooms[..]].concat());
+}
+
+#[test]
+fn botocore_sees_failing_deployments() {
+    drive(&["rollbacks"]);
+}
+
+fn drive(rooms: &[&str]) {
     let (clients, sandbox) = (Clients::find(), Sandbox::up());
     let drive = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/drive.py");
     let python = clients.python.display().to_string();
-    let output = sandbox.exec(&["env", "PYTHONDONTWRITEBYTECODE=1", &python, drive]);
+    let output = sandbox.exec(&[&["env", "PYTHONDONTWRITEBYTECODE=1", &python, drive], rooms].concat());
     println!("{}", must(&output, "drive.py"));
     let log = std::fs::read_to_string(sandbox.dir.path().join("daemon.log")).unwrap();
     let mistakes: Vec<&str> = log.lines().filter(|line| line.contains("ERROR") || line.contains("panicked")).collect();

@@ -6,9 +6,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::LazyLock;
 
-use jsonschema::error::{TypeKind, ValidationErrorKind};
 use kube::core::cel::{CompiledSchema, ErrorKind, compile_schema};
 use serde_json::{Value, json};
+
+mod words;
+
+use words::{Fault, worded};
 
 /// What is wrong with one field, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
@@ -49,13 +52,13 @@ struct Gate {
 }
 
 static GATE: LazyLock<Gate> = LazyLock::new(|| {
-    let rules = super::schema();
-    let mut schema = rules.clone();
+    let mut schema = super::schema();
     if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
         properties.insert("apiVersion".into(), json!({ "type": "string", "enum": [super::API_VERSION] }));
         properties.insert("kind".into(), json!({ "type": "string", "enum": [super::KIND] }));
         properties.insert("metadata".into(), metadata_schema());
     }
+    let rules = compile_schema(&schema);
     if let Some(schema) = schema.as_object_mut() {
         schema.insert("required".into(), json!(["apiVersion", "kind", "metadata", "spec"]));
     }
@@ -65,7 +68,7 @@ static GATE: LazyLock<Gate> = LazyLock::new(|| {
         .with_pattern_options(jsonschema::PatternOptions::regex())
         .build(&schema)
         .ok();
-    Gate { rules: compile_schema(&rules), structure, schema }
+    Gate { schema, structure, rules }
 });
 
 /// What the API server knows of `metadata` and a manifest may contain.
@@ -76,8 +79,23 @@ fn metadata_schema() -> Value {
         "required": ["name"],
         "x-kubernetes-preserve-unknown-fields": true,
         "properties": {
-            "name": { "type": "string", "minLength": 1, "maxLength": 253 },
-            "namespace": { "type": "string", "minLength": 1, "maxLength": 63 },
+            "name": {
+                "type": "string",
+                "maxLength": 253,
+                "description": "The object's name.",
+                "x-kubernetes-validations": [{
+                    "rule": "self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",
+                    "message": "is no name for an object; use lower-case letters, digits, hyphens and dots",
+                }],
+            },
+            "namespace": {
+                "type": "string",
+                "maxLength": 63,
+                "x-kubernetes-validations": [{
+                    "rule": "self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')",
+                    "message": "is no name for a namespace; use lower-case letters, digits and hyphens",
+                }],
+            },
             "labels": texts,
             "annotations": texts,
         },
@@ -105,17 +123,35 @@ fn close(schema: &mut Value) {
 /// Every verdict on `object`, in the order of its fields; with `old`, those of the transition from it too.
 #[must_use]
 pub fn admit(object: &Value, old: Option<&Value>) -> Vec<Violation> {
-    let mut found = structure(object);
-    let is_sound = found.is_empty();
-    found.extend(rules(object, old, is_sound));
+    let structure = structure(object);
+    let mut found: Vec<Violation> = Vec::new();
+    // As the API server does: what a rule may cost is known only within the bounds.
+    if !structure.iter().any(|(fault, _)| *fault == Fault::Unbounded) {
+        found.extend(rules(object, old, structure.is_empty()));
+    }
+    let (mistyped, other): (Vec<_>, Vec<_>) = structure.into_iter().partition(|(fault, _)| *fault == Fault::Mistyped);
+    found.extend(other.into_iter().map(|(_, violation)| violation));
+    found.retain(|violation| !mistyped.iter().any(|(_, mistyped)| mistyped.field == violation.field));
+    found.extend(mistyped.into_iter().map(|(_, violation)| violation));
+    ordered(found)
+}
+
+/// By field, each once.
+pub(crate) fn ordered(mut found: Vec<Violation>) -> Vec<Violation> {
     let mut seen = BTreeSet::new();
     found.retain(|violation| seen.insert(violation.clone()));
+    found.sort_by(|a, b| a.field.cmp(&b.field));
     found
 }
 
-fn structure(object: &Value) -> Vec<Violation> {
+fn structure(object: &Value) -> Vec<(Fault, Violation)> {
     let Some(structure) = &GATE.structure else {
-        return vec![Violation::new("", "the generated schema could not be compiled", "this is a defect; report it")];
+        let problem = "the generated schema could not be compiled";
+        return vec![(Fault::Other, Violation::new("", problem, "this is a defect; report it"))];
+    };
+    let worded = |error: &jsonschema::ValidationError<'_>| {
+        let fault = Fault::of(error);
+        worded(error, &GATE.schema).into_iter().map(move |violation| (fault, violation)).collect::<Vec<_>>()
     };
     structure.iter_errors(object).flat_map(|error| worded(&error)).collect()
 }
@@ -139,179 +175,4 @@ fn rules(object: &Value, old: Option<&Value>, is_sound: bool) -> Vec<Violation> 
             ),
         })
         .collect()
-}
-
-fn worded(error: &jsonschema::ValidationError<'_>) -> Vec<Violation> {
-    let field = path(error.instance_path().as_str());
-    let at = |name: &str| if field.is_empty() { name.to_owned() } else { format!("{field}.{name}") };
-    let schema = schema_at(error.instance_path().as_str());
-    let one = |problem: String, remedy: String| vec![Violation::new(field.clone(), problem, remedy)];
-    match error.kind() {
-        ValidationErrorKind::AdditionalProperties { unexpected } => unexpected
-            .iter()
-            .map(|name| {
-                Violation::new(
-                    at(&printable(name)),
-                    "is no known field",
-                    suggestion(name, &known_fields(schema), "field"),
-                )
-            })
-            .collect(),
-        ValidationErrorKind::Required { property } => {
-            let name = property.as_str().unwrap_or_default();
-            let description = schema.pointer(&format!("/properties/{name}/description")).and_then(Value::as_str);
-            let first = description.and_then(|text| text.split(". ").next()).map(|text| text.trim_end_matches('.'));
-            vec![Violation::new(
-                at(name),
-                "is required",
-                first.map_or_else(|| "add it".to_owned(), |first| format!("add it: {}", lower(first))),
-            )]
-        }
-        ValidationErrorKind::Enum { options } => {
-            let options: Vec<String> =
-                options.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
-            let given = error.instance().as_str().unwrap_or_default();
-            one("is none of the supported values".to_owned(), suggestion(given, &options, "value"))
-        }
-        ValidationErrorKind::Type { kind } => {
-            let wanted = match kind {
-                TypeKind::Single(kind) => kind.to_string(),
-                TypeKind::Multiple(_) => "value of another type".to_owned(),
-            };
-            let is = type_name(error.instance());
-            one(format!("is {is}"), format!("write {}", article(&wanted)))
-        }
-        ValidationErrorKind::MaxLength { limit } => {
-            one(format!("is longer than {limit} characters"), "shorten it".to_owned())
-        }
-        ValidationErrorKind::MinLength { limit } => {
-            one(format!("is shorter than {limit} characters"), "fill it in, or leave it out".to_owned())
-        }
-        ValidationErrorKind::MaxItems { limit } => {
-            one(format!("has more than {limit} entries"), "remove some".to_owned())
-        }
-        ValidationErrorKind::MinItems { limit } => one(format!("has fewer than {limit} entries"), "add one".to_owned()),
-        ValidationErrorKind::MaxProperties { limit } => {
-            one(format!("has more than {limit} entries"), "remove some".to_owned())
-        }
-        ValidationErrorKind::MinProperties { limit } => {
-            one(format!("has fewer than {limit} entries"), "add one".to_owned())
-        }
-        ValidationErrorKind::Maximum { .. } | ValidationErrorKind::Minimum { .. } => {
-            let limit = |name: &str| {
-                schema.get(name).map(ToString::to_string).map(|text| text.trim_end_matches(".0").to_owned())
-            };
-            let range = match (limit("minimum"), limit("maximum")) {
-                (Some(least), Some(most)) => format!("write a number between {least} and {most}"),
-                (Some(least), None) => format!("write a number of at least {least}"),
-                (None, most) => format!("write a number of at most {}", most.unwrap_or_default()),
-            };
-            one("is out of range".to_owned(), range)
-        }
-        // The generated schema has no other keyword; should one come, it is refused with the validator's keyword.
-        other => {
-            one(format!("does not satisfy {}", other.keyword()), "see `kubectl explain sessionbackend`".to_owned())
-        }
-    }
-}
-
-/// `/spec/services/0/name` → `spec.services[0].name`.
-fn path(pointer: &str) -> String {
-    let mut path = String::new();
-    for part in pointer.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~")) {
-        if !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()) {
-            path.push_str(&format!("[{part}]"));
-        } else {
-            let dot = if path.is_empty() { "" } else { "." };
-            path.push_str(&format!("{dot}{}", printable(&part)));
-        }
-    }
-    path
-}
-
-/// The schema of the value at `pointer`.
-fn schema_at(pointer: &str) -> &'static Value {
-    let mut schema = &GATE.schema;
-    for part in pointer.split('/').skip(1) {
-        let step = schema.get("properties").and_then(|properties| properties.get(part));
-        let Some(next) = step.or_else(|| schema.get("items")).or_else(|| schema.get("additionalProperties")) else {
-            return &Value::Null;
-        };
-        schema = next;
-    }
-    schema
-}
-
-fn known_fields(schema: &Value) -> Vec<String> {
-    schema.get("properties").and_then(Value::as_object).into_iter().flatten().map(|(name, _)| name.clone()).collect()
-}
-
-/// The nearest of `known`, or all of them.
-fn suggestion(given: &str, known: &[String], what: &str) -> String {
-    let nearest = known.iter().map(|name| (distance(&given.to_lowercase(), &name.to_lowercase()), name)).min();
-    match nearest {
-        Some((far, name)) if far <= 2.max(name.len() / 4) && far < name.len() => format!("did you mean {name}?"),
-        Some(_) => {
-            let known = known.join(", ");
-            if what == "field" {
-                format!("remove it; the fields here are {known}")
-            } else {
-                format!("write one of {known}")
-            }
-        }
-        None => "remove it; nothing is set here".to_owned(),
-    }
-}
-
-/// Levenshtein's distance, of the first 64 characters.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
-/// A name out of the manifest, safe to print.
-fn printable(name: &str) -> String {
-    crate::error::presentable(name, 80)
-}
-
-fn lower(sentence: &str) -> String {
-    let mut chars = sentence.chars();
-    match (chars.next(), chars.next()) {
-        (Some(first), Some(second)) if second.is_lowercase() || second == ' ' => {
-            first.to_lowercase().chain([second]).chain(chars).collect()
-        }
-        _ => sentence.to_owned(),
-    }
-}
-
-fn article(kind: &str) -> String {
-    match kind {
-        "object" => "a map of fields".to_owned(),
-        "array" => "a list".to_owned(),
-        "string" => "text, in quotes where YAML would read something else".to_owned(),
-        "integer" => "a whole number".to_owned(),
-        "boolean" => "true or false".to_owned(),
-        other => format!("a {other}"),
-    }
-}
-
-fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "a map of fields",
-    }
 }

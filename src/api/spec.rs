@@ -4,12 +4,12 @@
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::text::{
     AccountId, ConnectorArn, Label, LongTime, Region, RoleArn, SecurityGroupId, ServiceArn, ServiceName, ShortTime,
     SubnetId, TableName,
 };
+use crate::checks::{CheckSpec, RunbookRef};
 
 mod env;
 mod migration;
@@ -99,6 +99,8 @@ pub struct SessionBackendSpec {
     #[schemars(length(min = 1, max = 10))]
     #[x_kube(validation = Rule::new("self.all(s, !has(s.name) || self.exists_one(t, has(t.name) && t.name == s.name)) && self.all(s, !has(s.arn) || self.exists_one(t, has(t.arn) && t.arn == s.arn))")
         .message("names a service twice; list each service once"))]
+    #[x_kube(validation = Rule::new("self.all(s, !has(s.name) || self.all(t, !has(t.arn) || !t.arn.contains(':service/' + s.name + '/')))")
+        .message("names a service by name and by ARN; list each service once"))]
     pub services: Vec<Service>,
     /// Who else uses the store, outside App Runner: workers, cron jobs. Keys are not moved under their feet without a word.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -352,42 +354,14 @@ pub struct Checks {
     #[schemars(length(max = 4))]
     #[x_kube(validation = Rule::new("self.all(r, self.exists_one(s, s.name == r.name))")
         .message("names a runbook twice; list each runbook once"))]
-    pub runbooks: Vec<Runbook>,
+    pub runbooks: Vec<RunbookRef>,
     /// Further checks, in the form of a runbook file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 50), schema_with = "checks_as_data")]
-    pub extra: Vec<Value>,
+    #[schemars(length(max = 50))]
+    pub extra: Vec<CheckSpec>,
     /// How often the checks run at rest. Default: 5m.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("!self.matches('^([0-9]+[hms])+$') || duration(self) >= duration('10s')")
         .message("is too short; checks at rest run every 10s at most"))]
     pub interval: Option<LongTime>,
-}
-
-/// A built-in runbook.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Runbook {
-    /// Its name.
-    pub name: Label,
-    /// What differs, by the name of the check.
-    #[serde(rename = "override", default, skip_serializing_if = "serde_json::Map::is_empty")]
-    #[schemars(schema_with = "override_as_data")]
-    pub overrides: serde_json::Map<String, Value>,
-}
-
-fn checks_as_data(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({
-        "type": "array",
-        "maxItems": 50,
-        "items": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
-    })
-}
-
-fn override_as_data(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({
-        "type": "object",
-        "maxProperties": 50,
-        "additionalProperties": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
-    })
 }

@@ -60,9 +60,9 @@ fn without_addresses(text: &str) -> String {
             continue;
         }
         if is_address(&word) {
-            out.push_str("<address>")
+            out.push_str("<address>");
         } else {
-            out.push_str(&word)
+            out.push_str(&word);
         }
         word.clear();
         if c != '\0' {

@@ -1,7 +1,6 @@
 //! From a check as it is written to a check that cannot be wrong, naming every violation at once: field, rule, remedy.
 //! Pure. Bounds that stand in the schema are checked again: an object may be older than a rule.
 
-use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -22,7 +21,7 @@ const KINDS: &str = "redis, http, session, logs, budget";
 /// A check with all its tries may take this long.
 const LONGEST_CHECK: Duration = Duration::from_mins(10);
 
-/// What is wrong with one check. Each entry reads `field: what is wrong: what to do`.
+/// What is wrong with one check. Each entry reads `field: problem; remedy`.
 pub(super) struct Violations {
     at: String,
     pub(super) found: Vec<String>,
@@ -46,7 +45,7 @@ impl Violations {
     ) -> Option<T> {
         let value = value?;
         if !range.contains(&value) {
-            self.add(field, format_args!("{value} is out of range: use {} to {}", range.start(), range.end()));
+            self.add(field, format_args!("{value} is out of range; use {} to {}", range.start(), range.end()));
         }
         Some(value)
     }
@@ -58,12 +57,12 @@ impl Violations {
             Some(_) => {
                 self.add(
                     field,
-                    format_args!("{text} is out of range: use {} to {}", shown(*range.start()), shown(*range.end())),
+                    format_args!("{text} is out of range; use {} to {}", shown(*range.start()), shown(*range.end())),
                 );
                 None
             }
             None => {
-                self.add(field, "is not a duration: write it as 500ms, 5s or 1m30s");
+                self.add(field, "is not a duration; write it as 500ms, 5s or 1m30s");
                 None
             }
         }
@@ -71,12 +70,12 @@ impl Violations {
 
     fn length(&mut self, field: &str, length: usize, range: RangeInclusive<usize>, what: &str) {
         if !range.contains(&length) {
-            self.add(field, format_args!("has {length} {what}: use {} to {}", range.start(), range.end()));
+            self.add(field, format_args!("has {length} {what}; use {} to {}", range.start(), range.end()));
         }
     }
 
     fn missing(&mut self, field: &str, remedy: &str) {
-        self.add(field, format_args!("is missing: {remedy}"));
+        self.add(field, format_args!("is missing; {remedy}"));
     }
 }
 
@@ -135,7 +134,10 @@ fn name(name: &str, violations: &mut Violations) {
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     let inner = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
     if !(inner && edge(name.chars().next()) && edge(name.chars().next_back()) && name.len() <= 63) {
-        violations.add("name", "must be 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end");
+        violations.add(
+            "name",
+            "is not a name; write 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end",
+        );
     }
 }
 
@@ -148,26 +150,26 @@ fn kind(spec: &CheckSpec, violations: &mut Violations) -> Option<Kind> {
     ];
     let mut refused = false;
     for (kind, _) in later.iter().filter(|(_, used)| *used) {
-        violations.add(kind, format_args!("is not offered by this version: use one of {KINDS}"));
+        violations.add(kind, format_args!("is not offered by this version; use one of {KINDS}"));
         refused = true;
     }
     let kinds = [
-        spec.redis.as_ref().map(|redis| self::redis(redis, violations)),
+        spec.redis.as_ref().map(|redis| Some(self::redis(redis, violations))),
         spec.http.as_ref().map(|http| request("http", http, Method::Get, None, violations).map(Kind::Http)),
         spec.session.as_ref().map(|session| self::session(session, violations)),
-        spec.logs.as_ref().map(|logs| self::logs(logs, violations)),
-        spec.budget.as_ref().map(|budget| self::budget(budget, violations)),
+        spec.logs.as_ref().map(|logs| Some(self::logs(logs, violations))),
+        spec.budget.as_ref().map(|budget| Some(self::budget(budget, violations))),
     ];
     let mut kinds: Vec<_> = kinds.into_iter().flatten().collect();
     match kinds.len() {
         1 if !refused => kinds.pop().flatten(),
         0 if refused => None,
         0 => {
-            violations.add("", format_args!("says nothing to look at: set one of {KINDS}"));
+            violations.add("", format_args!("says nothing to look at; set one of {KINDS}"));
             None
         }
         _ => {
-            violations.add("", format_args!("looks at several things: split it into one check for each of {KINDS}"));
+            violations.add("", format_args!("looks at several things; split it into one check for each of {KINDS}"));
             None
         }
     }
@@ -186,7 +188,7 @@ fn settings(spec: &CheckSpec, check: &mut Check, violations: &mut Violations) {
         violations.add(
             "consecutive",
             format_args!(
-                "{} is more than attempts ({}): lower it or raise attempts",
+                "{} is more than attempts ({}); lower it or raise attempts",
                 check.consecutive, check.attempts
             ),
         );
@@ -197,7 +199,7 @@ fn settings(spec: &CheckSpec, check: &mut Check, violations: &mut Violations) {
     check.interval =
         violations.duration("interval", spec.interval.as_ref(), Duration::ZERO..=minute).unwrap_or(check.interval);
     if (check.timeout + check.interval) * check.attempts.min(20) > LONGEST_CHECK {
-        violations.add("attempts", "take more than 10m with their timeouts and pauses: lower attempts or timeout");
+        violations.add("attempts", "take more than 10m with their timeouts and pauses; lower attempts or timeout");
     }
     if let Some(services) = &spec.services {
         violations.length("services", services.len(), 1..=10, "entries");
@@ -211,7 +213,7 @@ fn settings(spec: &CheckSpec, check: &mut Check, violations: &mut Violations) {
 
 fn stages_suit_the_kind(check: &Check, violations: &mut Violations) {
     if check.stages.is_empty() {
-        violations.add("stages", "is empty: name a stage, or set disabled: true");
+        violations.add("stages", "is empty; name a stage, or set disabled: true");
     }
     let writes = match &check.kind {
         Kind::Http(request) => !request.method.is_safe(),
@@ -219,29 +221,29 @@ fn stages_suit_the_kind(check: &Check, violations: &mut Violations) {
         Kind::Redis(_) | Kind::Logs(_) | Kind::Budget(_) => false,
     };
     if writes && check.stages.contains(&Stage::Rest) {
-        violations.add("stages", "must not hold Rest: a check that writes is made at gates only; remove it");
+        violations.add("stages", "must not hold Rest, as a check that writes is made at gates only; remove it");
     }
     let about_a_service = matches!(check.kind, Kind::Http(_) | Kind::Session(_) | Kind::Logs(_));
     if about_a_service && check.stages.contains(&Stage::Target) {
-        violations.add("stages", "must not hold Target: no service uses the new store before the switch; remove it");
+        violations.add("stages", "must not hold Target, as no service uses the new store before the switch; remove it");
     }
 }
 
-fn redis(spec: &RedisSpec, violations: &mut Violations) -> Option<Kind> {
+fn redis(spec: &RedisSpec, violations: &mut Violations) -> Kind {
     let RedisSpec { write, ttl, latency, tls, max_connected_percent } = spec;
     let (shortest, longest) = (Duration::from_secs(5), Duration::from_hours(24));
     let ttl = violations.duration("redis.ttl", ttl.as_ref(), shortest..=longest).unwrap_or(Duration::from_mins(1));
     if ttl.subsec_millis() != 0 {
-        violations.add("redis.ttl", "SETEX takes whole seconds: drop the milliseconds");
+        violations.add("redis.ttl", "SETEX takes whole seconds; drop the milliseconds");
     }
     let latency = latency.as_ref().and_then(|latency| self::latency(latency, violations));
-    Some(Kind::Redis(RedisCheck {
+    Kind::Redis(RedisCheck {
         write: write.unwrap_or(true),
         ttl,
         latency,
         tls: *tls == Some(Tls::Required),
         max_connected_percent: violations.number("redis.maxConnectedPercent", *max_connected_percent, 1..=100),
-    }))
+    })
 }
 
 fn latency(spec: &LatencySpec, violations: &mut Violations) -> Option<Latency> {
@@ -265,10 +267,10 @@ fn session(spec: &SessionSpec, violations: &mut Violations) -> Option<Kind> {
     let min_instances = violations.number("session.minInstances", *min_instances, 1..=25).unwrap_or(1);
     if min_instances > 1 && instance_header.is_none() {
         violations
-            .add("session.minInstances", "needs session.instanceHeader, by which instances are told apart: set it");
+            .add("session.minInstances", "needs session.instanceHeader, by which instances are told apart; set it");
     }
     if min_instances > times {
-        violations.add("session.minInstances", "is more than session.times: raise times");
+        violations.add("session.minInstances", "is more than session.times; raise times");
     }
     let token = self::token(token.as_ref(), violations);
     let end = end.as_ref().map(|end| request("session.end", end, Method::Post, Some(AFTER), violations));
@@ -284,7 +286,7 @@ fn session(spec: &SessionSpec, violations: &mut Violations) -> Option<Kind> {
     if matches!(token, Token::Json(_)) && !carries_token(&validate) {
         violations.add(
             "session.validate",
-            "does not say where the session goes: put {token} into its path, a header or its body",
+            "does not say where the session goes; put {token} into its path, a header or its body",
         );
     }
     let end = match end {
@@ -319,7 +321,7 @@ fn token(spec: Option<&TokenSpec>, violations: &mut Violations) -> Option<Token>
         Some(TokenSpec { cookie: Some(cookie), json: None }) => Some(Token::Cookie(cookie.clone())),
         Some(TokenSpec { cookie: None, json: Some(json) }) => Some(Token::Json(json.clone())),
         Some(_) => {
-            violations.add("session.token", "must have exactly one of cookie and json: keep one");
+            violations.add("session.token", "must have exactly one of cookie and json; keep one");
             None
         }
         None => {
@@ -329,7 +331,7 @@ fn token(spec: Option<&TokenSpec>, violations: &mut Violations) -> Option<Token>
     }
 }
 
-fn logs(spec: &LogsSpec, violations: &mut Violations) -> Option<Kind> {
+fn logs(spec: &LogsSpec, violations: &mut Violations) -> Kind {
     let LogsSpec { group, appear, absent } = spec;
     let mut texts = |field: &str, texts: &Option<Vec<String>>| {
         let texts = texts.clone().unwrap_or_default();
@@ -337,22 +339,22 @@ fn logs(spec: &LogsSpec, violations: &mut Violations) -> Option<Kind> {
         for text in &texts {
             violations.length(field, text.len(), 1..=256, "bytes in a text");
             if text.chars().any(char::is_control) {
-                violations.add(field, "holds a control character: write one line of visible text");
+                violations.add(field, "holds a control character; write one line of visible text");
             }
         }
         texts
     };
     let (appear, absent) = (texts("logs.appear", appear), texts("logs.absent", absent));
     if appear.is_empty() && absent.is_empty() {
-        violations.add("logs", "looks for nothing: set appear or absent");
+        violations.add("logs", "looks for nothing; set appear or absent");
     }
-    Some(Kind::Logs(LogsCheck { group: group.unwrap_or_default(), appear, absent }))
+    Kind::Logs(LogsCheck { group: group.unwrap_or_default(), appear, absent })
 }
 
-fn budget(spec: &BudgetSpec, violations: &mut Violations) -> Option<Kind> {
+fn budget(spec: &BudgetSpec, violations: &mut Violations) -> Kind {
     let BudgetSpec { connections, commands } = spec;
     if connections.is_none() && commands.is_none() {
-        violations.add("budget", "compares nothing: set connections: {} or commands: {}");
+        violations.add("budget", "compares nothing; set connections: {} or commands: {}");
     }
     let connections = connections.as_ref().map(|spec| {
         let ConnectionBudgetSpec { per_instance, instances, limit, max_percent } = spec;
@@ -372,13 +374,7 @@ fn budget(spec: &BudgetSpec, violations: &mut Violations) -> Option<Kind> {
             max_percent: violations.number("budget.commands.maxPercent", *max_percent, 1..=100).unwrap_or(100),
         }
     });
-    Some(Kind::Budget(BudgetCheck { connections, commands }))
-}
-
-/// Names used twice, each with how to go on.
-pub(super) fn duplicates<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
-    let mut seen = BTreeSet::new();
-    names.filter(|name| !seen.insert(*name)).collect()
+    Kind::Budget(BudgetCheck { connections, commands })
 }
 
 #[cfg(test)]

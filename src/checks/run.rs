@@ -89,13 +89,21 @@ pub enum Reach {
 
 /// Reads log groups.
 pub trait Logs: Send + Sync {
-    /// The events of `group` since `since` that contain `text`, literally and with its case. May return others too.
+    /// The events of `group` since `since` that contain `text`, literally and with its case; [`filter_pattern`] asks
+    /// CloudWatch for them. May return others too. A group that is not there is an error of class NotFound, not an
+    /// empty answer: nothing can be said of logs that do not exist.
     fn filter<'a>(
         &'a self,
         group: &'a str,
         since: Timestamp,
         text: &'a str,
     ) -> Pin<Box<dyn Future<Output = Result<Vec<LogEvent>, CloudError>> + Send + 'a>>;
+}
+
+/// CloudWatch's filter pattern for the literal `text`: an exact phrase in quotes, so that `[`, `?` and `-` mean themselves.
+#[must_use]
+pub fn filter_pattern(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// One event of a log group.
@@ -190,7 +198,8 @@ async fn carry_out(job: Job<'_>, stage: Stage, context: &Context) -> CheckResult
         name: check.name.clone(),
         service,
         severity: check.severity,
-        required: check.required,
+        // What must work although it was broken before is a reason to go back, never one to hold what has come back.
+        required: check.required && stage != Stage::AfterRollback,
         verdict: outcome.verdict(check.expect),
         message: presentable(&message, LONGEST_MESSAGE),
     }
@@ -255,5 +264,14 @@ async fn try_once(check: &Check, subject: &Subject<'_>, stage: Stage, context: &
         (Kind::Http(_) | Kind::Session(_) | Kind::Logs(_), None) => {
             Seen::new(Outcome::Unclear, "the object has no service to look at")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_pattern_is_one_exact_phrase() {
+        assert_eq!(super::filter_pattern("[Redis] Connected"), r#""[Redis] Connected""#);
+        assert_eq!(super::filter_pattern(r#"say "no\" -x"#), r#""say \"no\\\" -x""#);
     }
 }

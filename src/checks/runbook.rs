@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::parse::{check, duplicates};
+use super::parse::check;
 use super::{Check, CheckSpec};
+use crate::error::presentable;
 
 /// A built-in runbook taken into an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -18,10 +20,19 @@ pub struct RunbookRef {
     /// Its name, such as `DjangoChannels`.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// Changes to its checks, by their names: what is set here wins, what is not stays.
-    #[serde(default, rename = "override", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
-    pub overrides: Vec<CheckSpec>,
+    /// Changes by the name of the check: what is set here wins, what is not stays.
+    #[serde(default, rename = "override", skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "changes")]
+    pub overrides: BTreeMap<String, Map<String, Value>>,
+}
+
+/// A structural schema cannot say "any part of a check"; [`resolve`] says what is wrong in a change.
+fn changes(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "maxProperties": 32,
+        "additionalProperties": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
+    })
 }
 
 /// A runbook as it stands in its file.
@@ -49,16 +60,17 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     FILES.iter().map(|(name, _)| *name)
 }
 
-/// The checks of an object: those of its runbooks with their overrides, then its own. All or nothing.
+/// The checks of an object: those of its runbooks (`{ name, override: { check: … } }`) with their overrides, then its own
+/// (each a [`CheckSpec`]). All or nothing.
 ///
 /// # Errors
-/// Every violation, each naming its field under `spec.checks`, what is wrong and what to do.
-pub fn resolve(runbooks: &[RunbookRef], extra: &[CheckSpec]) -> Result<Vec<Check>, Vec<String>> {
+/// Every violation, as `field: problem; remedy`, the field counted from `spec.checks`. No value is repeated.
+pub fn resolve(runbooks: &[Value], extra: &[Value]) -> Result<Vec<Check>, Vec<String>> {
     let mut violations = Vec::new();
     let mut checks: Vec<(String, Check)> = Vec::new();
     for (index, runbook) in runbooks.iter().enumerate() {
-        let at = format!("spec.checks.runbooks[{index}]");
-        match overridden(runbook, &at) {
+        let at = format!("runbooks[{index}]");
+        match read(runbook, &at).and_then(|reference| overridden(&reference, &at)) {
             Ok(specs) => {
                 for (spec, at) in specs {
                     admit(&spec, &at, &mut checks, &mut violations);
@@ -68,9 +80,34 @@ pub fn resolve(runbooks: &[RunbookRef], extra: &[CheckSpec]) -> Result<Vec<Check
         }
     }
     for (index, spec) in extra.iter().enumerate() {
-        admit(spec, &format!("spec.checks.extra[{index}]"), &mut checks, &mut violations);
+        let at = format!("extra[{index}]");
+        match read(spec, &at) {
+            Ok(spec) => admit(&spec, &at, &mut checks, &mut violations),
+            Err(found) => violations.extend(found),
+        }
     }
     if violations.is_empty() { Ok(checks.into_iter().map(|(_, check)| check).collect()) } else { Err(violations) }
+}
+
+fn read<T: DeserializeOwned>(value: &Value, at: &str) -> Result<T, Vec<String>> {
+    T::deserialize(value).map_err(|error| vec![format!("{at}: {}", readable(&error))])
+}
+
+/// The reader's words in ours. Its own repeat the value that is wrong, which may be a secret in the wrong place.
+fn readable(error: &serde_json::Error) -> String {
+    let words = error.to_string();
+    let (problem, expected) = words.split_once(", expected ").unwrap_or((&words, ""));
+    let name = |prefix: &str| problem.strip_prefix(prefix).map(|name| presentable(name, 63));
+    let expected = presentable(expected, 400);
+    if let Some(field) = name("unknown field ") {
+        format!("has an unknown field {field}; use {expected}")
+    } else if let Some(value) = name("unknown variant ") {
+        format!("has an unknown value {value}; use {expected}")
+    } else if let Some(field) = name("missing field ") {
+        format!("is missing field {field}; set it")
+    } else {
+        format!("has a value of the wrong type; use {expected}")
+    }
 }
 
 fn admit(spec: &CheckSpec, at: &str, checks: &mut Vec<(String, Check)>, violations: &mut Vec<String>) {
@@ -82,7 +119,7 @@ fn admit(spec: &CheckSpec, at: &str, checks: &mut Vec<(String, Check)>, violatio
             // Two runbooks may well ask for the same thing.
             Some((_, earlier)) if *earlier == check => {}
             Some((first, _)) => violations.push(format!(
-                "{at}.name: {} is the name of another check, at {first}: rename it, or set disabled: true for one of them",
+                "{at}.name: {} is the name of another check, at {first}; rename it, or set disabled: true for one of them",
                 check.name
             )),
             None => checks.push((at.to_owned(), check)),
@@ -96,31 +133,28 @@ fn overridden(reference: &RunbookRef, at: &str) -> Result<Vec<(CheckSpec, String
     let runbook = match BUILT_IN.get(reference.name.as_str()) {
         Some(Ok(runbook)) => runbook,
         Some(Err(error)) => {
-            return Err(vec![format!("{at}.name: the built-in runbook {} cannot be read: {error}", reference.name)]);
+            let name = &reference.name;
+            return Err(vec![format!("{at}.name: {name} cannot be read ({error}); this is a defect, report it")]);
         }
         None => return Err(vec![unknown(&format!("{at}.name"), "runbook", &reference.name, names())]),
     };
     let mut violations = Vec::new();
-    for name in duplicates(reference.overrides.iter().map(|change| change.name.as_str())) {
-        violations.push(format!("{at}.override: {name} is there twice: merge the two"));
-    }
     let mut specs: Vec<_> =
         runbook.checks.iter().map(|spec| (spec.clone(), format!("{at}({}).{}", runbook.name, spec.name))).collect();
-    for (index, change) in reference.overrides.iter().enumerate() {
-        let at = format!("{at}.override[{index}]");
-        match specs.iter_mut().find(|(spec, _)| spec.name == change.name) {
+    for (name, change) in &reference.overrides {
+        let shown = presentable(name, 63);
+        let at = format!("{at}.override.{shown}");
+        match specs.iter_mut().find(|(spec, _)| spec.name == *name) {
+            Some(_) if change.contains_key("name") => {
+                violations.push(format!("{at}.name: must not be set; the key of the override is the check's name"));
+            }
             Some(entry) => match merged(&entry.0, change) {
                 Ok(spec) => *entry = (spec, at),
-                Err(error) => violations.push(format!("{at}: {error}")),
+                Err(error) => violations.push(format!("{at}: {}", readable(&error))),
             },
             None => {
                 let known = runbook.checks.iter().map(|spec| spec.name.as_str());
-                violations.push(unknown(
-                    &format!("{at}.name"),
-                    &format!("check of {}", runbook.name),
-                    &change.name,
-                    known,
-                ));
+                violations.push(unknown(&at, &format!("check of {}", runbook.name), name, known));
             }
         }
     }
@@ -128,31 +162,33 @@ fn overridden(reference: &RunbookRef, at: &str) -> Result<Vec<(CheckSpec, String
 }
 
 /// `change` laid over `base`: maps are merged, everything else is replaced.
-fn merged(base: &CheckSpec, change: &CheckSpec) -> Result<CheckSpec, serde_json::Error> {
-    fn lay(base: &mut Value, change: Value) {
+fn merged(base: &CheckSpec, change: &Map<String, Value>) -> Result<CheckSpec, serde_json::Error> {
+    fn lay(base: &mut Value, change: &Value) {
         match (base, change) {
             (Value::Object(base), Value::Object(change)) => {
                 for (key, value) in change {
                     lay(base.entry(key).or_insert(Value::Null), value);
                 }
             }
-            (base, change) => *base = change,
+            (base, change) => *base = change.clone(),
         }
     }
     let mut value = serde_json::to_value(base)?;
-    lay(&mut value, serde_json::to_value(change)?);
+    for (key, change) in change {
+        lay(&mut value[key], change);
+    }
     serde_json::from_value(value)
 }
 
 fn unknown<'a>(field: &str, what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: Vec<_> = known.collect();
     let near = known.iter().map(|candidate| (distance(name, candidate), *candidate)).min();
-    let shown = crate::error::presentable(name, 63);
+    let shown = presentable(name, 63);
     match near {
         Some((distance, candidate)) if distance <= candidate.len() / 3 => {
-            format!("{field}: there is no {what} named {shown}: did you mean {candidate}?")
+            format!("{field}: there is no {what} named {shown}; did you mean {candidate}?")
         }
-        _ => format!("{field}: there is no {what} named {shown}: use one of {}", known.join(", ")),
+        _ => format!("{field}: there is no {what} named {shown}; use one of {}", known.join(", ")),
     }
 }
 

@@ -13,7 +13,7 @@ use super::{Severity, Stage};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CheckSpec {
-    /// Its name, unique in the object; in an override, the name of the runbook's check.
+    /// Its name, unique in the object.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
     /// Not made at all.
@@ -200,7 +200,7 @@ pub struct RequestSpec {
     pub status: Option<Vec<u16>>,
     /// Places of the JSON answer (`a.b.0` or `/a/b/0`) and the scalar each must hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
+    #[schemars(extend("maxProperties" = 32))]
     pub json: Option<BTreeMap<String, Scalar>>,
     /// Places of the JSON answer that must be there, whatever they hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]

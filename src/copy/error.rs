@@ -240,7 +240,12 @@ pub(crate) fn sort_reply(store: String, command: &str, text: &str) -> CopyError 
     if code == "MOVED" || code == "ASK" || code == "CROSSSLOT" {
         return CopyError::ClusterMode { store };
     }
-    if code == "NOPERM" || has("unknown command") || has("unknown subcommand") || has("not available") {
+    if code == "NOPERM"
+        || has("can't run this command")
+        || has("unknown command")
+        || has("unknown subcommand")
+        || has("not available")
+    {
         return CopyError::NotPermitted { store, command: command.to_owned() };
     }
     CopyError::Unexpected { store, command: command.to_owned(), detail }

@@ -33,6 +33,8 @@ pub(crate) struct Record {
     pub(crate) databases: Vec<(u32, u32)>,
     /// The old store's clock minus the new one's; measured once, so that deadlines stay comparable.
     pub(crate) shift: i64,
+    /// The stores' counters of evicted keys when they were sealed.
+    pub(crate) evicted: Sides<Option<u64>>,
     /// `notify-keyspace-events` as it was before us, where we changed it.
     pub(crate) notify: Sides<Option<String>>,
 }
@@ -40,12 +42,10 @@ pub(crate) struct Record {
 /// What was asked of the fence.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Grasp {
-    Taken,
+    /// Ours now; nobody had it for so long, where anybody ever did.
+    Taken { silent_ms: Option<i64> },
     /// Somebody else is alive.
-    Held {
-        by: String,
-        silent_ms: i64,
-    },
+    Held { by: String, silent_ms: i64 },
 }
 
 /// Takes the fence, if nobody alive holds it. A holder of the same runner name is an earlier life of this process.
@@ -59,9 +59,9 @@ local mine = fence and string.sub(fence, 1, #ARGV[2]) == ARGV[2]
 if fence and not mine and ARGV[4] == '0' and now - beat < tonumber(ARGV[3]) then return {0, fence, now - beat} end
 redis.call('SET', KEYS[1], ARGV[1])
 redis.call('SET', KEYS[2], string.format('%.0f', now))
-return {1, fence or '', now - beat}
+return {1, fence or '', now - math.abs(beat)}
 ";
-    let runner = fence.token.split_once('#').map_or("", |(runner, _)| runner);
+    let runner = fence.token.rsplit_once('#').map_or("", |(runner, _)| runner);
     let mut command = redis::cmd("EVAL");
     command.arg(GRASP).arg(2).arg(&fence.key).arg(ours.heartbeat());
     command.arg(&fence.token).arg(format!("{runner}#")).arg(STALE).arg(u8::from(force));
@@ -70,7 +70,7 @@ return {1, fence or '', now - beat}
     let by = reply.next().map(text).unwrap_or_default();
     let silent_ms = reply.next().and_then(|word| int(&word)).unwrap_or_default();
     match taken {
-        Some(1) => Ok(Grasp::Taken),
+        Some(1) => Ok(Grasp::Taken { silent_ms: (!by.is_empty()).then_some(silent_ms) }),
         Some(_) => Ok(Grasp::Held { by, silent_ms }),
         None => Err(control.unexpected("EVAL", "neither taken nor held")),
     }
@@ -105,7 +105,9 @@ return {now}
 
 /// Lets another runner take over at once.
 pub(crate) async fn release(control: &mut Link, ours: &Ours, fence: &Fence) -> Result<(), CopyError> {
-    super::apply::hold(control, fence, &ours.heartbeat(), b"0").await
+    let now = super::read::clock(control).await?;
+    // Negative: since then nobody is alive on purpose.
+    super::apply::hold(control, fence, &ours.heartbeat(), format!("-{now}").as_bytes()).await
 }
 
 pub(crate) async fn read_record(control: &mut Link, ours: &Ours) -> Result<Option<Record>, CopyError> {

@@ -32,7 +32,7 @@ pub(crate) struct Vitals {
     pub(crate) clients: Sides<Option<u64>>,
     /// The stores' own counters.
     pub(crate) evicted: Sides<Option<u64>>,
-    /// The fence is lost.
+    /// The fence is lost, or the target does not answer any more.
     pub(crate) fault: Option<CopyError>,
 }
 
@@ -75,16 +75,25 @@ impl Beating {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut links: Sides<Option<Link>> = Sides::default();
-        let mut count = 0_u64;
+        let (mut count, mut missed) = (0_u64, 0_u32);
         loop {
             ticks.tick().await;
             let mut vitals = publish.borrow().clone();
             // The keeping in step is when the counts are waited for; before it they are only of interest.
             let look = count.is_multiple_of(if self.progress.borrow().sealed { 2 } else { 10 });
             match self.beat(&mut links.target).await {
-                Ok(at) => vitals.heartbeat = Some(at),
-                Err(error) if error.passes() => links.target = None,
-                Err(error) => vitals.fault = Some(error),
+                Ok(at) => {
+                    vitals.heartbeat = Some(at);
+                    missed = 0;
+                }
+                Err(error) => {
+                    links.target = None;
+                    missed += 1;
+                    // A connection may be lost once without anything being wrong.
+                    if missed > 1 || !error.passes() {
+                        vitals.fault = Some(error);
+                    }
+                }
             }
             if look {
                 (vitals.clients.source, vitals.evicted.source) = self.look(&mut links.source, true).await;

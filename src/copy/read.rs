@@ -5,10 +5,15 @@ use redis::{Pipeline, Value};
 
 use super::{
     error::CopyError,
+    key::prefix,
     link::{Link, bytes, int, items, strings, text, time},
     value::{Content, Payload, Type},
 };
 use crate::merge::{Deadline, Entry};
+
+/// Elements from which on a collection is read in pieces, and how many make a piece: an answer stays well below 10 MB.
+const LARGE: i64 = 10_000;
+const PIECE: usize = 1_000;
 
 /// A key as a store holds it.
 #[derive(Clone, Debug)]
@@ -41,31 +46,11 @@ pub(crate) async fn read(link: &mut Link, names: &[Vec<u8>], shift: i64) -> Resu
     if names.is_empty() {
         return Ok(Reading { seen: Vec::new(), now: clock(link).await? + shift });
     }
-    let mut commands = redis::pipe();
-    commands.cmd("MGET").arg(names);
-    add_deadlines(&mut commands, link, names);
-    commands.cmd("TIME");
-    let mut replies = link.ask_all("MGET", &commands).await?.into_iter();
-
-    let values = link.check("MGET", replies.next().unwrap_or_default());
-    let values = match values {
-        Ok(values) => items(values).unwrap_or_default(),
-        // Together they are more than one answer may hold (10 MB at Upstash); one by one they may not be.
-        Err(CopyError::Unexpected { detail, .. }) if detail.contains("max request size") => {
-            one_by_one(link, names).await?
-        }
-        Err(error) => return Err(error),
-    };
-    let mut deadlines = Vec::with_capacity(names.len());
-    for _ in names {
-        let reply = link.check("PEXPIRETIME", replies.next().unwrap_or_default())?;
-        deadlines.push(int(&reply).ok_or_else(|| link.unexpected("PEXPIRETIME", "no number"))?);
-    }
-    let now = replies.next().and_then(time).ok_or_else(|| link.unexpected("TIME", "no time"))?;
-    if values.len() != names.len() {
+    let Raw { values, deadlines, now } =
+        if link.counted { read_counted(link, names).await? } else { read_plain(link, names).await? };
+    if values.len() != names.len() || deadlines.len() != names.len() {
         return Err(link.unexpected("MGET", "another number of values than of keys"));
     }
-
     let mut seen = Vec::with_capacity(names.len());
     let mut typed = Vec::new();
     for (at, (value, deadline)) in values.into_iter().zip(deadlines).enumerate() {
@@ -83,6 +68,69 @@ pub(crate) async fn read(link: &mut Link, names: &[Vec<u8>], shift: i64) -> Resu
         }
     }
     Ok(Reading { seen, now: now + shift })
+}
+
+/// Replies as they come.
+struct Raw {
+    values: Vec<Value>,
+    deadlines: Vec<i64>,
+    now: i64,
+}
+
+async fn read_plain(link: &mut Link, names: &[Vec<u8>]) -> Result<Raw, CopyError> {
+    let mut commands = redis::pipe();
+    commands.cmd("MGET").arg(names);
+    add_deadlines(&mut commands, link, names);
+    commands.cmd("TIME");
+    let mut replies = link.ask_all("MGET", &commands).await?.into_iter();
+    let values = match link.check("MGET", replies.next().unwrap_or_default()) {
+        Ok(values) => items(values).unwrap_or_default(),
+        // Together they are more than one answer may hold; one by one they may not be.
+        Err(error) if too_large(&error) => one_by_one(link, names).await?,
+        Err(error) => return Err(error),
+    };
+    let mut deadlines = Vec::with_capacity(names.len());
+    for _ in names {
+        let reply = link.check("PEXPIRETIME", replies.next().unwrap_or_default())?;
+        deadlines.push(int(&reply).ok_or_else(|| link.unexpected("PEXPIRETIME", "no number"))?);
+    }
+    let now = replies.next().and_then(time).ok_or_else(|| link.unexpected("TIME", "no time"))?;
+    Ok(Raw { values, deadlines, now })
+}
+
+/// The same in one command for every hundred keys, where each command is paid for. It costs the server more time, and
+/// nobody else is served meanwhile, so it is not the way for the others.
+async fn read_counted(link: &mut Link, names: &[Vec<u8>]) -> Result<Raw, CopyError> {
+    let body = format!(
+        "local ends = {{}} for at, key in ipairs(KEYS) do ends[at] = redis.call('{}', key) end \
+         return {{redis.call('MGET', unpack(KEYS)), ends, redis.call('TIME')}}",
+        if link.abilities.expiretime { "PEXPIRETIME" } else { "PTTL" }
+    );
+    let mut commands = redis::pipe();
+    for some in names.chunks(100) {
+        commands.cmd("EVAL").arg(&body).arg(some.len()).arg(some);
+    }
+    let mut raw = Raw { values: Vec::new(), deadlines: Vec::new(), now: 0 };
+    for reply in link.ask_all("EVAL", &commands).await? {
+        let reply = match link.check("EVAL", reply) {
+            Err(error) if too_large(&error) => return Box::pin(read_plain(link, names)).await,
+            reply => reply?,
+        };
+        let mut parts = items(reply).unwrap_or_default().into_iter();
+        let (values, deadlines) = (parts.next().and_then(items), parts.next().and_then(items));
+        let (Some(values), Some(deadlines), Some(now)) = (values, deadlines, parts.next().and_then(time)) else {
+            return Err(link.unexpected("EVAL", "no values, expiries and time"));
+        };
+        raw.values.extend(values);
+        raw.deadlines.extend(deadlines.iter().filter_map(int));
+        raw.now = now;
+    }
+    Ok(raw)
+}
+
+/// More than one request or answer may hold (10 MB at Upstash).
+fn too_large(error: &CopyError) -> bool {
+    matches!(error, CopyError::Unexpected { detail, .. } if detail.contains("max request size"))
 }
 
 /// The store's own clock, milliseconds since the epoch.
@@ -154,8 +202,19 @@ async fn read_typed(link: &mut Link, name: &[u8], shift: i64) -> Result<Option<S
                 _ => continue,
             }
         };
-        if let Some(seen) = read_content(link, name, kind, shift).await? {
-            return Ok(Some(seen));
+        let large = link.ask("size", &kind.counting(name)).await.ok().and_then(|count| int(&count));
+        let read = if large.is_some_and(|count| count > LARGE) && kind.scanning().is_some() {
+            read_in_pieces(link, name, kind, shift).await
+        } else {
+            read_content(link, name, kind, shift).await
+        };
+        match read {
+            Ok(Some(seen)) => return Ok(Some(seen)),
+            Ok(None) => {}
+            Err(CopyError::Unexpected { store, detail, .. }) => {
+                return Err(CopyError::Refused { store, prefix: prefix(name), detail });
+            }
+            Err(error) => return Err(error),
         }
     }
     Err(link.unexpected("TYPE", "the key changes its type all the time"))
@@ -166,6 +225,46 @@ async fn strings_now(link: &mut Link, name: &[u8]) -> Result<Vec<Value>, CopyErr
     commands.cmd("GET").arg(name);
     add_deadlines(&mut commands, link, &[name.to_vec()]);
     link.ask_all("GET", &commands).await
+}
+
+/// A large collection page by page. What changes meanwhile is found different and read again by the next sweep.
+async fn read_in_pieces(link: &mut Link, name: &[u8], kind: Type, shift: i64) -> Result<Option<Seen>, CopyError> {
+    let mut all = Vec::new();
+    match kind.scanning() {
+        Some("LRANGE") => loop {
+            let mut command = redis::cmd("LRANGE");
+            command.arg(name).arg(all.len()).arg(all.len() + PIECE - 1);
+            let piece = strings(link.ask("LRANGE", &command).await?).unwrap_or_default();
+            let last = piece.len() < PIECE;
+            all.extend(piece);
+            if last {
+                break;
+            }
+        },
+        Some(scan) => {
+            let mut cursor = "0".to_owned();
+            loop {
+                let mut command = redis::cmd(scan);
+                command.arg(name).arg(&cursor).arg("COUNT").arg(PIECE);
+                let mut parts = items(link.ask(scan, &command).await?).unwrap_or_default().into_iter();
+                cursor = parts.next().map(text).unwrap_or_default();
+                all.extend(parts.next().and_then(strings).unwrap_or_default());
+                if cursor == "0" || cursor.is_empty() {
+                    break;
+                }
+            }
+        }
+        None => return Ok(None),
+    }
+    let content = Content::parse(kind, vec![Value::Array(all.into_iter().map(Value::BulkString).collect())]);
+    let mut commands = redis::pipe();
+    add_deadlines(&mut commands, link, &[name.to_vec()]);
+    commands.cmd("TIME");
+    let mut replies = link.ask_all("PEXPIRETIME", &commands).await?.into_iter();
+    let (deadline, now) = (replies.next().and_then(|reply| int(&reply)), replies.next().and_then(time));
+    let (Some(deadline), Some(now), Some(content)) = (deadline, now, content) else { return Ok(None) };
+    let payload = Payload::Typed { content: content.without_doubles(), dump: None };
+    Ok((deadline != -2).then(|| assemble(payload, absolute(link, deadline, now), shift)))
 }
 
 async fn read_content(link: &mut Link, name: &[u8], kind: Type, shift: i64) -> Result<Option<Seen>, CopyError> {

@@ -296,7 +296,13 @@ impl Runner {
                         self.rounds.target.carried += 1;
                         self.count_case(&case);
                     }
-                    Applied::Moved => moved.push(case.found),
+                    Applied::Moved => {
+                        // The target is written already; the rest will look like its change alone.
+                        if let (Some(conflict), true) = (case.outcome.conflict, case.outcome.new != Act::Keep) {
+                            self.count_conflict(&case.found, conflict);
+                        }
+                        moved.push(case.found);
+                    }
                     Applied::NoDump => {
                         if let Some(here) = self.lanes.get_mut(lane) {
                             here.no_dump.source = true;
@@ -395,7 +401,12 @@ impl Runner {
             lane.base.store(&mut lane.links.target, &self.ours, lane.from).await?;
             buckets.push(count);
         }
-        let record = super::fence::Record { sealed: true, buckets, ..self.record.clone() };
+        let mut record = super::fence::Record { sealed: true, buckets, ..self.record.clone() };
+        if let Some(lane) = self.lanes.first_mut() {
+            for side in [Side::Old, Side::New] {
+                *record.evicted.on_mut(side) = evictions(lane.links.on_mut(side)).await?;
+            }
+        }
         super::fence::write_record(&mut self.control, &self.ours, &self.fence, &record).await?;
         self.record = record;
         self.step_up().await
@@ -438,14 +449,9 @@ impl Runner {
     pub(crate) async fn step_up(&mut self) -> Result<(), CopyError> {
         self.both_ways = true;
         self.progress.state = State::BothWays;
-        self.evicted_at_start = Sides::default();
-        for side in [Side::Old, Side::New] {
-            let lane = self.lanes.first_mut();
-            if let Some(lane) = lane {
-                *self.evicted_at_start.on_mut(side) = evictions(lane.links.on_mut(side)).await?;
-            }
-            self.rounds.on_mut(side).wanted = true;
-        }
+        // Since the seal, whoever ran since then: what was thrown away while nobody looked counts too.
+        self.evicted_at_start = self.record.evicted;
+        self.rounds.source.wanted = true;
         // Nobody has written the target before the seal.
         let covered = self.rounds.target.covered.or(Some(Instant::now()));
         self.rounds.target = Rounds { wanted: true, covered, ..Rounds::default() };

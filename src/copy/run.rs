@@ -323,6 +323,8 @@ impl Runner {
     pub(crate) fn tell(&mut self) {
         let mut lags = self.watched().map(|side| self.lag(side));
         self.progress.lag = lags.try_fold(Duration::ZERO, |worst, lag| Some(worst.max(lag?)));
+        let expected = self.watched().map(|side| self.expected_lag(side)).max();
+        self.progress.expected_lag = expected.filter(|_| self.rounds.source.complete > 0);
         for side in [Side::Old, Side::New] {
             *self.progress.commands_spent.on_mut(side) = self.spent.on(side).load(Ordering::Relaxed);
         }
@@ -351,6 +353,15 @@ impl Runner {
         }
         let since = rounds.covered.map(|covered| covered.elapsed()).unwrap_or_default();
         Some(rounds.by_sweep.unwrap_or_default().max(since))
+    }
+
+    /// What the lag of a side should be while nothing goes wrong.
+    fn expected_lag(&self, side: Side) -> Duration {
+        let rounds = self.rounds.on(side);
+        match rounds.by_fence {
+            Some((lag, _)) if self.feed_is_good(side) => lag,
+            Some(_) | None => self.pause(side) + rounds.took.unwrap_or_default() * 2,
+        }
     }
 
     /// The feed is connected and everything it may have missed has been swept.

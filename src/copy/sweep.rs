@@ -85,7 +85,7 @@ impl Runner {
     }
 
     /// How long a side rests between two sweeps.
-    fn pause(&self, side: Side) -> Duration {
+    pub(crate) fn pause(&self, side: Side) -> Duration {
         let endpoint = match side {
             Side::Old => &self.spec.from,
             Side::New => &self.spec.to,

@@ -17,7 +17,7 @@ use super::{
     feed::{Inbox, choose, listen, set_notify},
     fence::{Grasp, grasp, plant, read_record, write_record},
     key::{Choice, Ours, Selection, Tally, hash},
-    link::{Link, bytes, int, time},
+    link::{Link, bytes, int},
     probe::facts,
     progress::{Feed, Progress, Sides, State},
     pulse,
@@ -42,7 +42,7 @@ impl Runner {
         let mut control = Link::open(&spec.to, spec.to.database, life.spent.target.clone()).await?;
         refuse_cluster(&mut control).await?;
         let mut lanes = lanes(life).await?;
-        wait_for_fence(&mut control, &ours, &fence, life).await?;
+        let silent = wait_for_fence(&mut control, &ours, &fence, life).await?;
         for lane in &mut lanes {
             plant(&mut lane.links.target, &fence).await?;
         }
@@ -56,6 +56,8 @@ impl Runner {
                 plant(&mut lane.links.source, &fence).await?;
             }
         }
+        // Before our own heartbeat overwrites it.
+        let before = Before { progress: before(&mut control, &ours).await?, silent };
         let arrived = Arc::new(Notify::new());
         let inbox = || Arc::new(Inbox::new(arrived.clone()));
         let pulse = pulse::start(&spec, &ours, &fence, life.publish.subscribe(), life.spent.clone());
@@ -87,7 +89,7 @@ impl Runner {
             spec,
         };
         runner.restart_progress();
-        runner.inherit().await?;
+        runner.inherit(before).await?;
         Ok(runner)
     }
 
@@ -100,7 +102,7 @@ impl Runner {
         self.tell();
     }
 
-    async fn inherit(&mut self) -> Result<(), CopyError> {
+    async fn inherit(&mut self, before: Before) -> Result<(), CopyError> {
         self.sequence = u64::try_from(clock(&mut self.control).await?).unwrap_or_default() << 20;
         let mut total = 0;
         for lane in &mut self.lanes {
@@ -109,7 +111,7 @@ impl Runner {
         }
         self.progress.keys_total = total;
         if self.record.sealed {
-            self.remember().await?;
+            self.remember(before);
             let buckets = self.record.buckets.clone();
             for (at, buckets) in buckets.into_iter().enumerate() {
                 let Some(lane) = self.lanes.get_mut(at) else { break };
@@ -146,18 +148,13 @@ impl Runner {
     }
 
     /// What an earlier runner counted goes on, and the time in which nobody carried anything is lag.
-    async fn remember(&mut self) -> Result<(), CopyError> {
-        let mut commands = redis::pipe();
-        commands.cmd("GET").arg(self.ours.progress()).cmd("TIME");
-        let mut replies = self.control.ask_all("GET", &commands).await?.into_iter();
-        let before = replies.next().and_then(bytes).and_then(|text| serde_json::from_slice::<Progress>(&text).ok());
-        let now = replies.next().and_then(time);
-        let Some(before) = before else { return Ok(()) };
-        let silent = now.zip(before.heartbeat).and_then(|(now, beat)| u64::try_from(now - beat).ok());
-        let covered = silent.and_then(|silent| Instant::now().checked_sub(Duration::from_millis(silent)));
+    fn remember(&mut self, before: Before) {
+        let Before { progress: before, silent } = before;
+        let covered = silent.and_then(|silent| Instant::now().checked_sub(silent));
         for side in [Side::Old, Side::New] {
             self.rounds.on_mut(side).covered = covered;
         }
+        let Some(before) = before else { return };
         let progress = &mut self.progress;
         progress.worst_lag_both_ways = progress.worst_lag_both_ways.max(before.worst_lag_both_ways);
         if before.conflicts > progress.conflicts {
@@ -165,7 +162,6 @@ impl Runner {
         }
         progress.carried = progress.carried.max(before.carried);
         progress.deleted = progress.deleted.max(before.deleted);
-        Ok(())
     }
 
     /// Where unmatched keys are a block they are one before anything is written.
@@ -311,9 +307,21 @@ impl Runner {
     }
 }
 
+/// What the last runner said last, and for how long there was none.
+struct Before {
+    progress: Option<Progress>,
+    silent: Option<Duration>,
+}
+
+async fn before(control: &mut Link, ours: &Ours) -> Result<Option<Progress>, CopyError> {
+    let said = bytes(control.ask("GET", redis::cmd("GET").arg(ours.progress())).await?);
+    Ok(said.and_then(|said| serde_json::from_slice(&said).ok()))
+}
+
 async fn lanes(life: &Life) -> Result<Vec<Lane>, CopyError> {
     let spec = &life.spec;
-    let pairs = if spec.databases.is_empty() { vec![(0, 0)] } else { spec.databases.clone() };
+    let only = vec![(spec.from.database, spec.to.database)];
+    let pairs = if spec.databases.is_empty() { only } else { spec.databases.clone() };
     let mut lanes = Vec::with_capacity(pairs.len());
     for (from, to) in pairs {
         let mut source = Link::open(&spec.from, from, life.spent.source.clone()).await?;
@@ -336,12 +344,21 @@ async fn has_fence(link: &mut Link, fence: &Fence) -> Result<bool, CopyError> {
     Ok(int(&exists) == Some(1))
 }
 
-async fn wait_for_fence(control: &mut Link, ours: &Ours, fence: &Fence, life: &mut Life) -> Result<(), CopyError> {
+/// Returns for how long there was no runner.
+async fn wait_for_fence(
+    control: &mut Link,
+    ours: &Ours,
+    fence: &Fence,
+    life: &mut Life,
+) -> Result<Option<Duration>, CopyError> {
     loop {
         match grasp(control, ours, fence, life.spec.take_over).await? {
-            Grasp::Taken => return Ok(()),
+            Grasp::Taken { silent_ms } => {
+                let silent = silent_ms.and_then(|silent| u64::try_from(silent).ok());
+                return Ok(silent.map(Duration::from_millis));
+            }
             Grasp::Held { by, silent_ms } => {
-                let holder = by.split_once('#').map_or(by.as_str(), |(runner, _)| runner);
+                let holder = by.rsplit_once('#').map_or(by.as_str(), |(runner, _)| runner);
                 let detail = format!("runner {holder} was alive {silent_ms} ms ago; waiting until it is not");
                 life.progress.trouble = Some(CopyError::Busy { store: control.store().into(), detail });
                 life.publish.send_replace(life.progress.clone());

@@ -37,6 +37,31 @@ impl Type {
         }
     }
 
+    /// How many elements it has.
+    pub(crate) fn counting(self, name: &[u8]) -> Cmd {
+        let mut command = redis::cmd(match self {
+            Self::Hash => "HLEN",
+            Self::List => "LLEN",
+            Self::Set => "SCARD",
+            Self::Zset => "ZCARD",
+            Self::Stream => "XLEN",
+            Self::Foreign => "EXISTS",
+        });
+        command.arg(name);
+        command
+    }
+
+    /// How to read it page by page.
+    pub(crate) const fn scanning(self) -> Option<&'static str> {
+        match self {
+            Self::Hash => Some("HSCAN"),
+            Self::List => Some("LRANGE"),
+            Self::Set => Some("SSCAN"),
+            Self::Zset => Some("ZSCAN"),
+            Self::Stream | Self::Foreign => None,
+        }
+    }
+
     /// The commands whose replies are the content.
     pub(crate) fn reading(self, name: &[u8]) -> Vec<Cmd> {
         let of = |what: &str, rest: &[&str]| {
@@ -107,6 +132,17 @@ impl Content {
             Type::Foreign => Self::Foreign,
         };
         Some(content)
+    }
+
+    /// A scan may name an element twice.
+    pub(crate) fn without_doubles(mut self) -> Self {
+        match &mut self {
+            Self::Hash(pairs) => pairs.dedup_by(|one, other| one.0 == other.0),
+            Self::Set(members) => members.dedup(),
+            Self::Zset(scored) => scored.dedup_by(|one, other| one.0 == other.0),
+            Self::List(_) | Self::Stream { .. } | Self::Foreign => {}
+        }
+        self
     }
 
     fn digest(&self, dump: Option<&[u8]>) -> u64 {

@@ -1,7 +1,6 @@
 //! From the manifest to a [`Desired`], or to everything that is wrong with it at once.
 //! Asks admission again first (same schema, same rules, same words), then what admission cannot say. The one place of defaults.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,9 +11,9 @@ use super::{
     ReplicationGroupSettings, Retire, RulesPolicy, SecretDelivery, ServiceRef, SslCertReqs, StoreSpec, Takeover,
     Target, TlsPolicy, Unmatched, UpstashDatabase, Writer,
 };
-use crate::api::admission::{Violation, admit};
+use crate::api::admission::{Violation, admit, ordered};
 use crate::api::{SessionBackend, SessionBackendSpec, spec, text};
-use crate::env::{self, Template};
+use crate::env;
 use crate::identity::Arn;
 
 /// What `object` asks for. One that is being deleted needs no valid spec.
@@ -42,7 +41,7 @@ pub fn parse_update(object: &SessionBackend, old: Option<&SessionBackend>) -> Re
     let target = target(&object.spec, &mut found);
     match target {
         Some(target) if found.is_empty() => Ok(Desired::Present(Box::new(target))),
-        Some(_) => Err(found),
+        Some(_) => Err(ordered(found)),
         None => {
             if found.is_empty() {
                 found.push(Violation::new(
@@ -68,13 +67,13 @@ fn without_status(object: &SessionBackend) -> serde_json::Result<Value> {
 fn target(spec: &SessionBackendSpec, found: &mut Vec<Violation>) -> Option<Target> {
     super::unsupported::find(spec, found);
     let checks = checks(spec, found);
-    let format = format(&spec.env, found);
-    let services = services(spec, found);
+    let format = format(&spec.env);
+    let services = services(spec);
     key_rules(spec, found);
     let store = store(&spec.store);
     let app = app(spec);
     let interval = spec.checks.as_ref().and_then(|checks| checks.interval.as_ref());
-    let check_interval = time(interval, Duration::from_secs(5 * 60));
+    let check_interval = time(interval, Duration::from_mins(5));
     let migration = migration(spec);
     Some(Target {
         mode: match spec.mode {
@@ -112,31 +111,33 @@ fn deletion(policy: Option<spec::DeletionPolicy>) -> DeletionPolicy {
 fn checks(spec: &SessionBackendSpec, found: &mut Vec<Violation>) -> Option<Vec<crate::checks::Check>> {
     let empty = spec::Checks::default();
     let checks = spec.checks.as_ref().unwrap_or(&empty);
-    let runbooks: Vec<Value> =
-        checks.runbooks.iter().filter_map(|runbook| serde_json::to_value(runbook).ok()).collect();
-    match crate::checks::resolve(&runbooks, &checks.extra) {
+    let runbooks: Vec<_> = checks.runbooks.iter().filter_map(|runbook| serde_json::to_value(runbook).ok()).collect();
+    let extra: Vec<_> = checks.extra.iter().filter_map(|check| serde_json::to_value(check).ok()).collect();
+    match crate::checks::resolve(&runbooks, &extra) {
         Ok(checks) => Some(checks),
         Err(messages) => {
-            found.extend(messages.iter().map(|message| Violation::from_message("spec.checks", message)));
+            let violations: Vec<_> = messages.iter().map(|message| check_violation(message)).collect();
+            // What admission has said of a field is not said twice.
+            let is_new = |violation: &Violation| !found.iter().any(|said| said.field.starts_with(&violation.field));
+            let new: Vec<_> = violations.into_iter().filter(is_new).collect();
+            found.extend(new);
             None
         }
     }
 }
 
-fn services(spec: &SessionBackendSpec, found: &mut Vec<Violation>) -> Option<Vec<ServiceRef>> {
-    let mut seen = BTreeMap::new();
+/// The checks' own messages have the form `field: problem; remedy`, the field counted from `spec.checks`.
+fn check_violation(message: &str) -> Violation {
+    let (field, rest) = message.split_once(": ").unwrap_or(("", message));
+    let (problem, remedy) = rest.rsplit_once("; ").unwrap_or((rest, "correct the field"));
+    Violation::new(format!("spec.checks.{field}"), problem, remedy)
+}
+
+fn services(spec: &SessionBackendSpec) -> Option<Vec<ServiceRef>> {
     let mut services = Vec::new();
-    for (index, service) in spec.services.iter().enumerate() {
+    for service in &spec.services {
         let of_arn = service.arn.as_ref().and_then(|arn| arn.split('/').nth(1));
         let name = service.name.as_deref().or(of_arn)?.to_owned();
-        // Admission sees two equal names, and two equal ARNs, but not that an ARN has the name of another entry.
-        if seen.insert(name.clone(), of_arn.is_some()).is_some_and(|by_arn| by_arn != of_arn.is_some()) {
-            found.push(Violation::new(
-                format!("spec.services[{index}]"),
-                "is listed twice, by name and by ARN",
-                "list each service once",
-            ));
-        }
         let writer = service.env.as_ref().and_then(|env| env.writer).or(spec.env.writer);
         services.push(ServiceRef {
             name,
@@ -234,40 +235,26 @@ fn elasticache(cache: &spec::ElastiCache) -> Option<StoreSpec> {
     }
 }
 
-fn format(env: &spec::EnvSpec, found: &mut Vec<Violation>) -> Option<EnvFormat> {
+fn format(env: &spec::EnvSpec) -> Option<EnvFormat> {
     let names = env.names.clone().unwrap_or_default();
-    let named = |name: &Option<text::VariableName>, default: &str| {
+    let or = |name: &Option<text::VariableName>, default: &str| {
         name.as_ref().map_or_else(|| default.to_owned(), |name| name.0.clone())
     };
-    let url = named(&names.url, "REDIS_URL");
+    let url = or(&names.url, "REDIS_URL");
     let parts = |host: &str| PartNames {
-        host: named(&names.host, host),
-        port: named(&names.port, "REDIS_PORT"),
-        tls: named(&names.tls, "REDIS_TLS"),
-        password: named(&names.password, "REDIS_PASSWORD"),
+        host: or(&names.host, host),
+        port: or(&names.port, "REDIS_PORT"),
+        tls: or(&names.tls, "REDIS_TLS"),
+        password: or(&names.password, "REDIS_PASSWORD"),
     };
-    let format = match env.format {
+    Some(match env.format {
         spec::Format::Url => EnvFormat::Url { url },
         spec::Format::UrlImplicitTls => EnvFormat::UrlImplicitTls { url },
         spec::Format::Celery => celery(url, env.celery.as_ref()),
         spec::Format::EndpointPortTls => EnvFormat::EndpointPortTls(parts("REDIS_ENDPOINT")),
         spec::Format::HostPortPassword => EnvFormat::HostPortPassword(parts("REDIS_HOST")),
         spec::Format::Template => EnvFormat::Template(env.template.clone()?),
-    };
-    let mut seen = BTreeSet::new();
-    for twice in env::names(&format).into_iter().filter(|name| !seen.insert(name.clone())) {
-        found.push(Violation::new(
-            "spec.env",
-            format!("gives two meanings to the variable {twice}"),
-            "name each variable once",
-        ));
-    }
-    for (name, text) in env.template.iter().flatten() {
-        if let Err(error) = Template::parse(text) {
-            found.push(Violation::from_message(format!("spec.env.template.{name}"), &error.to_string()));
-        }
-    }
-    Some(format)
+    })
 }
 
 fn celery(url: String, celery: Option<&spec::Celery>) -> EnvFormat {
@@ -316,7 +303,7 @@ fn app(spec: &SessionBackendSpec) -> Option<App> {
         session_ttl,
         max_connections: app.max_connections,
         // App Runner ends every request after 120 s.
-        longest_request: time(app.longest_request.as_ref(), Duration::from_secs(120))?,
+        longest_request: time(app.longest_request.as_ref(), Duration::from_mins(2))?,
         cluster_client: app.cluster_client.unwrap_or(false),
         fallback: match app.fallback.map(|fallback| (fallback.kind, fallback.table_name)) {
             None | Some((spec::FallbackKind::None, _)) => Fallback::None,
@@ -331,7 +318,8 @@ fn app(spec: &SessionBackendSpec) -> Option<App> {
 /// Rules that can never be reached: a mistake that would show only when the keys are gone.
 fn key_rules(spec: &SessionBackendSpec, found: &mut Vec<Violation>) {
     let keys = spec.migration.as_ref().map(|migration| migration.keys.as_slice()).unwrap_or_default();
-    for (index, rule) in keys.iter().enumerate() {
+    // Admission refuses more than 50, and this compares each with each.
+    for (index, rule) in keys.iter().take(50).enumerate() {
         let earlier = keys[..index]
             .iter()
             .position(|earlier| !earlier.prefix.is_empty() && rule.prefix.starts_with(&*earlier.prefix));
@@ -347,7 +335,10 @@ fn key_rules(spec: &SessionBackendSpec, found: &mut Vec<Violation>) {
 
 fn migration(spec: &SessionBackendSpec) -> Option<MigrationPolicy> {
     let migration = spec.migration.clone().unwrap_or_default();
-    let from = from_store(migration.from.as_ref())?;
+    let from = match migration.from.as_ref().filter(|from| **from != spec::From::default()) {
+        Some(from) => Some(from_store(from)?),
+        None => None,
+    };
     let keys: Vec<KeyRule> = migration.keys.iter().map(key_rule).collect();
     let unmatched = match migration.unmatched {
         None if !spec.other_consumers.is_empty() => Unmatched::Block,
@@ -367,7 +358,7 @@ fn migration(spec: &SessionBackendSpec) -> Option<MigrationPolicy> {
         unmatched,
         databases: migration.databases.iter().map(|database| (database.from, database.to)).collect(),
         max_lag: time(migration.max_lag.as_ref(), Duration::from_secs(5))?,
-        bake_time: time(migration.bake_time.as_ref(), Duration::from_secs(30 * 60))?,
+        bake_time: time(migration.bake_time.as_ref(), Duration::from_mins(30))?,
         on_failure: match migration.on_failure {
             None if !(copies && two_stores) => OnFailure::Hold,
             None | Some(spec::OnFailure::Rollback) => OnFailure::Rollback,
@@ -414,26 +405,22 @@ fn key_rule(rule: &spec::KeyRule) -> KeyRule {
     }
 }
 
-/// `None` where admission has said why; `Some(None)` where the store is to be read off the services.
-fn from_store(from: Option<&spec::From>) -> Option<Option<StoreSpec>> {
-    let Some(from) = from else { return Some(None) };
+fn from_store(from: &spec::From) -> Option<StoreSpec> {
     match (&from.upstash, &from.elasti_cache, &from.external, &from.disabled) {
-        (None, None, None, None) => Some(None),
-        (Some(upstash), None, None, None) => Some(Some(StoreSpec::Upstash {
+        (Some(upstash), None, None, None) => Some(StoreSpec::Upstash {
             database: upstash_database(&upstash.database)?,
             plan: None,
             managed: upstash.api_key_secret_ref.is_some(),
-        })),
+        }),
         (None, Some(cache), None, None) => elasticache(&spec::ElastiCache {
             replication_group_id: cache.replication_group_id.clone(),
             serverless_cache_name: cache.serverless_cache_name.clone(),
             create: None,
             security_group_rules: None,
             credentials_secret_ref: cache.credentials_secret_ref.clone(),
-        })
-        .map(Some),
-        (None, None, Some(external), None) => Some(Some(external_store(external))),
-        (None, None, None, Some(spec::Disabled {})) => Some(Some(StoreSpec::Disabled)),
+        }),
+        (None, None, Some(external), None) => Some(external_store(external)),
+        (None, None, None, Some(spec::Disabled {})) => Some(StoreSpec::Disabled),
         _ => None,
     }
 }

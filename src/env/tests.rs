@@ -103,7 +103,7 @@ fn what_a_format_cannot_say_is_refused() {
     let elasticache = address("master.x.abc.use1.cache.amazonaws.com", true);
     assert_eq!(fits(&implicit, &elasticache), Err(Misfit::ImplicitTls { host: elasticache.host.clone() }));
     assert_eq!(fits(&implicit, &address("x.upstash.io", true)), Ok(()));
-    assert_eq!(fits(&implicit, &address("evil-upstash.io", true)).is_err(), true);
+    assert!(fits(&implicit, &address("evil-upstash.io", true)).is_err());
     assert_eq!(fits(&implicit, &address("h", false)), Ok(()));
     let hosts = EnvFormat::HostPortPassword(parts("REDIS_HOST"));
     assert_eq!(
@@ -208,7 +208,7 @@ proptest! {
             let rendered = render(format, &present, &address, password.as_deref(), upstash);
             let (read_address, read_password) = read(format, &values(&rendered)).unwrap();
             prop_assert_eq!(&read_address, &address);
-            prop_assert_eq!(read_password.as_ref().map(|password| password.expose_secret()), password.as_deref());
+            prop_assert_eq!(read_password.as_ref().map(secrecy::ExposeSecret::expose_secret), password.as_deref());
         }
     }
 

@@ -113,7 +113,7 @@ pub(super) fn write_url(
 
 fn credentials(userinfo: &str) -> Result<(Option<String>, Option<String>), UrlError> {
     let decode = |part: &str| {
-        percent_decode_str(part).decode_utf8().map(|text| text.into_owned()).map_err(|_| UrlError::Encoding)
+        percent_decode_str(part).decode_utf8().map(std::borrow::Cow::into_owned).map_err(|_| UrlError::Encoding)
     };
     let (user, password) = userinfo.split_once(':').map_or((userinfo, None), |(user, password)| (user, Some(password)));
     let user = decode(user)?;

@@ -191,7 +191,7 @@ async fn a_slow_ping_and_a_plain_connection_fail_where_they_are_ruled_out() {
     let result = once(json!({ "redis": { "tls": "Required" } }), Stage::Target, &context).await;
     assert_eq!(told(&result), ("Fail", "the connection is not TLS: use rediss://, or turn on encryption in transit"));
     let mut check =
-        checks(json!([{ "name": "it", "attempts": 1, "redis": { "latency": { "max": "1s", "samples": 3 } } }]));
+        checks(&json!([{ "name": "it", "attempts": 1, "redis": { "latency": { "max": "1s", "samples": 3 } } }]));
     let Kind::Redis(redis) = &mut check[0].kind else { panic!("not redis") };
     redis.latency = Some(Latency { percentile: 50, max: std::time::Duration::ZERO, samples: 3 });
     let results = sessionbackend::checks::run::run(&check, Stage::Target, &context, |_| {}).await;

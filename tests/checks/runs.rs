@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use pretty_assertions::assert_eq;
 use serde_json::json;
 use sessionbackend::checks::run::{Context, run};
-use sessionbackend::checks::{Judgement, RunbookRef, Stage, Verdict, judge, resolve, runbook};
+use sessionbackend::checks::{Judgement, Stage, Verdict, judge, resolve, runbook};
 
 use crate::server::{Reply, Server};
 use crate::store::Store;
@@ -21,7 +21,7 @@ async fn results_are_in_the_order_of_checks_and_services_whichever_comes_first()
     let fast = Server::start(|_| std::future::ready(Reply::new(200, ""))).await;
     let services = vec![service("slow", slow.host()), service("fast", fast.host())];
     let context = Context { services, ..context() };
-    let checks = checks(json!([
+    let checks = checks(&json!([
         { "name": "b", "http": { "path": "/" } },
         { "name": "not-now", "stages": ["Rest"], "http": { "path": "/" } },
         { "name": "a", "services": ["fast", "other"], "interval": "0s", "http": { "path": "/" } },
@@ -56,7 +56,7 @@ async fn every_built_in_runbook_runs_at_every_stage() {
     let server = Server::start(|_| std::future::ready(Reply::new(200, r#"{"status":"ok"}"#))).await;
     let context = Context { services: vec![service("web", server.host())], ..on_store(store.target(None)) };
     for name in runbook::names() {
-        let mut checks = resolve(&[RunbookRef { name: name.to_owned(), overrides: Vec::new() }], &[]).unwrap();
+        let mut checks = resolve(&[json!({ "name": name })], &[]).unwrap();
         // The verdicts are looked at, not the patience.
         for check in &mut checks {
             check.attempts = check.consecutive;
@@ -77,16 +77,18 @@ async fn a_regression_is_told_from_what_was_broken_before() {
     let old = Store::start(&[]);
     let server = Server::start(|_| std::future::ready(Reply::new(500, ""))).await;
     let services = || vec![service("web", server.host())];
-    let checks = checks(json!([
+    let checks = checks(&json!([
         { "name": "redis", "attempts": 1, "redis": {} },
         { "name": "health", "attempts": 1, "http": { "path": "/" } },
+        { "name": "needed", "attempts": 1, "required": true, "http": { "path": "/" } },
     ]));
     let before = Context { services: services(), ..on_store(old.target(None)) };
     let after = Context { services: services(), ..on_store(store.target(None)) };
     let baseline = run(&checks, Stage::Baseline, &before, |_| {}).await;
     let results = run(&checks, Stage::AfterSwitch, &after, |_| {}).await;
     let Judgement::Regressed(regressed) = judge(&baseline, &results) else { panic!("{results:?}") };
-    assert_eq!(regressed.iter().map(|result| result.name.as_str()).collect::<Vec<_>>(), ["redis"]);
+    assert_eq!(regressed.iter().map(|result| result.name.as_str()).collect::<Vec<_>>(), ["redis", "needed"]);
+    // What was broken before is no reason to hold what has come back.
     let healed = run(&checks, Stage::AfterRollback, &before, |_| {}).await;
     assert_eq!(judge(&baseline, &healed), Judgement::Passed);
 }

@@ -15,32 +15,38 @@ use tokio::{
     sync::watch,
 };
 
-pub const PASSWORD: &str = "a-canary-password";
+pub(crate) const PASSWORD: &str = "a-canary-password";
 
 /// Whose rules a server follows (cloud-apis §3.7, §12.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flavor {
+pub(crate) enum Flavor {
     /// Everything is allowed.
     Plain,
     /// Node-based ElastiCache: no CONFIG, no replication or persistence commands, a password, TLS.
     ElastiCache,
     /// Upstash: database 0 only, no OBJECT, no CLIENT TRACKING, CONFIG only for notifications, a password, TLS.
     Upstash,
+    /// No way to follow changes: neither tracking nor CONFIG.
+    NoFeed,
+    /// No RESTORE, as a server that knows other payload versions.
+    NoRestore,
+    /// Neither DUMP nor RESTORE.
+    NoDump,
 }
 
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
-    pub endpoint: Endpoint,
+    pub(crate) endpoint: Endpoint,
     flavor: Flavor,
     dir: TempDir,
 }
 
 impl Server {
-    pub async fn start(flavor: Flavor) -> Self {
+    pub(crate) async fn start(flavor: Flavor) -> Self {
         Self::start_with(flavor, &[]).await
     }
 
-    pub async fn start_with(flavor: Flavor, more: &[&str]) -> Self {
+    pub(crate) async fn start_with(flavor: Flavor, more: &[&str]) -> Self {
         let mut dir = tempfile::tempdir().unwrap();
         // Redis cannot be told to take any free port and say which; another process may be faster, so try again.
         for _ in 0..20 {
@@ -72,21 +78,21 @@ impl Server {
     }
 
     /// Ends the server as a crash does.
-    pub async fn kill(&mut self) {
+    pub(crate) async fn kill(&mut self) {
         self.child.kill().await.unwrap();
     }
 
     /// Starts it again on the same port, empty.
-    pub async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.child = spawn(self.flavor, &self.endpoint, &self.dir, &[]);
         assert!(self.is_up().await);
     }
 
-    pub async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         self.database(0).await
     }
 
-    pub async fn database(&self, database: u32) -> Client {
+    pub(crate) async fn database(&self, database: u32) -> Client {
         let endpoint = &self.endpoint;
         let scheme = if endpoint.tls { "rediss" } else { "redis" };
         let auth = if endpoint.password.is_some() { format!(":{PASSWORD}@") } else { String::new() };
@@ -147,6 +153,9 @@ fn commands(flavor: Flavor) -> &'static str {
             "+@all -config -debug -migrate -psync -sync -replicaof -slaveof -shutdown -save -bgsave -bgrewriteaof \
              -acl|setuser -acl|load -acl|save -acl|deluser"
         }
+        Flavor::NoRestore => "+@all -restore",
+        Flavor::NoDump => "+@all -restore -dump",
+        Flavor::NoFeed => "+@all -config -client|tracking",
         Flavor::Upstash => {
             "+@all -object -sort -move -swapdb -migrate -cluster -client|kill -client|tracking -client|no-evict \
              -client|reply -debug -latency -slowlog -save -bgsave -lastsave -psync -sync -replicaof -slaveof -lcs \
@@ -157,16 +166,16 @@ fn commands(flavor: Flavor) -> &'static str {
 
 /// An application's connection.
 #[derive(Clone)]
-pub struct Client(MultiplexedConnection);
+pub(crate) struct Client(MultiplexedConnection);
 
 impl Client {
     /// One command, its words separated by blanks.
-    pub async fn run<T: FromRedisValue>(&mut self, words: &str) -> T {
+    pub(crate) async fn run<T: FromRedisValue>(&mut self, words: &str) -> T {
         let words: Vec<&str> = words.split(' ').collect();
         self.args(&words).await
     }
 
-    pub async fn args<T: FromRedisValue, A: redis::ToRedisArgs>(&mut self, args: &[A]) -> T {
+    pub(crate) async fn args<T: FromRedisValue, A: redis::ToRedisArgs>(&mut self, args: &[A]) -> T {
         let mut command = redis::Cmd::new();
         args.iter().for_each(|arg| {
             command.arg(arg);
@@ -174,34 +183,44 @@ impl Client {
         command.query_async(&mut self.0).await.unwrap_or_else(|error| panic!("{error}"))
     }
 
-    pub async fn pipe(&mut self, commands: &redis::Pipeline) {
+    pub(crate) async fn pipe(&mut self, commands: &redis::Pipeline) {
         commands.exec_async(&mut self.0).await.unwrap();
     }
 
+    /// One command that may fail.
+    pub(crate) async fn attempt(&mut self, words: &str) -> redis::RedisResult<redis::Value> {
+        let mut command = redis::Cmd::new();
+        words.split(' ').for_each(|word| {
+            command.arg(word);
+        });
+        command.query_async(&mut self.0).await
+    }
+
     /// All names but ours.
-    pub async fn names(&mut self) -> Vec<String> {
-        let mut names: Vec<String> = self.run("KEYS *").await;
+    pub(crate) async fn names(&mut self) -> Vec<String> {
+        let names: Vec<Vec<u8>> = self.run("KEYS *").await;
+        let mut names: Vec<String> = names.iter().map(|name| name.escape_ascii().to_string()).collect();
         names.retain(|name| !name.starts_with("__sessionbackend:"));
         names.sort();
         names
     }
 
     /// Every key of ours.
-    pub async fn traces(&mut self) -> Vec<String> {
+    pub(crate) async fn traces(&mut self) -> Vec<String> {
         self.run("KEYS __sessionbackend:*").await
     }
 }
 
-pub fn spec(from: &Server, to: &Server, runner: &str) -> CopySpec {
+pub(crate) fn spec(from: &Server, to: &Server, runner: &str) -> CopySpec {
     CopySpec::new("m1", runner, from.endpoint.clone(), to.endpoint.clone())
 }
 
 /// Waits until the progress is as wanted, and tells what it was if it never is.
-pub async fn until(copier: &Copier, what: &str, wanted: impl Fn(&Progress) -> bool) -> Progress {
+pub(crate) async fn until(copier: &Copier, what: &str, wanted: impl Fn(&Progress) -> bool) -> Progress {
     until_seen(&mut copier.progress(), what, wanted).await
 }
 
-pub async fn until_seen(
+pub(crate) async fn until_seen(
     progress: &mut watch::Receiver<Progress>,
     what: &str,
     wanted: impl Fn(&Progress) -> bool,
@@ -220,7 +239,7 @@ pub async fn until_seen(
 }
 
 /// Waits until the condition holds.
-pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(30);
     while !holds().await {
         assert!(Instant::now() < until, "never: {what}");

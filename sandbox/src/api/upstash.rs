@@ -25,7 +25,8 @@ pub fn route<'a>(parts: &[&'a str]) -> Option<(Methods, Option<&'a str>)> {
         ["redis", "disable-eviction", id] => (&[("POST", "DisableEviction")], Some(id)),
         ["redis", "enable-autoupgrade", id] => (&[("POST", "EnableAutoUpgrade")], Some(id)),
         ["redis", "disable-autoupgrade", id] => (&[("POST", "DisableAutoUpgrade")], Some(id)),
-        ["redis", id, "change-plan"] => (&[("POST", "ChangePlan")], Some(id)),
+        // The description of 2026; the one before had the verb first, as everywhere else.
+        ["redis", id, "change-plan"] | ["redis", "change-plan", id] => (&[("POST", "ChangePlan")], Some(id)),
         ["redis", "update-budget", id] => (&[("PATCH", "UpdateBudget")], Some(id)),
         ["redis", "update-regions", id] => (&[("POST", "UpdateRegions")], Some(id)),
         ["redis", "stats", id] => (&[("GET", "GetStats")], Some(id)),

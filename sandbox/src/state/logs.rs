@@ -41,6 +41,9 @@ pub struct Event {
     pub message: String,
 }
 
+/// Events a stream keeps; then the older half goes.
+const KEPT: usize = 100_000;
+
 impl Logs {
     /// Appends, making group and stream as App Runner does when it first writes.
     pub fn append(&mut self, group: &str, stream: &str, now: i64, message: String) {
@@ -48,7 +51,11 @@ impl Logs {
         let event = Event { id: self.next, at: now, ingested: now, message };
         let group = self.groups.entry(group.to_owned()).or_insert_with(|| Group { created: now, ..Group::default() });
         let made = || Stream { created: now, ..Stream::default() };
-        group.streams.entry(stream.to_owned()).or_insert_with(made).events.push(event);
+        let events = &mut group.streams.entry(stream.to_owned()).or_insert_with(made).events;
+        events.push(event);
+        if events.len() > KEPT {
+            events.drain(..KEPT / 2);
+        }
     }
 
     /// A number for an event put by a client.

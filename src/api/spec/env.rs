@@ -8,6 +8,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::text::VariableName;
 
+/// CEL has no variables here: the list of the four names stands there twice.
+const DISTINCT_NAMES: &str = "!has(self.names) || \
+    [has(self.names.host) ? self.names.host : (self.format == 'EndpointPortTls' ? 'REDIS_ENDPOINT' : 'REDIS_HOST'), \
+     has(self.names.port) ? self.names.port : 'REDIS_PORT', \
+     has(self.names.tls) ? self.names.tls : 'REDIS_TLS', \
+     has(self.names.password) ? self.names.password : 'REDIS_PASSWORD'].all(a, \
+    [has(self.names.host) ? self.names.host : (self.format == 'EndpointPortTls' ? 'REDIS_ENDPOINT' : 'REDIS_HOST'), \
+     has(self.names.port) ? self.names.port : 'REDIS_PORT', \
+     has(self.names.tls) ? self.names.tls : 'REDIS_TLS', \
+     has(self.names.password) ? self.names.password : 'REDIS_PASSWORD'].exists_one(b, a == b))";
+
 /// How the services are told.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -20,11 +31,17 @@ use crate::api::text::VariableName;
     validation = Rule::new("!has(self.names) || self.format != 'Template'")
         .message("has no meaning with format Template, whose variables are named in the template; remove it")
         .field_path(".names"),
-    validation = Rule::new("!has(self.names) || !has(self.names.url) || self.format in ['Url', 'UrlImplicitTls', 'Celery']")
+    validation = Rule::new("!has(self.names) || !has(self.names.url) || self.format in ['Url', 'UrlImplicitTls', 'Celery', 'Template']")
         .message("goes with the formats Url, UrlImplicitTls and Celery; remove it, or name host, port, tls and password")
         .field_path(".names.url"),
-    validation = Rule::new("!has(self.names) || !(has(self.names.host) || has(self.names.port) || has(self.names.tls) || has(self.names.password)) || self.format in ['EndpointPortTls', 'HostPortPassword']")
+    validation = Rule::new("!has(self.names) || !(has(self.names.host) || has(self.names.port) || has(self.names.tls) || has(self.names.password)) || self.format in ['EndpointPortTls', 'HostPortPassword', 'Template']")
         .message("host, port, tls and password go with the formats EndpointPortTls and HostPortPassword; remove them, or name url")
+        .field_path(".names"),
+    validation = Rule::new("!has(self.celery) || !has(self.celery.variables) || !((has(self.names) && has(self.names.url) ? self.names.url : 'REDIS_URL') in self.celery.variables)")
+        .message("lists the variable that has the URL anyway; remove it")
+        .field_path(".celery.variables"),
+    validation = Rule::new(DISTINCT_NAMES)
+        .message("gives two meanings to one variable; name each variable once")
         .field_path(".names")
 )]
 pub struct EnvSpec {
@@ -36,7 +53,7 @@ pub struct EnvSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub names: Option<Names>,
     /// The variables of format Template; placeholders {url} {host} {port} {user} {password} {tls} {db}.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "templates")]
     #[x_kube(
         validation = Rule::new("self.all(name, name.matches('^[A-Za-z_][A-Za-z0-9_]*$') && name.size() <= 200 && name != 'PORT' && !name.startsWith('AWSAPPRUNNER'))")
@@ -64,7 +81,14 @@ fn templates(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         "type": "object",
         "minProperties": 1,
         "maxProperties": 20,
-        "additionalProperties": { "type": "string", "maxLength": 1024 },
+        "additionalProperties": {
+            "type": "string",
+            "maxLength": 1024,
+            "x-kubernetes-validations": [{
+                "rule": "self.matches('^([^{}]|[{][{]|[}][}]|[{](url|host|port|user|password|tls|db)[}])*$')",
+                "message": "has a placeholder that is unknown or not closed; use {url}, {host}, {port}, {user}, {password}, {tls} or {db}, and write {{ or }} for a brace itself",
+            }],
+        },
     })
 }
 
@@ -116,6 +140,8 @@ pub struct Celery {
     /// Variables that get the same URL even where they are absent now. CELERY_BROKER_URL and CELERY_RESULT_BACKEND are followed where present without being listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
+    #[x_kube(validation = Rule::new("self.all(a, self.exists_one(b, a == b))")
+        .message("lists a variable twice; list each variable once"))]
     pub variables: Vec<VariableName>,
 }
 

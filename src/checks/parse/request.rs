@@ -22,7 +22,7 @@ pub(super) fn request(
     let RequestSpec { method: given, path: _, headers, body, content_type, status, json, present, max_latency } = spec;
     let method = given.unwrap_or(method);
     if body.is_some() && method.is_safe() {
-        violations.add(&field("body"), format_args!("a {} has none: remove it or use POST", method.as_str()));
+        violations.add(&field("body"), format_args!("a {} has none; remove it or use POST", method.as_str()));
     }
     if let Some(body) = body {
         violations.length(&field("body"), body.len(), 0..=4096, "bytes");
@@ -43,7 +43,7 @@ pub(super) fn request(
     let max_latency = violations.duration(&field("maxLatency"), max_latency.as_ref(), range);
     let content_type = content_type.clone().unwrap_or_else(|| "application/json".to_owned());
     if !header_text(&content_type) {
-        violations.add(&field("contentType"), "holds a character no header may hold: use a type such as text/plain");
+        violations.add(&field("contentType"), "holds a character no header may hold; use a type such as text/plain");
     }
     let path = self::path(&field("path"), spec.path.as_deref(), template, violations)?;
     let body = body.as_ref().map(|text| Body { text: text.clone(), content_type });
@@ -58,7 +58,7 @@ fn json(field: &str, json: Option<&BTreeMap<String, Scalar>>, violations: &mut V
         if value.is_object() || value.is_array() || value.is_null() {
             violations.add(
                 field,
-                format_args!("{place}: only a text, a number or a boolean can be expected: use `present` for the rest"),
+                format_args!("{place}: only a text, a number or a boolean can be expected; use `present` for the rest"),
             );
         }
     }
@@ -73,7 +73,7 @@ fn path(field: &str, path: Option<&str>, template: Option<&[&str]>, violations: 
     violations.length(field, path.len(), 1..=1024, "bytes");
     // The host is the service's own, always: nothing here may be read as another one.
     if !path.starts_with('/') || path.starts_with("//") {
-        violations.add(field, "must start with exactly one /: write only the path; the host is the service's own");
+        violations.add(field, "must start with exactly one /; write only the path, the host is the service's own");
         return None;
     }
     let bare = without_placeholders(path, template);
@@ -82,7 +82,7 @@ fn path(field: &str, path: Option<&str>, template: Option<&[&str]>, violations: 
     if bare.chars().any(odd) {
         let allowed = template.map_or(String::new(), |names| format!(" ({} may be used)", names.join(" and ")));
         violations
-            .add(field, format_args!("holds a character that is not one of a URL's path: percent-encode it{allowed}"));
+            .add(field, format_args!("holds a character that is not one of a URL's path; percent-encode it{allowed}"));
         return None;
     }
     Some(path.to_owned())
@@ -112,26 +112,26 @@ fn header(at: &str, spec: &HeaderSpec, template: Option<&[&str]>, violations: &m
     let name = spec.name.to_ascii_lowercase();
     let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     if name.is_empty() || name.len() > 128 || !name.chars().all(token) {
-        violations.add(at, "holds a name that is not one of a header: use letters, digits and hyphens");
+        violations.add(at, "holds a name that is not one of a header; use letters, digits and hyphens");
         return None;
     }
     if OURS.contains(&name.as_str()) {
-        violations.add(at, format_args!("{name} is set by the check itself: remove it"));
+        violations.add(at, format_args!("{name} is set by the check itself; remove it"));
         return None;
     }
     let source = match (&spec.value, &spec.secret_key_ref) {
         (Some(_), Some(_)) => {
-            violations.add(at, format_args!("{name} has both value and secretKeyRef: keep one"));
+            violations.add(at, format_args!("{name} has both value and secretKeyRef; keep one"));
             return None;
         }
         (None, None) => {
-            violations.add(at, format_args!("{name} has no value: set value or secretKeyRef"));
+            violations.add(at, format_args!("{name} has no value; set value or secretKeyRef"));
             return None;
         }
         (Some(value), None) => {
             let carries_the_session = template.is_some() && value.contains("{token}");
             if SECRET.contains(&name.as_str()) && !carries_the_session {
-                violations.add(at, format_args!("{name} is a secret: put it into a Secret and use secretKeyRef"));
+                violations.add(at, format_args!("{name} is a secret; put it into a Secret and use secretKeyRef"));
             }
             HeaderSource::Plain(format!("{}{value}", spec.prefix.as_deref().unwrap_or_default()))
         }
@@ -143,7 +143,7 @@ fn header(at: &str, spec: &HeaderSpec, template: Option<&[&str]>, violations: &m
     };
     if !header_text(visible) || visible.len() > 1024 {
         violations
-            .add(at, format_args!("{name} holds a character no header may hold, or is too long: use visible ASCII"));
+            .add(at, format_args!("{name} holds a character no header may hold, or is too long; use visible ASCII"));
     }
     Some(Header { name, source })
 }

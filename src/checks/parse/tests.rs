@@ -5,13 +5,11 @@ use super::super::{CheckSpec, Expect, Kind, Severity, Stage, resolve};
 use super::duration;
 
 fn violations(check: Value) -> Vec<String> {
-    let spec: CheckSpec = serde_json::from_value(check).unwrap();
-    resolve(&[], &[spec]).unwrap_err()
+    resolve(&[], &[check]).unwrap_err()
 }
 
 fn parsed(check: Value) -> super::Check {
-    let spec: CheckSpec = serde_json::from_value(check).unwrap();
-    resolve(&[], &[spec]).unwrap().remove(0)
+    resolve(&[], &[check]).unwrap().remove(0)
 }
 
 #[test]
@@ -33,7 +31,7 @@ fn what_writes_is_not_made_at_rest() {
     assert!(!parsed(json!({ "name": "p", "http": { "method": "POST", "path": "/" } })).stages.contains(&Stage::Rest));
     assert_eq!(
         violations(json!({ "name": "s", "stages": ["Rest"], "session": session })),
-        ["spec.checks.extra[0].stages: must not hold Rest: a check that writes is made at gates only; remove it"]
+        ["extra[0].stages: must not hold Rest, as a check that writes is made at gates only; remove it"]
     );
 }
 
@@ -42,9 +40,7 @@ fn kinds_of_a_later_version_are_named() {
     for kind in ["webSocket", "burst", "progress", "restart"] {
         assert_eq!(
             violations(json!({ "name": "x", kind: { "path": "/terminal", "n": [1] } })),
-            [format!(
-                "spec.checks.extra[0].{kind}: is not offered by this version: use one of redis, http, session, logs, budget"
-            )]
+            [format!("extra[0].{kind}: is not offered by this version; use one of redis, http, session, logs, budget")]
         );
     }
 }
@@ -53,25 +49,38 @@ fn kinds_of_a_later_version_are_named() {
 fn exactly_one_kind_is_set() {
     assert_eq!(
         violations(json!({ "name": "x" })),
-        ["spec.checks.extra[0]: says nothing to look at: set one of redis, http, session, logs, budget"]
+        ["extra[0]: says nothing to look at; set one of redis, http, session, logs, budget"]
     );
     assert_eq!(
         violations(json!({ "name": "x", "redis": {}, "logs": { "absent": ["x"] } })),
-        [
-            "spec.checks.extra[0]: looks at several things: split it into one check for each of redis, http, session, logs, budget"
-        ]
+        ["extra[0]: looks at several things; split it into one check for each of redis, http, session, logs, budget"]
     );
 }
 
 #[test]
-fn a_field_that_is_not_known_is_refused() {
-    for check in [
-        json!({ "name": "x", "redis": {}, "sevrity": "Warn" }),
-        json!({ "name": "x", "http": { "path": "/", "url": "https://elsewhere" } }),
-        json!({ "name": "x", "redis": { "latency": { "p99": "1s" } } }),
-    ] {
-        let error = serde_json::from_value::<CheckSpec>(check).unwrap_err().to_string();
-        assert!(error.starts_with("unknown field"), "{error}");
+fn what_cannot_be_read_is_refused_and_no_value_is_repeated() {
+    let table = [
+        (
+            json!({ "name": "x", "redis": { "latency": { "p99": "canary" } } }),
+            "has an unknown field `p99`; use one of `percentile`, `max`, `samples`",
+        ),
+        (
+            json!({ "name": "x", "budget": { "connection": {} } }),
+            "has an unknown field `connection`; use `connections` or `commands`",
+        ),
+        (json!({ "redis": {} }), "is missing field `name`; set it"),
+        (
+            json!({ "name": "x", "redis": {}, "severity": "Fatal" }),
+            "has an unknown value `Fatal`; use `Gate` or `Warn`",
+        ),
+        (
+            json!({ "name": "x", "http": { "path": "/", "headers": "Authorization: Bearer canary" } }),
+            "has a value of the wrong type; use a sequence",
+        ),
+        (json!("canary"), "has a value of the wrong type; use struct CheckSpec"),
+    ];
+    for (check, expected) in table {
+        assert_eq!(violations(check), [format!("extra[0]: {expected}")]);
     }
 }
 
@@ -86,20 +95,20 @@ fn all_violations_are_reported_at_once() {
         },
     });
     let expected = [
-        "name: must be 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end",
-        "http.body: a GET has none: remove it or use POST",
-        "http.status: 99 is out of range: use 100 to 599",
-        "http.json: a: only a text, a number or a boolean can be expected: use `present` for the rest",
-        "http.headers: host is set by the check itself: remove it",
-        "http.headers: authorization is a secret: put it into a Secret and use secretKeyRef",
-        "http.headers: x has no value: set value or secretKeyRef",
-        "http.path: must start with exactly one /: write only the path; the host is the service's own",
-        "consecutive: 3 is more than attempts (2): lower it or raise attempts",
-        "timeout: is not a duration: write it as 500ms, 5s or 1m30s",
-        "interval: 2m is out of range: use 0s to 1m",
-        "services: has 0 entries: use 1 to 10",
+        "name: is not a name; write 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end",
+        "http.body: a GET has none; remove it or use POST",
+        "http.status: 99 is out of range; use 100 to 599",
+        "http.json: a: only a text, a number or a boolean can be expected; use `present` for the rest",
+        "http.headers: host is set by the check itself; remove it",
+        "http.headers: authorization is a secret; put it into a Secret and use secretKeyRef",
+        "http.headers: x has no value; set value or secretKeyRef",
+        "http.path: must start with exactly one /; write only the path, the host is the service's own",
+        "consecutive: 3 is more than attempts (2); lower it or raise attempts",
+        "timeout: is not a duration; write it as 500ms, 5s or 1m30s",
+        "interval: 2m is out of range; use 0s to 1m",
+        "services: has 0 entries; use 1 to 10",
     ];
-    let expected: Vec<_> = expected.iter().map(|text| format!("spec.checks.extra[0].{text}")).collect();
+    let expected: Vec<_> = expected.iter().map(|text| format!("extra[0].{text}")).collect();
     assert_eq!(violations(check), expected);
 }
 
@@ -129,7 +138,7 @@ fn a_path_cannot_leave_the_host_of_the_service() {
     ] {
         let found = violations(json!({ "name": "x", "http": { "path": path } }));
         assert_eq!(found.len(), 1 + usize::from(path.is_empty()), "{path:?}: {found:?}");
-        assert!(found.iter().all(|text| text.starts_with("spec.checks.extra[0].http.path: ")), "{found:?}");
+        assert!(found.iter().all(|text| text.starts_with("extra[0].http.path: ")), "{found:?}");
     }
     for path in ["/", "/health?deep=1&x=a%20b", "/a:b@c", "/api/redis-health/"] {
         parsed(json!({ "name": "x", "http": { "path": path } }));
@@ -144,20 +153,20 @@ fn a_session_says_where_its_token_comes_from_and_goes() {
     assert_eq!(
         violations(session(json!({ "json": "id" }), "/me")),
         [
-            "spec.checks.extra[0].session.validate: does not say where the session goes: put {token} into its path, a header or its body"
+            "extra[0].session.validate: does not say where the session goes; put {token} into its path, a header or its body"
         ]
     );
     assert_eq!(
         violations(session(json!({ "json": "id", "cookie": "sid" }), "/me")),
-        ["spec.checks.extra[0].session.token: must have exactly one of cookie and json: keep one"]
+        ["extra[0].session.token: must have exactly one of cookie and json; keep one"]
     );
     assert_eq!(
         violations(json!({ "name": "s", "session": { "minInstances": 2 } })),
         [
-            "spec.checks.extra[0].session.minInstances: needs session.instanceHeader, by which instances are told apart: set it",
-            "spec.checks.extra[0].session.token: is missing: say where the session is: cookie: its name, or json: its place",
-            "spec.checks.extra[0].session.create: is missing: set its path",
-            "spec.checks.extra[0].session.validate: is missing: set its path",
+            "extra[0].session.minInstances: needs session.instanceHeader, by which instances are told apart; set it",
+            "extra[0].session.token: is missing; say where the session is: cookie: its name, or json: its place",
+            "extra[0].session.create: is missing; set its path",
+            "extra[0].session.validate: is missing; set its path",
         ]
     );
 }
@@ -180,7 +189,7 @@ fn more_successes_than_the_default_tries_raise_the_tries() {
 fn a_check_that_would_take_an_hour_is_refused() {
     assert_eq!(
         violations(json!({ "name": "x", "attempts": 20, "timeout": "2m", "redis": {} })),
-        ["spec.checks.extra[0].attempts: take more than 10m with their timeouts and pauses: lower attempts or timeout"]
+        ["extra[0].attempts: take more than 10m with their timeouts and pauses; lower attempts or timeout"]
     );
 }
 
@@ -203,6 +212,37 @@ fn the_schema_names_every_field_and_bounds_every_text_and_list() {
     walk("CheckSpec", &schema, &mut unbounded);
     assert_eq!(unbounded, Vec::<String>::new());
     assert_eq!(schema["additionalProperties"], json!(false));
+}
+
+#[test]
+fn the_schema_can_stand_in_a_resource_definition() {
+    let settings = schemars::generate::SchemaSettings::openapi3().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    let structural = settings
+        .with_transform(kube::core::schema::OptionalEnum)
+        .with_transform(kube::core::schema::StructuralSchemaRewriter);
+    let schema = serde_json::to_value(structural.into_generator().into_root_schema_for::<CheckSpec>()).unwrap();
+    let mut odd = Vec::new();
+    structure("CheckSpec", &schema, &mut odd);
+    assert_eq!(odd, Vec::<String>::new());
+}
+
+/// Collects the places of `schema` that are not structural: no one type, or an alternative of types.
+fn structure(at: &str, schema: &Value, odd: &mut Vec<String>) {
+    let free = schema.get("x-kubernetes-preserve-unknown-fields") == Some(&json!(true));
+    if !(schema["type"].is_string() || free) || schema.get("anyOf").is_some() || schema.get("$ref").is_some() {
+        odd.push(format!("{at}: {schema}"));
+    }
+    for (name, value) in schema["properties"].as_object().into_iter().flatten() {
+        structure(&format!("{at}.{name}"), value, odd);
+    }
+    for inner in ["items", "additionalProperties"] {
+        if let Some(value @ Value::Object(_)) = schema.get(inner) {
+            structure(&format!("{at}[]"), value, odd);
+        }
+    }
 }
 
 /// Collects the places of `schema` whose texts or lists have no bound.

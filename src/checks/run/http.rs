@@ -185,14 +185,14 @@ fn headers(request: &Request, context: &Context) -> Result<HeaderMap, Seen> {
     for header in &request.headers {
         let value = match &header.source {
             HeaderSource::Plain(value) => value.clone(),
-            HeaderSource::Secret { prefix, key } => match context.secrets.get(key) {
-                Some(secret) => format!("{prefix}{}", secret.expose_secret().trim_end()),
-                None => {
+            HeaderSource::Secret { prefix, key } => {
+                let Some(secret) = context.secrets.get(key) else {
                     let text =
                         format!("Secret {} has no key {}: create it, or correct secretKeyRef", key.name, key.key);
                     return Err(Seen::new(Outcome::Unclear, scrubbed(&text, &[], 300)));
-                }
-            },
+                };
+                format!("{prefix}{}", secret.expose_secret().trim_end())
+            }
         };
         let odd = || Seen::new(Outcome::Unclear, format!("the value of header {} is no header text", header.name));
         let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| odd())?;

@@ -168,5 +168,5 @@ fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
         (found.trim() == name).then(|| value.trim().to_owned())
     };
     // A cookie that is set twice is the one set last.
-    values.filter_map(pair).last()
+    values.filter_map(pair).next_back()
 }

@@ -3,11 +3,11 @@ use serde_json::json;
 use super::*;
 use crate::checks::{Expect, Kind, Severity, Stage};
 
-fn reference(name: &str, overrides: Value) -> RunbookRef {
-    serde_json::from_value(json!({ "name": name, "override": overrides })).unwrap()
+fn reference(name: &str, overrides: Value) -> Value {
+    json!({ "name": name, "override": overrides })
 }
 
-fn resolved(reference: RunbookRef) -> Vec<Check> {
+fn resolved(reference: Value) -> Vec<Check> {
     resolve(&[reference], &[]).unwrap()
 }
 
@@ -20,7 +20,7 @@ fn every_built_in_runbook_is_read_under_its_own_name_and_resolves() {
     for name in names() {
         let runbook = BUILT_IN[name].as_ref().unwrap();
         assert_eq!(runbook.name, name);
-        let checks = resolved(reference(name, json!([])));
+        let checks = resolved(reference(name, json!({})));
         assert!(checks.len() >= 5, "{name} has only {} checks", checks.len());
         assert!(checks.iter().any(|check| matches!(check.kind, Kind::Redis(_))), "{name} does not look at the store");
         assert!(
@@ -32,25 +32,25 @@ fn every_built_in_runbook_is_read_under_its_own_name_and_resolves() {
 
 #[test]
 fn the_parts_of_a_runbook_that_wait_for_a_figure_can_be_enabled() {
-    let lab = json!([{ "name": "lab-session", "disabled": false, "session": { "create": { "path": "/api/labs/session" }, "token": { "json": "sessionId" } } }]);
+    let lab = json!({ "lab-session": { "disabled": false, "session": { "create": { "path": "/api/labs/session" }, "token": { "json": "sessionId" } } } });
     let checks = resolved(reference("WebSocketSessions", lab));
     let Kind::Session(session) = &find(&checks, "lab-session").kind else { panic!("not a session") };
     assert_eq!(session.grace.as_secs(), 10);
     assert_eq!(session.validate.path, "/api/labs/session/{token}/validate");
 
-    let header = json!([{ "name": "ws-diagnostic", "disabled": false, "http": { "headers": [{ "name": "Authorization", "prefix": "Bearer ", "secretKeyRef": { "name": "liberty", "key": "jwt" } }] } }]);
+    let header = json!({ "ws-diagnostic": { "disabled": false, "http": { "headers": [{ "name": "Authorization", "prefix": "Bearer ", "secretKeyRef": { "name": "liberty", "key": "jwt" } }] } } });
     let checks = resolved(reference("DjangoChannels", header));
     let secrets = find(&checks, "ws-diagnostic").secrets();
     assert_eq!((secrets[0].name.as_str(), secrets[0].key.as_str()), ("liberty", "jwt"));
 
-    let token = json!([{ "name": "bridge-token", "disabled": false, "session": { "create": { "path": "/t" }, "token": { "cookie": "sid" }, "validate": { "path": "/me" } } }]);
+    let token = json!({ "bridge-token": { "disabled": false, "session": { "create": { "path": "/t" }, "token": { "cookie": "sid" }, "validate": { "path": "/me" } } } });
     assert!(matches!(find(&resolved(reference("TokenBridge", token)), "bridge-token").kind, Kind::Session(_)));
 }
 
 #[test]
 fn an_override_changes_what_it_names_and_nothing_else() {
-    let plain = resolved(reference("FallbackFailover", json!([])));
-    let change = json!([{ "name": "health", "severity": "Warn", "expect": "Unsupported", "timeout": "3s", "http": { "path": "/healthz", "maxLatency": "900ms" } }]);
+    let plain = resolved(reference("FallbackFailover", json!({})));
+    let change = json!({ "health": { "severity": "Warn", "expect": "Unsupported", "timeout": "3s", "http": { "path": "/healthz", "maxLatency": "900ms" } } });
     let changed = resolved(reference("FallbackFailover", change));
     let (before, after) = (find(&plain, "health"), find(&changed, "health"));
     assert_eq!((after.severity, after.expect, after.timeout.as_secs()), (Severity::Warn, Expect::Unsupported, 3));
@@ -66,7 +66,7 @@ fn an_override_changes_what_it_names_and_nothing_else() {
 
 #[test]
 fn a_check_can_be_left_out() {
-    let checks = resolved(reference("DjangoChannels", json!([{ "name": "limits", "disabled": true }])));
+    let checks = resolved(reference("DjangoChannels", json!({ "limits": { "disabled": true } })));
     assert!(checks.iter().all(|check| check.name != "limits"));
 }
 
@@ -74,39 +74,59 @@ fn a_check_can_be_left_out() {
 fn a_name_that_is_not_known_is_answered_with_the_nearest() {
     let violations = |name: &str, overrides: Value| resolve(&[reference(name, overrides)], &[]).unwrap_err();
     assert_eq!(
-        violations("DjangoChanels", json!([])),
-        ["spec.checks.runbooks[0].name: there is no runbook named DjangoChanels: did you mean DjangoChannels?"]
+        violations("DjangoChanels", json!({})),
+        ["runbooks[0].name: there is no runbook named DjangoChanels; did you mean DjangoChannels?"]
     );
     assert_eq!(
-        violations("Rails", json!([])),
+        violations("Rails", json!({})),
         [
-            "spec.checks.runbooks[0].name: there is no runbook named Rails: use one of WebSocketSessions, DjangoChannels, FallbackFailover, TokenBridge"
+            "runbooks[0].name: there is no runbook named Rails; use one of WebSocketSessions, DjangoChannels, FallbackFailover, TokenBridge"
         ]
     );
     assert_eq!(
-        violations("DjangoChannels", json!([{ "name": "redis-helth", "severity": "Warn" }])),
+        violations("DjangoChannels", json!({ "redis-helth": { "severity": "Warn" } })),
         [
-            "spec.checks.runbooks[0].override[0].name: there is no check of DjangoChannels named redis-helth: did you mean redis-health?"
+            "runbooks[0].override.redis-helth: there is no check of DjangoChannels named redis-helth; did you mean redis-health?"
         ]
     );
 }
 
 #[test]
 fn one_name_for_two_different_checks_is_refused_and_for_the_same_one_is_not() {
-    let twice = [reference("DjangoChannels", json!([])), reference("DjangoChannels", json!([]))];
+    let twice = [reference("DjangoChannels", json!({})), reference("DjangoChannels", json!({}))];
     assert_eq!(resolve(&twice, &[]).unwrap().len(), resolve(&twice[..1], &[]).unwrap().len());
-    let extra: CheckSpec = serde_json::from_value(json!({ "name": "redis", "redis": { "write": false } })).unwrap();
+    let extra = json!({ "name": "redis", "redis": { "write": false } });
     assert_eq!(
         resolve(&twice[..1], &[extra]).unwrap_err(),
         [
-            "spec.checks.extra[0].name: redis is the name of another check, at spec.checks.runbooks[0](DjangoChannels).redis: rename it, or set disabled: true for one of them"
+            "extra[0].name: redis is the name of another check, at runbooks[0](DjangoChannels).redis; rename it, or set disabled: true for one of them"
+        ]
+    );
+}
+
+#[test]
+fn an_override_is_refused_where_it_makes_no_check() {
+    let violations =
+        |change: Value| resolve(&[reference("DjangoChannels", json!({ "redis-health": change }))], &[]).unwrap_err();
+    assert_eq!(
+        violations(json!({ "name": "other" })),
+        ["runbooks[0].override.redis-health.name: must not be set; the key of the override is the check's name"]
+    );
+    assert_eq!(
+        violations(json!({ "sevrity": "Warn" })).first().map(|text| text.split_once("; use ").unwrap().0),
+        Some("runbooks[0].override.redis-health: has an unknown field `sevrity`")
+    );
+    assert_eq!(
+        violations(json!({ "http": { "path": "redis" } })),
+        [
+            "runbooks[0].override.redis-health.http.path: must start with exactly one /; write only the path, the host is the service's own"
         ]
     );
 }
 
 #[test]
 fn a_very_long_name_costs_no_time() {
-    let runbook = RunbookRef { name: "x".repeat(1 << 20), overrides: Vec::new() };
+    let runbook = json!({ "name": "x".repeat(1 << 20) });
     let violations = resolve(&[runbook], &[]).unwrap_err();
     assert!(violations[0].len() < 300);
 }

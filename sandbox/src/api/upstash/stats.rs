@@ -9,6 +9,23 @@ use crate::network;
 
 const PERIODS: [&str; 6] = ["1h", "3h", "12h", "1d", "3d", "7d"];
 
+/// Series nothing here measures.
+const NOT_MEASURED: [&str; 13] = [
+    "throughput",
+    "latencymean",
+    "latency_99",
+    "read_latency_mean",
+    "read_latency_99",
+    "write_latency_mean",
+    "write_latency_99",
+    "hits",
+    "misses",
+    "read",
+    "write",
+    "dailybilling",
+    "bandwidths",
+];
+
 /// Series have Go's way of writing a time; here each has the one point of now.
 pub(super) async fn get(cloud: &Cloud, input: &Value) -> Reply {
     if let Some(period) = text(input, "period").filter(|p| !PERIODS.contains(p)) {
@@ -22,15 +39,18 @@ pub(super) async fn get(cloud: &Cloud, input: &Value) -> Reply {
     let now = cloud.shared.clock.now();
     let x = format!("{} +0000 UTC", now.strftime("%Y-%m-%d %H:%M:%S%.f"));
     let point = |y: u64| json!([{"x": x, "y": y}]);
-    Ok(json!({
-        "connection_count": point(usage.connections), "keyspace": point(usage.keys), "throughput": point(0),
-        "diskusage": point(usage.used_memory), "latencymean": point(0), "hits": point(0), "misses": point(0),
-        "read": point(0), "write": point(0), "dailyrequests": point(usage.commands), "dailybilling": point(0),
-        "bandwidths": point(0), "command_counts": [], "days": [now.strftime("%A").to_string()],
-        "dailybandwidth": 0, "bandwidth_limit": 0, "current_storage": usage.used_memory,
-        "daily_net_commands": usage.commands, "daily_read_requests": 0, "daily_write_requests": usage.commands,
-        "total_monthly_requests": usage.commands, "total_monthly_read_requests": 0,
-        "total_monthly_write_requests": usage.commands, "total_monthly_script_requests": 0,
-        "total_monthly_storage": usage.used_memory, "total_monthly_bandwidth": 0, "total_monthly_billing": 0.0,
-    }))
+    let mut stats = json!({
+        "monitor_count": point(0)[0], "connection_count": point(usage.connections), "keyspace": point(usage.keys),
+        "diskusage": point(usage.used_memory), "dailyrequests": point(usage.commands), "command_counts": [],
+        "days": [now.strftime("%A").to_string()], "queue_optimized": false, "dailybandwidth": 0,
+        "current_storage": usage.used_memory, "daily_net_commands": usage.commands, "daily_read_requests": 0,
+        "daily_write_requests": usage.commands, "total_monthly_requests": usage.commands,
+        "total_monthly_read_requests": 0, "total_monthly_write_requests": usage.commands,
+        "total_monthly_script_requests": 0, "total_monthly_storage": usage.used_memory,
+        "total_monthly_bandwidth": 0, "total_monthly_billing": 0.0,
+    });
+    for series in NOT_MEASURED {
+        stats[series] = point(0);
+    }
+    Ok(stats)
 }

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 
 from drive import check, until
+from checks.faults import admin
 
 API = os.environ.get("UPSTASH_API_URL", "https://api.upstash.com").rstrip("/").removesuffix("/v2") + "/v2"
 GROUND = json.loads((pathlib.Path(os.environ["SANDBOX_DIR"]) / "sandbox.json").read_text())
@@ -44,6 +45,23 @@ def redis(host, port, *commands):
             return answers
 
 
+SCHEMAS = json.loads((pathlib.Path(__file__).resolve().parents[3] / "models" / "upstash.json").read_text())
+TYPES = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "array": list, "object": dict}
+
+
+def conforms(schema, value, path):
+    """Holds a value against the vendor's published description; every member that is described must be there."""
+    kind = schema.get("type", "object")
+    assert isinstance(value, TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool)), (path, value)
+    assert "enum" not in schema or value in schema["enum"], (path, value)
+    for name, member in schema.get("properties", {}).items():
+        if member:
+            assert name in value, f"{path}.{name} is missing"
+            conforms(member, value[name], f"{path}.{name}")
+    for n, item in enumerate(value if kind == "array" else []):
+        conforms(schema.get("items", {}), item, f"{path}.{n}")
+
+
 NEW = {"database_name": "sessions", "platform": "aws", "primary_region": "us-east-1", "plan": "payg"}
 
 
@@ -59,16 +77,9 @@ def a_wrong_key_is_401(_):
 def a_database_is_created_with_credentials_and_answers(world):
     made = good("POST", "/redis/database", NEW)
     world.database = made
-    for member, kind in [
-        ("database_id", str), ("database_name", str), ("endpoint", str), ("port", int), ("tls", bool), ("state", str),
-        ("creation_time", int), ("primary_region", str), ("primary_members", list), ("all_members", list),
-        ("read_regions", list), ("eviction", bool), ("auto_upgrade", bool), ("consistent", bool), ("budget", int),
-        ("modifying_state", str), ("db_max_clients", int), ("db_max_request_size", int), ("db_conn_idle_timeout", int),
-        ("db_acl_enabled", str), ("customer_id", str), ("daily_backup_enabled", bool), ("securityAddons", dict),
-        ("prometheus_enabled", str), ("prod_pack_enabled", bool), ("password", str), ("rest_token", str),
-        ("read_only_rest_token", str), ("type", str), ("region", str),
-    ]:
-        assert isinstance(made[member], kind), (member, made.get(member))
+    conforms(SCHEMAS["Database"], made, "Database")
+    # Not in the description, and used by every client.
+    assert all(made[member] for member in ["password", "rest_token", "read_only_rest_token", "user_email"])
     assert made["endpoint"].endswith(".upstash.io") and made["port"] == 6379 and made["state"] == "active"
     said = redis(made["endpoint"], made["port"], f"AUTH {made['password']}", "PING")
     assert said == ["+OK\r\n", "+PONG\r\n"], said
@@ -94,6 +105,7 @@ def credentials_can_be_hidden(world):
     hidden = good("GET", path + "?credentials=hide")
     assert not {"password", "rest_token", "read_only_rest_token"} & set(hidden)
     (listed,) = good("GET", "/redis/databases")
+    conforms(SCHEMAS["Database"], listed, "Database")
     assert listed["database_id"] == world.database["database_id"] and "password" not in listed
 
 
@@ -141,6 +153,7 @@ def stats_count_real_commands(world):
     before = good("GET", f"/redis/stats/{name}")["total_monthly_requests"]
     redis(host, 6379, f"AUTH {world.database['password']}", "SET a 1", "GET a")
     after = good("GET", f"/redis/stats/{name}?period=1h")
+    conforms(SCHEMAS["DatabaseStats"], after, "DatabaseStats")
     assert after["total_monthly_requests"] >= before + 2 and after["keyspace"][0]["x"].endswith("+0000 UTC"), after
     assert call("GET", f"/redis/stats/{name}?period=9y")[0] == 400
 
@@ -151,3 +164,13 @@ def a_deleted_database_is_404(world):
     assert good("DELETE", path) == "OK"
     assert call("GET", path)[0] == 404 and call("DELETE", path)[0] == 404
     assert good("GET", "/redis/databases") == []
+
+
+@check("11.2 every operation offered")
+def every_operation_was_called(_):
+    called = {c["operation"] for c in admin("GET", "log") if c["service"] == "upstash" and c["outcome"] == "ok"}
+    assert called == {
+        "ListDatabases", "CreateDatabase", "GetDatabase", "DeleteDatabase", "RenameDatabase", "ResetPassword",
+        "EnableTls", "EnableEviction", "DisableEviction", "EnableAutoUpgrade", "DisableAutoUpgrade", "ChangePlan",
+        "UpdateBudget", "UpdateRegions", "GetStats",
+    }, called

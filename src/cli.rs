@@ -1,0 +1,72 @@
+//! The command line: arguments in, exit code out. Every command reads its manifests, finds out whose account it is, and
+//! then does one thing; the deciding is the core's, the wording [`crate::render`]'s.
+
+pub mod args;
+pub mod clock;
+pub mod connect;
+pub mod destroy;
+pub mod drive;
+pub mod environment;
+pub mod error;
+pub mod exit;
+pub mod files;
+pub mod look;
+pub mod object;
+pub mod output;
+pub mod report;
+pub mod secrets;
+pub mod stop;
+pub mod word;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use self::args::{Arguments, Command};
+use self::environment::Environment;
+use self::error::Error;
+use self::object::Session;
+
+/// Runs the command the arguments ask for.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let environment = Environment::read();
+    crate::telemetry::start(environment.log());
+    let outcome = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(Box::pin(run(arguments, environment))),
+        Err(source) => Err(Error::Runtime(source)),
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprint!("{}", error.text());
+            ExitCode::from(exit::ERROR)
+        }
+    }
+}
+
+async fn run(arguments: Arguments, environment: Environment) -> Result<u8, Error> {
+    let Arguments { command, output, installation, namespace } = arguments;
+    let session = |files: args::Files| Session { environment, output, installation, namespace, files: files.file };
+    match command {
+        Command::Plan(files) => look::plan(&session(files)).await,
+        Command::Apply(files) => drive::apply(&session(files)).await,
+        Command::Status(files) => look::status(&session(files)).await,
+        Command::Approve(args::Approve { gate, files }) => word::approve(&session(files), &gate).await,
+        Command::Abort(args::Word { migration, files }) => word::abort(&session(files), migration.as_ref()).await,
+        Command::Retry(args::Word { migration, files }) => word::retry(&session(files), migration.as_ref()).await,
+        Command::Validate(files) => files::validate(&session(files)),
+        Command::Destroy(args::Destroy { yes, files }) => destroy::destroy(&session(files), yes).await,
+        Command::Crd => {
+            output::text(&crate::api::crd_yaml().map_err(Error::Schema)?);
+            Ok(exit::CONVERGED)
+        }
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "sessionbackend", &mut script);
+            output::text(&String::from_utf8_lossy(&script));
+            Ok(exit::CONVERGED)
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! The loop of `apply` and `destroy`: one engine turn after another until nothing is left to do, somebody is needed, or it
+//! is interrupted. Generic over the world and over time; it tells what happens and leaves to others how that is shown.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::clock::Clock;
+use super::connect::Connection;
+use super::error::Error;
+use super::exit;
+use super::object::Session;
+use super::report::Report;
+use super::stop::Stop;
+use crate::desired::{Desired, Mode};
+use crate::engine::{Cycle, World, cycle};
+use crate::error::{Class, CloudError};
+use crate::identity::{MigrationId, Owner};
+use crate::journal::{Entry, Journal, Outcome};
+use crate::observed::{Observed, Reading};
+use crate::api::Reason;
+use crate::plan::{Awaited, Inputs, Phase, Plan, plan};
+use crate::render::apply::{CopyFigures, Ending, Event, Told, both_in_use};
+use crate::render::between;
+use crate::step::Step;
+
+/// The longest pause after a failure.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// Refusals in a row that only a person can end.
+const REFUSALS: u32 = 5;
+/// How long failures that may end by themselves are put up with.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
+
+/// The clock and the waiting, so that a test can turn both.
+pub trait Time: Sync {
+    /// Now.
+    fn now(&self) -> Timestamp;
+
+    /// Lets time pass.
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send;
+}
+
+/// Who is told what happens.
+pub type Tell<'a> = &'a (dyn Fn(&Told) + Sync);
+
+/// What is driven where, by whose clock.
+pub struct Drive<'a, W, T> {
+    /// The world.
+    pub world: &'a W,
+    /// The clock.
+    pub time: &'a T,
+    /// Says when to stop.
+    pub stop: &'a Stop,
+    /// Who is told.
+    pub tell: Tell<'a>,
+}
+
+impl<W: World, T: Time> Drive<'_, W, T> {
+    /// Turns the engine until there is nothing more to do here.
+    pub async fn run(&self, owner: &Owner, desired: &Desired) -> Ending {
+        let world = Watched { drive: self, started: AtomicBool::new(false), phase: std::sync::Mutex::default() };
+        let mut failures = Failures::default();
+        let mut run = Run::default();
+        loop {
+            let turn = Box::pin(cycle(&world, owner, desired, || self.time.now())).await;
+            let first = !run.started;
+            run.look(&turn);
+            if first {
+                self.say(Event::Started { object: owner.to_string(), resumes: run.migration.clone() });
+            }
+            self.show(&turn);
+            let stays = turn.journal.open_migration().is_some_and(both_in_use);
+            if let Some(ending) = run.ending(&turn, desired, stays) {
+                return self.end(ending);
+            }
+            failures.count(&turn);
+            if !stays && let Some(ending) = failures.hopeless(self.time.now()) {
+                return self.end(ending);
+            }
+            let pause = self.pause(&turn, &failures);
+            if self.stop.is_asked() || self.sleep(pause).await.is_err() {
+                let migration = turn.journal.open_migration().map(|migration| migration.id.clone());
+                return self.end(Ending::Interrupted { migration, out_of_step: stays });
+            }
+        }
+    }
+
+    /// Waits, unless the word to stop comes first.
+    async fn sleep(&self, pause: Duration) -> Result<(), Interrupted> {
+        tokio::select! {
+            biased;
+            () = self.stop.asked() => Err(Interrupted),
+            () = self.time.sleep(pause) => Ok(()),
+        }
+    }
+
+    fn pause(&self, turn: &Cycle, failures: &Failures) -> Duration {
+        if let Some(pause) = failures.pause() {
+            self.say(Event::Retrying { after: pause, failures: failures.row });
+            return pause;
+        }
+        // After a wave the world is looked at again at once: what the steps changed decides what is next.
+        if turn.plan.steps.is_empty() { turn.plan.poll(self.time.now()) } else { Duration::from_millis(20) }
+    }
+
+    fn show(&self, turn: &Cycle) {
+        let Plan { phase: _, steps, waits, blocks, notes } = &turn.plan;
+        for note in notes {
+            self.say(Event::Note { text: note.clone() });
+        }
+        if steps.is_empty() {
+            let copy = turn.observed.copy.present().map(CopyFigures::of);
+            self.say(Event::Waiting { waits: waits.clone(), copy });
+        }
+        if !blocks.is_empty() {
+            self.say(Event::Blocked { blocks: blocks.clone() });
+            if turn.journal.open_migration().is_some_and(both_in_use) {
+                let text = "both stores are in use, so this process stays and keeps them in step; \
+                            `sessionbackend retry` or `abort` from another terminal is taken up here";
+                self.say(Event::Note { text: text.to_owned() });
+            }
+        }
+    }
+
+    fn end(&self, ending: Ending) -> Ending {
+        self.say(Event::Ended { end: ending.clone() });
+        ending
+    }
+
+    fn say(&self, event: Event) {
+        (self.tell)(&Told { at: self.time.now(), event });
+    }
+}
+
+struct Interrupted;
+
+/// What this run has seen.
+#[derive(Default)]
+struct Run {
+    started: bool,
+    /// The migration that was open at some time of this run.
+    migration: Option<MigrationId>,
+}
+
+impl Run {
+    fn look(&mut self, turn: &Cycle) {
+        self.started = true;
+        if let Some(open) = turn.journal.open_migration() {
+            self.migration = Some(open.id.clone());
+        }
+    }
+
+    /// How the run ends now, if it does. `stays` where somebody has to keep two stores in step whatever else is wrong.
+    fn ending(&self, turn: &Cycle, desired: &Desired, stays: bool) -> Option<Ending> {
+        let plan = &turn.plan;
+        if looks_only(desired) {
+            return Some(Ending::LookedOnly);
+        }
+        if let Some(id) = self.abandoned(turn) {
+            return Some(Ending::Abandoned { migration: id });
+        }
+        if !plan.steps.is_empty() {
+            return None;
+        }
+        if plan.is_converged() {
+            return Some(match desired {
+                Desired::Present(_) => Ending::Converged { migration: self.completed(&turn.journal) },
+                Desired::Absent { .. } => Ending::Deleted,
+            });
+        }
+        if plan.phase == Phase::RolledBack {
+            return Some(Ending::RolledBack { blocks: plan.blocks.clone() });
+        }
+        if stays {
+            return None;
+        }
+        if !plan.blocks.is_empty() {
+            return Some(Ending::Blocked { blocks: plan.blocks.clone() });
+        }
+        plan.waits.iter().find_map(|wait| match wait.on {
+            Awaited::Approval(gate) => {
+                let migration = turn.journal.open_migration().map(|migration| migration.id.clone());
+                Some(Ending::AwaitsApproval { migration, gate })
+            }
+            Awaited::Reading(_)
+            | Awaited::Store
+            | Awaited::Operation(..)
+            | Awaited::Listing(..)
+            | Awaited::ForeignOperation(_)
+            | Awaited::CopyCaughtUp
+            | Awaited::CopyInStep
+            | Awaited::Checks(_)
+            | Awaited::LongestRequest
+            | Awaited::ClientsGone
+            | Awaited::Quiet
+            | Awaited::Bake
+            | Awaited::Unused(_)
+            | Awaited::CopyCleared => None,
+        })
+    }
+
+    fn completed(&self, journal: &Journal) -> Option<MigrationId> {
+        let last = journal.migration.as_ref()?;
+        let completed = last.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Completed);
+        (completed && self.migration.as_ref() == Some(&last.id)).then(|| last.id.clone())
+    }
+
+    /// A migration of this run that a person gave up while the spec still asks for it: it must not simply begin again.
+    fn abandoned(&self, turn: &Cycle) -> Option<MigrationId> {
+        let last = turn.journal.migration.as_ref()?;
+        let abandoned = last.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Abandoned);
+        let wanted = turn.observed.target.present().is_some_and(|store| store.id == last.to.id);
+        (abandoned && wanted && self.migration.as_ref() == Some(&last.id)).then(|| last.id.clone())
+    }
+}
+
+fn looks_only(desired: &Desired) -> bool {
+    match desired {
+        Desired::Present(target) => target.mode == Mode::Plan,
+        Desired::Absent { .. } => false,
+    }
+}
+
+/// Failures in a row. They live in memory: losing them is harmless.
+#[derive(Default)]
+struct Failures {
+    row: u32,
+    refusals: u32,
+    since: Option<Timestamp>,
+    last: Option<(Class, String)>,
+}
+
+impl Failures {
+    fn count(&mut self, turn: &Cycle) {
+        let failed = turn.failure().map(|error| (error.class, error.to_string())).or_else(|| unread(turn));
+        let Some((class, message)) = failed else { return *self = Self::default() };
+        self.row = self.row.saturating_add(1);
+        self.refusals = if class.is_temporary() { 0 } else { self.refusals + 1 };
+        self.since.get_or_insert(turn.at);
+        self.last = Some((class, message));
+    }
+
+    fn pause(&self) -> Option<Duration> {
+        let (class, _) = self.last.as_ref()?;
+        let base = match class {
+            // The world is not as it was seen: look again soon.
+            Class::Conflict => 100,
+            Class::Transient => 250,
+            Class::Throttled => 1000,
+            Class::Exists
+            | Class::NotFound
+            | Class::Denied
+            | Class::Credentials
+            | Class::Quota
+            | Class::Subscription
+            | Class::Rejected => 500,
+        };
+        Some(Duration::from_millis(base << self.row.min(8)).min(LONGEST_PAUSE))
+    }
+
+    fn hopeless(&self, now: Timestamp) -> Option<Ending> {
+        let (class, message) = self.last.as_ref()?;
+        let too_long = self.since.is_some_and(|since| between(since, now) >= PATIENCE);
+        (self.refusals >= REFUSALS || too_long).then(|| Ending::Failed {
+            message: message.clone(),
+            remedy: Reason::of_class(*class).remedy().to_owned(),
+        })
+    }
+}
+
+/// Where nothing moves because something could not be read.
+fn unread(turn: &Cycle) -> Option<(Class, String)> {
+    if !turn.plan.steps.is_empty() || turn.plan.waits.is_empty() {
+        return None;
+    }
+    let readings: Vec<_> =
+        turn.plan.waits.iter().filter(|wait| matches!(wait.on, Awaited::Reading(_))).map(|wait| &wait.message).collect();
+    let last = readings.last().filter(|_| readings.len() == turn.plan.waits.len())?;
+    Some((Class::Transient, (*last).clone()))
+}
+
+/// The world, with every call told before and after, and no new wave begun once the word to stop has come.
+struct Watched<'a, W, T> {
+    drive: &'a Drive<'a, W, T>,
+    /// Whether the wave of this turn has begun: then its calls, and the lines that keep what they returned, all run.
+    started: AtomicBool,
+    phase: std::sync::Mutex<Option<Phase>>,
+}
+
+impl<W: World, T: Time> Watched<'_, W, T> {
+    /// Says where in its life the object is, before the first call of the turn; planning is pure, so it can be done twice.
+    fn announce(&self, owner: &Owner, desired: &Desired, journal: &Journal, observed: &Observed) {
+        let inputs = Inputs { owner, desired, observed, journal, now: self.drive.time.now() };
+        let phase = plan(&inputs).phase;
+        let mut last = self.phase.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if *last != Some(phase) {
+            *last = Some(phase);
+            self.drive.say(Event::Phase { phase });
+        }
+    }
+}
+
+impl<W: World, T: Time> World for Watched<'_, W, T> {
+    async fn journal(&self, owner: &Owner) -> Reading<Journal> {
+        self.drive.world.journal(owner).await
+    }
+
+    async fn observe(&self, owner: &Owner, desired: &Desired, journal: &Journal) -> Observed {
+        let observed = self.drive.world.observe(owner, desired, journal).await;
+        self.started.store(false, Ordering::SeqCst);
+        self.announce(owner, desired, journal, &observed);
+        observed
+    }
+
+    async fn perform(
+        &self,
+        owner: &Owner,
+        step: &Step,
+        journal: &Journal,
+        now: Timestamp,
+    ) -> Result<Option<Entry>, CloudError> {
+        if !self.started.load(Ordering::SeqCst) && self.drive.stop.is_asked() {
+            return Err(CloudError::new(Class::Conflict, "sessionbackend", "apply", "", "interrupted before this call"));
+        }
+        self.started.store(true, Ordering::SeqCst);
+        self.drive.say(Event::Begun { step: step.clone() });
+        let result = self.drive.world.perform(owner, step, journal, now).await;
+        self.drive.say(match &result {
+            Ok(_) => Event::Done { step: step.clone() },
+            Err(error) => Event::Failed { step: step.clone(), error: error.clone() },
+        });
+        result
+    }
+}
+
+/// `apply`.
+///
+/// # Errors
+/// When it cannot begin.
+pub async fn apply(session: &Session) -> Result<u8, Error> {
+    let objects = session.objects().await?;
+    drive_all(session, &objects).await
+}
+
+/// Drives one object after another; the first that does not get to its end is the last.
+pub(super) async fn drive_all(session: &Session, objects: &[Connection]) -> Result<u8, Error> {
+    let stop = Stop::on_signals().map_err(Error::Signals)?;
+    for (at, Connection { owner, desired, world, .. }) in objects.iter().enumerate() {
+        let report = Report::new(&owner.to_string(), session.output);
+        let drive = Drive { world, time: &Clock, stop: &stop, tell: &|told| report.tell(told) };
+        let ending = Box::pin(drive.run(owner, desired)).await;
+        let code = exit::of(&ending);
+        if code != exit::CONVERGED {
+            let rest: Vec<_> = objects.iter().skip(at + 1).map(|object| object.owner.to_string()).collect();
+            if !rest.is_empty() {
+                eprintln!("sessionbackend: not begun: {}", rest.join(", "));
+            }
+            return Ok(code);
+        }
+    }
+    Ok(exit::CONVERGED)
+}

@@ -1,0 +1,103 @@
+//! `plan` and `status`: look at the world, change nothing.
+
+use super::args::Output;
+use super::clock::Clock;
+use super::connect::Connection;
+use super::drive::Time as _;
+use super::error::Error;
+use super::object::Session;
+use super::{exit, output};
+use crate::desired::Desired;
+use crate::effect::Picture;
+use crate::engine::World;
+use crate::identity::Owner;
+use crate::journal::Journal;
+use crate::observed::Reading;
+use crate::plan::{Inputs, plan as plan_wave};
+use crate::render::plan::Preview;
+use crate::render::status::Report;
+use crate::status::project;
+
+/// `plan`: 0 nothing to do, 1 something is in the way, 2 changes.
+///
+/// # Errors
+/// When it cannot be looked at all.
+pub async fn plan(session: &Session) -> Result<u8, Error> {
+    let (mut documents, mut code) = (Vec::new(), exit::CONVERGED);
+    for (at, object) in session.objects().await?.iter().enumerate() {
+        let Connection { owner, desired, world, .. } = object;
+        let picture = look(world, owner, desired).await?;
+        let preview = Preview::of(owner, desired, &picture, Clock.now());
+        match session.output {
+            Output::Text => output::text(&format!("{}{}", separator(at), preview.text())),
+            Output::Json => documents.push(preview.json()),
+        }
+        code = worse(code, exit::of_preview(&preview));
+    }
+    if session.output == Output::Json {
+        output::document(documents);
+    }
+    Ok(code)
+}
+
+/// `status`: 0 whatever it says, as long as it can be said.
+///
+/// # Errors
+/// When it cannot be looked at all.
+pub async fn status(session: &Session) -> Result<u8, Error> {
+    let mut documents = Vec::new();
+    for (at, object) in session.objects().await?.iter().enumerate() {
+        let Connection { owner, desired, world, generation } = object;
+        let picture = look(world, owner, desired).await?;
+        let inputs =
+            Inputs { owner, desired, observed: &picture.observed, journal: &picture.journal, now: Clock.now() };
+        let plan = plan_wave(&inputs);
+        let status = project(&inputs, &plan, *generation, None);
+        let report = Report { inputs: &inputs, plan: &plan, status: &status };
+        match session.output {
+            Output::Text => output::text(&format!("{}{}", separator(at), report.text())),
+            Output::Json => documents.push(report.json()),
+        }
+    }
+    if session.output == Output::Json {
+        output::document(documents);
+    }
+    Ok(exit::CONVERGED)
+}
+
+/// The journal, and everything else.
+///
+/// # Errors
+/// When the journal cannot be read: without it nothing can be said.
+pub(super) async fn look<W: World>(world: &W, owner: &Owner, desired: &Desired) -> Result<Picture, Error> {
+    let journal = journal(world, owner).await?;
+    let observed = Box::pin(world.observe(owner, desired, &journal)).await;
+    Ok(Picture { observed, journal })
+}
+
+/// The journal.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) async fn journal<W: World>(world: &W, owner: &Owner) -> Result<Journal, Error> {
+    match world.journal(owner).await {
+        Reading::Present(journal) => Ok(journal),
+        Reading::Absent => Ok(Journal::default()),
+        Reading::Unknown(error) => Err(Error::Cloud { object: owner.to_string(), error: Box::new(error) }),
+        Reading::Hidden(why) => {
+            Err(Error::refused(format!("{owner}: the journal cannot be seen: {why}"), "make it visible"))
+        }
+    }
+}
+
+fn separator(at: usize) -> &'static str {
+    if at == 0 { "" } else { "\n" }
+}
+
+/// An error is worse than changes, changes are worse than none.
+fn worse(a: u8, b: u8) -> u8 {
+    match (a, b) {
+        (exit::ERROR, _) | (_, exit::ERROR) => exit::ERROR,
+        (a, b) => a.max(b),
+    }
+}

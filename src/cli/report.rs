@@ -1,0 +1,99 @@
+//! How `apply` shows what happens: live on a terminal, plain timestamped lines elsewhere, JSON lines for scripts.
+
+use std::io::IsTerminal as _;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::args::Output;
+use super::output;
+use crate::plan::{Awaited, Wait};
+use crate::render::apply::{CopyFigures, Event, Narrator, Told, waiting};
+use crate::render::{between, time};
+
+/// Shows events.
+pub struct Report {
+    object: String,
+    way: Mutex<Way>,
+}
+
+enum Way {
+    Json,
+    Plain(Narrator),
+    Live { narrator: Narrator, area: MultiProgress, bars: Vec<ProgressBar> },
+}
+
+impl Report {
+    /// For one object.
+    #[must_use]
+    pub fn new(object: &str, output: Output) -> Self {
+        let way = match output {
+            Output::Json => Way::Json,
+            Output::Text if std::io::stdout().is_terminal() => Way::Live {
+                narrator: Narrator::default(),
+                area: MultiProgress::with_draw_target(ProgressDrawTarget::stdout()),
+                bars: Vec::new(),
+            },
+            Output::Text => Way::Plain(Narrator::default()),
+        };
+        Self { object: object.to_owned(), way: Mutex::new(way) }
+    }
+
+    /// Shows one event.
+    pub fn tell(&self, told: &Told) {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            object: &'a str,
+            #[serde(flatten)]
+            told: &'a Told,
+        }
+        match &mut *self.way.lock().unwrap_or_else(PoisonError::into_inner) {
+            Way::Json => output::json_line(&Line { object: &self.object, told }),
+            Way::Plain(narrator) => narrator.lines(told).iter().for_each(|line| output::line(line)),
+            Way::Live { narrator, area, bars } => match &told.event {
+                Event::Waiting { waits, copy } => wait(area, bars, waits, copy.as_ref(), told.at),
+                event => {
+                    if let Event::Ended { .. } | Event::Phase { .. } = event {
+                        bars.drain(..).for_each(|bar| bar.finish_and_clear());
+                    }
+                    for line in narrator.news(told) {
+                        let _ = area.println(format!("{}  {line}", time(told.at)));
+                    }
+                }
+            },
+        }
+    }
+}
+
+/// One moving line for each thing that is waited for.
+fn wait(area: &MultiProgress, bars: &mut Vec<ProgressBar>, waits: &[Wait], copy: Option<&CopyFigures>, now: Timestamp) {
+    while bars.len() > waits.len() {
+        if let Some(bar) = bars.pop() {
+            bar.finish_and_clear();
+        }
+    }
+    while bars.len() < waits.len() {
+        let bar = area.add(ProgressBar::new_spinner());
+        bar.enable_steady_tick(Duration::from_millis(120));
+        bars.push(bar);
+    }
+    for (bar, wait) in bars.iter().zip(waits) {
+        let bulk = copy.filter(|copy| copy.bulk && copy.total > 0 && wait.on == Awaited::CopyCaughtUp);
+        if let Some(copy) = bulk {
+            bar.set_style(style("{spinner} {msg} [{bar:24}] {percent}%  {elapsed}"));
+            bar.set_length(copy.total);
+            bar.set_position(copy.copied);
+        } else {
+            bar.set_style(style("{spinner} {msg}  {elapsed}"));
+        }
+        bar.set_elapsed(between(wait.since, now));
+        bar.set_message(waiting(wait, copy, now));
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}

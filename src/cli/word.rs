@@ -1,0 +1,177 @@
+//! `approve`, `abort`, `retry`: one word of a person, written down as one journal line. Nothing else is changed here;
+//! a running apply takes the word up, else the next one does.
+
+use serde_json::json;
+
+use super::args::Output;
+use super::clock::Clock;
+use super::connect::Connection;
+use super::drive::Time as _;
+use super::error::Error;
+use super::object::Session;
+use super::{exit, look, output};
+use crate::engine::World;
+use crate::error::Class;
+use crate::identity::{MigrationId, Owner};
+use crate::journal::{Entry, Gate, Journal, Migration};
+use crate::render::apply::outcome;
+use crate::step::Step;
+
+/// A running apply writes the same journal: the word is said again when it came first.
+const ATTEMPTS: u32 = 10;
+
+/// A person's word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// Open a gate.
+    Approve(MigrationId, Gate),
+    /// Go back, or give up.
+    Abort,
+    /// Try again.
+    Retry,
+}
+
+/// What a word does to a journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is written.
+    Say(Entry),
+    /// It was said before.
+    Said(String),
+    /// It makes no sense now: what is wrong, and what to do.
+    No(String, String),
+}
+
+/// What `word` means to `journal`.
+#[must_use]
+pub fn answer(journal: &Journal, word: &Word) -> Answer {
+    let open = journal.open_migration();
+    match (word, open) {
+        (Word::Approve(id, gate), Some(migration)) if migration.id == *id => {
+            if migration.approved.contains(gate) {
+                Answer::Said(format!("{id}/{gate} was approved before"))
+            } else {
+                Answer::Say(Entry::Approve(id.clone(), *gate))
+            }
+        }
+        (Word::Approve(id, _), open) => {
+            let now = open.map_or_else(|| last(journal), |migration| format!("the open one is {}", migration.id));
+            Answer::No(format!("migration {id} is not open; {now}"), "look at `sessionbackend status`".to_owned())
+        }
+        (Word::Abort, Some(Migration { rollback: Some(rollback), .. })) => {
+            Answer::Said(format!("it is on its way back already: {}: {}", rollback.reason, rollback.message))
+        }
+        (Word::Abort, Some(_)) => Answer::Say(Entry::Abort),
+        (Word::Abort, None) => {
+            Answer::No(format!("there is nothing to abort: {}", last(journal)), "change spec.store to move back".to_owned())
+        }
+        (Word::Retry, Some(_)) => Answer::Say(Entry::Retry),
+        (Word::Retry, None) if journal.latch.is_some() => Answer::Say(Entry::Retry),
+        (Word::Retry, None) => {
+            Answer::No(format!("there is nothing to retry: {}", last(journal)), "see `sessionbackend plan`".to_owned())
+        }
+    }
+}
+
+fn last(journal: &Journal) -> String {
+    match journal.migration.as_ref().and_then(|last| Some((last, last.ended.as_ref()?))) {
+        Some((last, ended)) => {
+            format!("migration {} was {} at {}", last.id, outcome(ended.outcome), crate::render::moment(ended.at))
+        }
+        None => "there has been no migration".to_owned(),
+    }
+}
+
+/// `approve`.
+///
+/// # Errors
+/// When no object has that migration, or it cannot be written down.
+pub async fn approve(session: &Session, (id, gate): &(MigrationId, Gate)) -> Result<u8, Error> {
+    say(session, Some(id), &Word::Approve(id.clone(), *gate)).await
+}
+
+/// `abort`.
+///
+/// # Errors
+/// When there is nothing to abort, or it cannot be written down.
+pub async fn abort(session: &Session, id: Option<&MigrationId>) -> Result<u8, Error> {
+    say(session, id, &Word::Abort).await
+}
+
+/// `retry`.
+///
+/// # Errors
+/// When there is nothing to retry, or it cannot be written down.
+pub async fn retry(session: &Session, id: Option<&MigrationId>) -> Result<u8, Error> {
+    say(session, id, &Word::Retry).await
+}
+
+async fn say(session: &Session, id: Option<&MigrationId>, word: &Word) -> Result<u8, Error> {
+    let objects = session.objects().await?;
+    let Connection { owner, world, .. } = pick(&objects, id)?;
+    let said = write(world, owner, id, word).await?;
+    match session.output {
+        Output::Text => output::line(&format!("{owner}: {said}")),
+        Output::Json => output::document(vec![json!({ "object": owner.to_string(), "said": said })]),
+    }
+    Ok(exit::CONVERGED)
+}
+
+/// The object a migration belongs to: its id begins with the owner's digest.
+fn pick<'a>(objects: &'a [Connection], id: Option<&MigrationId>) -> Result<&'a Connection, Error> {
+    let of = |object: &&Connection| {
+        id.is_none_or(|id| id.0.strip_prefix(&object.owner.digest()).is_some_and(|rest| rest.starts_with('-')))
+    };
+    let mut found = objects.iter().filter(of);
+    match (found.next(), found.next(), id) {
+        (Some(object), None, _) => Ok(object),
+        (None, _, Some(id)) => Err(Error::refused(
+            format!("migration {id} belongs to none of these objects"),
+            "give the manifest it was begun with, and the same --installation and --namespace",
+        )),
+        (None, _, None) => Err(Error::refused("there is no object", "give a manifest with one")),
+        (Some(_), Some(_), _) => {
+            Err(Error::refused("there are several objects", "say which migration is meant, as `status` prints it"))
+        }
+    }
+}
+
+/// Writes the word down and says what that means.
+pub(super) async fn write<W: World>(
+    world: &W,
+    owner: &Owner,
+    id: Option<&MigrationId>,
+    word: &Word,
+) -> Result<String, Error> {
+    for attempt in 1.. {
+        let journal = look::journal(world, owner).await?;
+        let last = journal.migration.as_ref().map(|migration| &migration.id);
+        if let Some(id) = id.filter(|id| last != Some(*id)) {
+            let now = last.map_or("there has been none".to_owned(), |last| format!("the last one is {last}"));
+            return Err(Error::refused(format!("{owner} has no migration {id}; {now}"), "look at `sessionbackend status`"));
+        }
+        let entry = match answer(&journal, word) {
+            Answer::Say(entry) => entry,
+            Answer::Said(already) => return Ok(already),
+            Answer::No(what, remedy) => return Err(Error::refused(format!("{owner}: {what}"), remedy)),
+        };
+        let step = Step::Journal { expect: journal.sequence, entry };
+        match world.perform(owner, &step, &journal, Clock.now()).await {
+            Ok(_) => return Ok(written(word)),
+            Err(error) if error.class == Class::Conflict && attempt < ATTEMPTS => {
+                Clock.sleep(std::time::Duration::from_millis(200)).await;
+            }
+            Err(error) => return Err(Error::Cloud { object: owner.to_string(), error: Box::new(error) }),
+        }
+    }
+    Ok(String::new())
+}
+
+fn written(word: &Word) -> String {
+    let what = match word {
+        Word::Approve(id, gate) => format!("{id}/{gate} is approved"),
+        Word::Abort => "to be aborted".to_owned(),
+        Word::Retry => "to be tried again".to_owned(),
+    };
+    format!("{what}; a running apply takes it up, else say `sessionbackend apply` now")
+}

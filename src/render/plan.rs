@@ -1,0 +1,377 @@
+//! What `sessionbackend plan` prints: the waves from here to the end, what each waits for, what stops it, what would be
+//! left without a user, and how far one store may lag behind the other on the way.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::candidates::{Candidate, candidates};
+use super::lag::{Expected, expected};
+use super::{Mark, between, is_news, number, plural, span, words};
+use crate::desired::{Desired, Target};
+use crate::effect::Picture;
+use crate::forecast::{End, Forecast, Wave, forecast};
+use crate::identity::Owner;
+use crate::observed::{Reading, Store};
+use crate::plan::{Awaited, Block, Phase, Wait};
+use crate::step::Step;
+
+/// Everything `plan` says about one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preview {
+    owner: Owner,
+    bake: Option<std::time::Duration>,
+    services: Vec<String>,
+    from: Option<Store>,
+    to: Option<Store>,
+    /// The way.
+    pub forecast: Forecast,
+    candidates: Vec<Candidate>,
+    lag: Option<Expected>,
+    open: bool,
+}
+
+/// How many things of each sort.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// To be made.
+    pub add: usize,
+    /// To be changed.
+    pub change: usize,
+    /// To be removed.
+    pub remove: usize,
+}
+
+impl Counts {
+    /// All of them.
+    #[must_use]
+    pub fn total(self) -> usize {
+        self.add + self.change + self.remove
+    }
+}
+
+impl Preview {
+    /// Looks ahead from `picture`.
+    pub fn of(owner: &Owner, desired: &Desired, picture: &Picture, now: Timestamp) -> Self {
+        let observed = &picture.observed;
+        let target = target(desired);
+        let open = picture.journal.open_migration();
+        let moves = target.is_some() && open.is_none();
+        let (from, to) = (observed.source.present().cloned(), observed.target.present().cloned());
+        let copies = match open {
+            Some(migration) => migration.copies && migration.drained.is_none(),
+            None => target.is_some(),
+        };
+        let lag = from.as_ref().filter(|_| copies).and_then(|from| {
+            // A database that is not there yet is Upstash's or ours; either way the source decides.
+            let to = to.clone().or_else(|| target.and_then(|target| unmade(target, from)))?;
+            expected(from, &to)
+        });
+        Self {
+            owner: owner.clone(),
+            bake: target.map(|target| target.migration.bake_time),
+            services: target.map(|target| target.services.iter().map(|service| service.name.clone()).collect()).unwrap_or_default(),
+            candidates: target.filter(|_| moves).map(|target| candidates(target, observed)).unwrap_or_default(),
+            from,
+            to,
+            forecast: forecast(owner, desired, picture, now),
+            lag,
+            open: open.is_some(),
+        }
+    }
+
+    /// What would be made, changed and removed.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for step in self.forecast.changes() {
+            match Mark::of(step) {
+                Mark::Add => counts.add += 1,
+                Mark::Change => counts.change += 1,
+                Mark::Remove => counts.remove += 1,
+                Mark::Note => {}
+            }
+        }
+        counts
+    }
+
+    /// Whether there is anything to do.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        self.open || self.counts().total() > 0
+    }
+
+    /// What stops the way to the end, if something does.
+    #[must_use]
+    pub fn blocks(&self) -> &[Block] {
+        match &self.forecast.end {
+            End::Blocked(blocks) => blocks,
+            End::Converged | End::AwaitsApproval | End::Broken(_) => &[],
+        }
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        let _ = writeln!(out, "{}  (account {}, {})", self.owner, self.owner.account, self.owner.region);
+        self.stores(&mut out);
+        if self.forecast.end == End::Converged && !self.has_changes() {
+            let _ = writeln!(out, "\nNo changes: everything is as the manifest says.");
+            self.notes(&mut out);
+            return out;
+        }
+        self.waves(&mut out);
+        self.ends(&mut out);
+        self.notes(&mut out);
+        if let Some(lag) = &self.lag {
+            let _ = writeln!(out, "\nExpected lag while old and new instances overlap: {}.", lag.text());
+            if let Some(advice) = &lag.advice {
+                let _ = writeln!(out, "  To lower it: {advice}.");
+            }
+        }
+        if !self.candidates.is_empty() {
+            out.push_str("\nNothing will use these any more, and they are not ours. To have them removed after the bake, paste:\n");
+            out.push_str("  spec:\n    migration:\n      retire:\n        alsoRemove:\n");
+            for candidate in &self.candidates {
+                let _ = writeln!(out, "          {}", candidate.yaml());
+            }
+        }
+        let counts = self.counts();
+        let _ = writeln!(
+            out,
+            "\nPlan: {} to add, {} to change, {} to remove. Nothing has been changed.",
+            counts.add, counts.change, counts.remove
+        );
+        out
+    }
+
+    fn stores(&self, out: &mut String) {
+        for (word, store) in [("from", &self.from), ("to", &self.to)] {
+            if let Some(store) = store {
+                let _ = writeln!(out, "  {word:<5} {}", described(store));
+            }
+        }
+        if !self.services.is_empty() {
+            let _ = writeln!(out, "  for   {}", self.services.join(", "));
+        }
+    }
+
+    fn waves(&self, out: &mut String) {
+        let mut phase = None;
+        let mut said = BTreeSet::new();
+        let mut count = 0;
+        for wave in &self.forecast.waves {
+            if phase != Some(wave.phase) {
+                said.clear();
+            }
+            let lines = self.lines(wave);
+            let fresh: Vec<_> = lines.into_iter().filter(|line| said.insert(line.clone())).collect();
+            if fresh.is_empty() {
+                continue;
+            }
+            if phase != Some(wave.phase) {
+                phase = Some(wave.phase);
+                let _ = writeln!(out, "\n{}", heading(wave.phase));
+            }
+            let mut numbered = wave.steps.iter().any(is_news);
+            for line in fresh {
+                if numbered {
+                    count += 1;
+                    numbered = false;
+                    let _ = writeln!(out, "  {count:>3}  {line}");
+                } else {
+                    let _ = writeln!(out, "       {line}");
+                }
+            }
+        }
+    }
+
+    fn lines(&self, wave: &Wave) -> Vec<String> {
+        let steps = wave.steps.iter().filter(|step| is_news(step));
+        let steps = steps.map(|step| format!("{} {}", Mark::of(step).sign(), words(step)));
+        steps.chain(wave.waits.iter().map(|wait| format!("  … {}", self.waiting(wait)))).collect()
+    }
+
+    /// What is waited for, without the figures of a world that has not happened yet.
+    fn waiting(&self, wait: &Wait) -> String {
+        let limit = match (&wait.on, wait.deadline, wait.expected) {
+            (Awaited::Bake, _, _) => self.bake.map_or(String::new(), |bake| format!(": {}", span(bake))),
+            (_, Some(deadline), _) => format!(", at most {}", span(between(wait.since, deadline))),
+            (_, None, Some(expected)) => format!(": {}", span(between(wait.since, expected))),
+            (_, None, None) => String::new(),
+        };
+        format!("{}{limit}", awaited(&wait.on, wait))
+    }
+
+    fn ends(&self, out: &mut String) {
+        match &self.forecast.end {
+            End::Converged => {}
+            End::Blocked(blocks) => {
+                out.push('\n');
+                blocks.iter().for_each(|block| out.push_str(&blocked(block)));
+            }
+            End::AwaitsApproval => out.push_str("\nA person's word is needed to go on.\n"),
+            End::Broken(why) => {
+                let _ = writeln!(out, "\nNothing will be done: this plan contradicts itself. Please report it with `-o json`.");
+                why.iter().for_each(|why| {
+                    let _ = writeln!(out, "  {why}");
+                });
+            }
+        }
+    }
+
+    fn notes(&self, out: &mut String) {
+        for (at, note) in self.forecast.notes.iter().enumerate() {
+            let _ = writeln!(out, "{}Note: {note}", if at == 0 { "\n" } else { "" });
+        }
+    }
+
+    /// For scripts.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let counts = self.counts();
+        let waves: Vec<_> = self.forecast.waves.iter().map(|wave| self.wave_json(wave)).collect();
+        let (end, broken): (_, &[String]) = match &self.forecast.end {
+            End::Converged => ("Converged", &[]),
+            End::Blocked(_) => ("Blocked", &[]),
+            End::AwaitsApproval => ("AwaitsApproval", &[]),
+            End::Broken(why) => ("Broken", why),
+        };
+        json!({
+            "namespace": self.owner.namespace,
+            "name": self.owner.name,
+            "account": self.owner.account,
+            "region": self.owner.region,
+            "from": self.from.as_ref().map(|store| store.id.to_string()),
+            "to": self.to.as_ref().map(|store| store.id.to_string()),
+            "services": self.services,
+            "changes": if self.has_changes() { counts.total().max(1) } else { 0 },
+            "summary": counts,
+            "end": end,
+            "phase": self.forecast.phase,
+            "waves": waves,
+            "blocks": self.blocks(),
+            "broken": broken,
+            "notes": self.forecast.notes,
+            "expectedLag": self.lag,
+            "alsoRemove": self.candidates,
+        })
+    }
+
+    fn wave_json(&self, wave: &Wave) -> Value {
+        let step = |step: &Step| json!({ "mark": Mark::of(step), "kind": kind(step), "text": step.to_string() });
+        let wait = |wait: &Wait| json!({ "on": wait.on, "text": self.waiting(wait) });
+        json!({
+            "phase": wave.phase,
+            "steps": wave.steps.iter().map(step).collect::<Vec<_>>(),
+            "waits": wave.waits.iter().map(wait).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// The variant's name, which scripts may rely on.
+#[must_use]
+pub fn kind(step: &Step) -> String {
+    match serde_json::to_value(step) {
+        Ok(Value::Object(object)) => object.keys().next().cloned().unwrap_or_default(),
+        Ok(Value::String(name)) => name,
+        Ok(_) | Err(_) => String::new(),
+    }
+}
+
+/// One block with its remedy.
+#[must_use]
+pub fn blocked(block: &Block) -> String {
+    format!("Blocked: {} ({})\n  {}\n  → {}\n", block.subject, block.reason, block.message, block.remedy)
+}
+
+/// A phase as a heading.
+#[must_use]
+pub fn heading(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Preflight => "Preflight",
+        Phase::Provisioning => "Provision",
+        Phase::Copying => "Copy and follow",
+        Phase::AwaitingApproval => "Approval",
+        Phase::Switching => "Switch",
+        Phase::Draining => "Drain",
+        Phase::Checking => "Checks",
+        Phase::Baking => "Bake",
+        Phase::Retiring => "Retire",
+        Phase::Ready => "At rest",
+        Phase::RollingBack => "Way back",
+        Phase::RolledBack => "Rolled back",
+        Phase::Held => "On hold",
+        Phase::Blocked => "Blocked",
+        Phase::Deleting => "Delete",
+        Phase::Deleted => "Deleted",
+    }
+}
+
+fn awaited(on: &Awaited, wait: &Wait) -> String {
+    match on {
+        Awaited::Reading(what) => format!("until {what} can be read"),
+        Awaited::Store => "until the store is available".to_owned(),
+        Awaited::Operation(_, service) => format!("until App Runner says that our operation on {service} has succeeded"),
+        Awaited::Listing(_, service) => format!("until the operation on {service} is listed"),
+        Awaited::ForeignOperation(service) => format!("until somebody else's operation on {service} is over"),
+        Awaited::CopyCaughtUp => "until the new store has caught up".to_owned(),
+        Awaited::CopyInStep => "until both stores are in step".to_owned(),
+        Awaited::Checks(stage) => format!("until the checks have run: {stage}"),
+        Awaited::LongestRequest => "until the last old instance can have answered (app.longestRequest)".to_owned(),
+        Awaited::ClientsGone => "until nobody is connected to the drained store".to_owned(),
+        Awaited::Quiet => "until two sweeps find nothing more and a full comparison finds no difference".to_owned(),
+        Awaited::Bake => "the new store is watched (migration.bakeTime)".to_owned(),
+        Awaited::Approval(_) => wait.message.clone(),
+        Awaited::Unused(what) => format!("until nothing uses {what}"),
+        Awaited::CopyCleared => "until the copier has removed its traces".to_owned(),
+    }
+}
+
+fn described(store: &Store) -> String {
+    let mut text = store.id.to_string();
+    if !text.contains(&store.name) {
+        let _ = write!(text, " ({})", store.name);
+    }
+    if let Some(address) = &store.address {
+        let _ = write!(text, "  {address}{}", if address.tls { " TLS" } else { "" });
+    }
+    match &store.server {
+        Reading::Present(server) => {
+            let _ = write!(text, "  {}", plural_keys(server.keys.values().sum()));
+        }
+        Reading::Hidden(why) => {
+            let _ = write!(text, "  ({why})");
+        }
+        Reading::Absent | Reading::Unknown(_) => {}
+    }
+    text
+}
+
+fn plural_keys(keys: u64) -> String {
+    if keys == 1 { plural(1, "key") } else { format!("{} keys", number(keys)) }
+}
+
+fn target(desired: &Desired) -> Option<&Target> {
+    match desired {
+        Desired::Present(target) => Some(target),
+        Desired::Absent { .. } => None,
+    }
+}
+
+/// A stand-in for a store that is still to be made, so that the lag to it can be estimated.
+fn unmade(target: &Target, from: &Store) -> Option<Store> {
+    use crate::desired::StoreSpec;
+    use crate::identity::StoreId;
+    let id = match &target.store {
+        StoreSpec::Upstash { .. } => StoreId::Upstash(crate::effect::AFTER_APPLY.to_owned()),
+        StoreSpec::ReplicationGroup { .. } => StoreId::ReplicationGroup(crate::effect::AFTER_APPLY.to_owned()),
+        StoreSpec::ServerlessCache { name, .. } => StoreId::ServerlessCache(name.clone()),
+        StoreSpec::External { .. } | StoreSpec::Disabled => return None,
+    };
+    Some(Store { id, server: Reading::Absent, ..from.clone() })
+}

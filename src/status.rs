@@ -1,0 +1,380 @@
+//! Record: one projection of what was wanted, seen, journaled and planned to the object's status, and what of it is an event.
+//! Pure, and the same for both runtimes. Says nothing that moves all the time; the planner never reads it.
+
+mod condition;
+
+use jiff::Timestamp;
+
+use crate::api::status::{
+    CheckStatus, MigrationStatus, Phase, Retained, ServiceStatus, SessionBackendStatus, StoreStatus, Summary, Usage,
+};
+use crate::checks::{CheckResult, Run, Severity, Verdict};
+use crate::desired::{Desired, Target};
+use crate::error::presentable;
+use crate::identity::StoreId;
+use crate::journal::{Gate, Migration, Outcome, StoreRecord};
+use crate::observed::{self, Copy, CopyState, Egress, Observed, Reading, Store};
+use crate::plan::{Awaited, Block, Inputs, Plan};
+use crate::serving::{Serving, serving};
+
+pub use condition::{EventKind, Transition, transitions};
+
+/// The longest message of a summary: a column of `kubectl get -o wide`.
+const MESSAGE: usize = 400;
+
+/// What `plan` was made of and what it says, as the object's status. `previous` gives transition times only.
+#[must_use]
+pub fn project(
+    inputs: &Inputs<'_>,
+    plan: &Plan,
+    generation: Option<i64>,
+    previous: Option<&SessionBackendStatus>,
+) -> SessionBackendStatus {
+    let target = target(inputs.desired);
+    let migration = inputs.journal.migration.as_ref();
+    let phase = phase(inputs, plan);
+    let copy = inputs.observed.copy.present();
+    let services = services(inputs, target);
+    let run = newest(inputs.observed);
+    let mut status = SessionBackendStatus {
+        observed_generation: generation,
+        phase: Some(phase),
+        summary: Summary {
+            phase: progress(phase, copy),
+            store: serving_words(inputs),
+            checks: run.map_or(String::new(), passed),
+            services: arrived(inputs, target),
+            message: presentable(&message(plan), MESSAGE),
+        },
+        services,
+        store: serving_store(inputs),
+        migration: migration.map(|migration| migration_status(migration, plan, copy)),
+        checks: run.map(|run| run.results.iter().map(check).collect()).unwrap_or_default(),
+        usage: inputs.observed.target.present().and_then(usage),
+        retained: retained(target, migration),
+        conditions: Vec::new(),
+    };
+    let before = previous.map(|previous| previous.conditions.as_slice()).unwrap_or_default();
+    status.conditions = condition::findings(inputs, plan, run)
+        .iter()
+        .map(|finding| finding.condition(before, generation, inputs.now))
+        .collect();
+    status
+}
+
+/// Whether two statuses say the same, transition times aside: what is the same is not written again.
+#[must_use]
+pub fn says_the_same(a: &SessionBackendStatus, b: &SessionBackendStatus) -> bool {
+    let timeless = |status: &SessionBackendStatus| {
+        let mut status = status.clone();
+        for condition in &mut status.conditions {
+            condition.last_transition_time =
+                k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH);
+        }
+        status
+    };
+    timeless(a) == timeless(b)
+}
+
+/// A store as people know it.
+#[must_use]
+pub fn store_words(id: &StoreId, name: &str) -> String {
+    match id {
+        StoreId::Upstash(_) if !name.is_empty() => format!("Upstash {name}"),
+        StoreId::Upstash(_)
+        | StoreId::ReplicationGroup(_)
+        | StoreId::ServerlessCache(_)
+        | StoreId::External(..)
+        | StoreId::Disabled => id.to_string(),
+    }
+}
+
+fn target(desired: &Desired) -> Option<&Target> {
+    match desired {
+        Desired::Present(target) => Some(target),
+        Desired::Absent { .. } => None,
+    }
+}
+
+fn phase(inputs: &Inputs<'_>, plan: &Plan) -> Phase {
+    use crate::plan::Phase as Planned;
+    let moved = inputs
+        .journal
+        .open_migration()
+        .is_some_and(|migration| migration.services.iter().any(|moved| moved.forward.is_some()));
+    let stopped = plan.steps.is_empty() && !plan.blocks.is_empty() && !moved;
+    match plan.phase {
+        Planned::Preflight | Planned::Provisioning | Planned::Copying | Planned::Ready if stopped => Phase::Blocked,
+        Planned::Preflight => Phase::Planning,
+        Planned::Provisioning => Phase::Provisioning,
+        Planned::Copying => Phase::Copying,
+        Planned::AwaitingApproval => Phase::AwaitingApproval,
+        Planned::Switching => Phase::Switching,
+        Planned::Draining => Phase::Draining,
+        Planned::Checking => Phase::Checking,
+        Planned::Baking => Phase::Baking,
+        Planned::Retiring => Phase::Retiring,
+        Planned::Ready => Phase::Ready,
+        Planned::RollingBack => Phase::RollingBack,
+        Planned::RolledBack => Phase::RolledBack,
+        Planned::Held => Phase::Held,
+        Planned::Blocked => Phase::Blocked,
+        Planned::Deleting | Planned::Deleted => Phase::Deleting,
+    }
+}
+
+/// The phase, and where it copies how far, in steps of 5.
+fn progress(phase: Phase, copy: Option<&Copy>) -> String {
+    match (phase, copy.and_then(percent)) {
+        (Phase::Copying, Some(percent)) => format!("{phase} {percent}%"),
+        _ => phase.to_string(),
+    }
+}
+
+fn percent(copy: &Copy) -> Option<u8> {
+    let percent = match copy.state {
+        CopyState::Following | CopyState::BothWays => 100,
+        CopyState::Starting | CopyState::Bulk | CopyState::Failed { .. } => {
+            copy.copied.saturating_mul(100).checked_div(copy.total)?.min(100)
+        }
+    };
+    u8::try_from(percent / 5 * 5).ok()
+}
+
+/// What it waits for, or what is wrong and what to do.
+fn message(plan: &Plan) -> String {
+    match (plan.blocks.first(), plan.waits.first()) {
+        (Some(block), _) => blocked(block),
+        (None, Some(wait)) => wait.message.clone(),
+        (None, None) => String::new(),
+    }
+}
+
+fn blocked(block: &Block) -> String {
+    format!("{}: {}. {}", block.subject, block.message, block.remedy)
+}
+
+fn record_words(record: Option<&StoreRecord>) -> String {
+    record.map_or_else(|| "the former wiring".to_owned(), |record| store_words(&record.id, &record.name))
+}
+
+/// The store that serves, both while a migration has services on both.
+fn serving_words(inputs: &Inputs<'_>) -> String {
+    if let Some(migration) = inputs.journal.open_migration() {
+        let (from, to) = (record_words(migration.from.as_ref()), record_words(Some(&migration.to)));
+        let moved = migration.services.iter().any(|moved| moved.forward.is_some());
+        return match &migration.rollback {
+            Some(rollback) if rollback.drained.is_some() => from,
+            Some(_) if moved => format!("{to} → {from}"),
+            None if migration.drained.is_some() => to,
+            None if moved => format!("{from} → {to}"),
+            Some(_) | None => from,
+        };
+    }
+    if let Some(store) = serving_now(inputs) {
+        return store_words(&store.id, &store.name);
+    }
+    inputs.journal.settled.as_ref().map_or(String::new(), |settled| settled.store.to_string())
+}
+
+/// The store that serves when nothing is under way, as it is seen.
+fn serving_now<'a>(inputs: &Inputs<'a>) -> Option<&'a Store> {
+    let observed = inputs.observed;
+    let ids = target(inputs.desired).map(|target| serving_ids(observed, target)).unwrap_or_default();
+    let stores = [observed.source.present(), observed.target.present()];
+    stores.into_iter().flatten().find(|store| ids.contains(&store.id))
+}
+
+fn serving_ids(observed: &Observed, target: &Target) -> Vec<StoreId> {
+    let names = crate::env::names(&target.env.format);
+    let services = target.services.iter().filter_map(|spec| observed.services.get(&spec.name)?.present());
+    services.filter_map(|service| serving(service, &names, &observed.catalog).id()).collect()
+}
+
+fn serving_store(inputs: &Inputs<'_>) -> Option<StoreStatus> {
+    let store = match inputs.journal.open_migration() {
+        Some(migration) if migration.drained.is_some() && migration.rollback.is_none() => inputs.observed.target.present(),
+        Some(_) => inputs.observed.source.present(),
+        None => serving_now(inputs),
+    }?;
+    let (kind, id) = match &store.id {
+        StoreId::Upstash(id) => ("Upstash", Some(id.clone())),
+        StoreId::ReplicationGroup(id) => ("ElastiCache", Some(id.clone())),
+        StoreId::ServerlessCache(name) => ("ElastiCacheServerless", Some(name.clone())),
+        StoreId::External(..) => ("External", None),
+        StoreId::Disabled => ("Disabled", None),
+    };
+    let made = inputs.journal.made.keys().any(|resource| match resource {
+        crate::journal::Resource::UpstashDatabase(name) => kind == "Upstash" && *name == store.name,
+        crate::journal::Resource::ReplicationGroup(group) => kind == "ElastiCache" && Some(group) == id.as_ref(),
+        crate::journal::Resource::SubnetGroup(_)
+        | crate::journal::Resource::Connector(_)
+        | crate::journal::Resource::Rule(_)
+        | crate::journal::Resource::Secret(_) => false,
+    });
+    Some(StoreStatus {
+        kind: kind.to_owned(),
+        id,
+        name: Some(store.name.clone()),
+        endpoint: store.address.as_ref().map(|address| format!("{}:{}", address.host, address.port)),
+        tls: store.address.as_ref().map(|address| address.tls),
+        plan: store.plan.clone(),
+        version: store.server.present().map(|server| server.version.clone()),
+        ours: Some(made),
+    })
+}
+
+/// Services on the store of the spec, of all.
+fn arrived(inputs: &Inputs<'_>, target: Option<&Target>) -> String {
+    let (Some(target), Some(store)) = (target, inputs.observed.target.present()) else { return String::new() };
+    let there = serving_ids(inputs.observed, target).iter().filter(|id| **id == store.id).count();
+    format!("{there}/{}", target.services.len())
+}
+
+fn services(inputs: &Inputs<'_>, target: Option<&Target>) -> Vec<ServiceStatus> {
+    let Some(target) = target else { return Vec::new() };
+    let names = crate::env::names(&target.env.format);
+    let last = |name: &str| {
+        let moved = inputs.journal.migration.as_ref()?.service(name)?;
+        let moves = [&moved.deployments_restored, &moved.back, &moved.egress_moved, &moved.forward];
+        moves.into_iter().flatten().max_by_key(|moved| moved.intended)?.operation.as_ref().map(ToString::to_string)
+    };
+    let one = |spec: &crate::desired::ServiceRef| {
+        let reading = inputs.observed.services.get(&spec.name).unwrap_or(&Reading::Absent);
+        let (service, message) = match reading {
+            Reading::Present(service) => (Some(service), None),
+            Reading::Absent => (None, Some("App Runner has no service of that name".to_owned())),
+            Reading::Unknown(error) => (None, Some(format!("it could not be read: {error}"))),
+            Reading::Hidden(why) => (None, Some(why.clone())),
+        };
+        let store = service.map(|service| match serving(service, &names, &inputs.observed.catalog) {
+            Serving::Store(id, address) => format!("{id} ({})", address.host),
+            Serving::Nothing => StoreId::Disabled.to_string(),
+            Serving::Unseen(why) => why,
+        });
+        ServiceStatus {
+            name: spec.name.clone(),
+            status: service.map(|service| status_word(&service.status).to_owned()),
+            store,
+            egress: service.map(|service| match &service.egress {
+                Egress::Default => "DEFAULT".to_owned(),
+                Egress::Vpc(arn) => arn.to_string(),
+            }),
+            operation_id: last(&spec.name),
+            message,
+        }
+    };
+    target.services.iter().map(one).collect()
+}
+
+/// App Runner's own word.
+fn status_word(status: &observed::ServiceStatus) -> &str {
+    match status {
+        observed::ServiceStatus::Running => "RUNNING",
+        observed::ServiceStatus::OperationInProgress => "OPERATION_IN_PROGRESS",
+        observed::ServiceStatus::Paused => "PAUSED",
+        observed::ServiceStatus::CreateFailed => "CREATE_FAILED",
+        observed::ServiceStatus::DeleteFailed => "DELETE_FAILED",
+        observed::ServiceStatus::Deleted => "DELETED",
+        observed::ServiceStatus::Other(word) => word,
+    }
+}
+
+fn migration_status(migration: &Migration, plan: &Plan, copy: Option<&Copy>) -> MigrationStatus {
+    let open = migration.ended.is_none();
+    let copy = copy.filter(|_| open);
+    let why = match (&migration.hold, &migration.rollback) {
+        (Some(hold), _) if open => Some((hold.reason.clone(), hold.message.clone())),
+        (_, Some(rollback)) => Some((rollback.reason.clone(), rollback.message.clone())),
+        (Some(_) | None, None) => None,
+    };
+    MigrationStatus {
+        id: migration.id.to_string(),
+        from: record_words(migration.from.as_ref()),
+        to: record_words(Some(&migration.to)),
+        started: Some(crate::render::moment(migration.began)),
+        ended: migration.ended.as_ref().map(|ended| crate::render::moment(ended.at)),
+        outcome: migration.ended.as_ref().map(|ended| {
+            match ended.outcome {
+                Outcome::Completed => "Completed",
+                Outcome::RolledBack => "RolledBack",
+                Outcome::Abandoned => "Abandoned",
+            }
+            .to_owned()
+        }),
+        lag: copy.and_then(|copy| copy.lag_ms).map(lag),
+        copied: copy.and_then(percent),
+        conflicts: copy.map(|copy| i64::try_from(copy.conflicts).unwrap_or(i64::MAX)),
+        gate: plan.waits.iter().find_map(|wait| gate(&wait.on)).map(|gate| gate.to_string()),
+        reason: why.as_ref().map(|(reason, _)| reason.clone()),
+        message: why.map(|(_, message)| presentable(&message, MESSAGE)),
+    }
+}
+
+fn gate(on: &Awaited) -> Option<Gate> {
+    if let Awaited::Approval(gate) = on { Some(*gate) } else { None }
+}
+
+/// The lag in steps, so that a status does not change with every look.
+fn lag(millis: u64) -> String {
+    let step = [1, 2, 5, 10, 30, 60, 300].into_iter().find(|seconds| millis <= seconds * 1000);
+    step.map_or("over 300s".to_owned(), |seconds| format!("{seconds}s"))
+}
+
+fn newest(observed: &Observed) -> Option<&Run> {
+    observed.checks.values().filter(|run| run.finished.is_some()).max_by_key(|run| run.started)
+}
+
+fn passed(run: &Run) -> String {
+    let made: Vec<_> =
+        run.results.iter().filter(|result| !matches!(result.verdict, Verdict::Skipped(_))).collect();
+    let passed = made.iter().filter(|result| result.verdict == Verdict::Pass).count();
+    format!("{passed}/{}", made.len())
+}
+
+fn check(result: &CheckResult) -> CheckStatus {
+    let (verdict, skipped) = match &result.verdict {
+        Verdict::Pass => ("Pass", None),
+        Verdict::Fail => ("Fail", None),
+        Verdict::Inconclusive => ("Inconclusive", None),
+        Verdict::Skipped(why) => ("Skipped", Some(why.clone())),
+    };
+    CheckStatus {
+        name: result.name.clone(),
+        service: result.service.clone(),
+        severity: match result.severity {
+            Severity::Gate => "Gate",
+            Severity::Warn => "Warn",
+        }
+        .to_owned(),
+        verdict: verdict.to_owned(),
+        message: skipped.or_else(|| Some(result.message.clone())).filter(|message| !message.is_empty()),
+    }
+}
+
+fn usage(store: &Store) -> Option<Usage> {
+    let server = store.server.present()?;
+    let memory = server.used_memory.saturating_mul(100).checked_div(server.max_memory)?;
+    Some(Usage { memory_percent: u16::try_from(memory / 10 * 10).ok(), ..Usage::default() })
+}
+
+/// The former store of a completed migration, where it was to be kept.
+fn retained(target: Option<&Target>, migration: Option<&Migration>) -> Vec<Retained> {
+    let kept = target.is_none_or(|target| !target.migration.retire.delete_old_store);
+    let completed = migration.filter(|migration| {
+        migration.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Completed)
+    });
+    let Some(from) = completed.and_then(|migration| migration.from.as_ref()).filter(|_| kept) else { return Vec::new() };
+    let (kind, id) = match &from.id {
+        StoreId::Upstash(id) => ("upstash-database", id.clone()),
+        StoreId::ReplicationGroup(id) => ("replication-group", id.clone()),
+        StoreId::ServerlessCache(name) => ("serverless-cache", name.clone()),
+        StoreId::External(host, port) => ("redis", format!("{host}:{port}")),
+        StoreId::Disabled => return Vec::new(),
+    };
+    let message = "the former store was kept (migration.retire.oldStore: Retain) and may still cost money; delete it when it is not missed";
+    vec![Retained { kind: kind.to_owned(), id, message: Some(message.to_owned()) }]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+//! The conditions of an object, projected from scratch each time, and which of their changes are events.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::api::condition::{Finding, Kind, Reason};
+use crate::api::status::SessionBackendStatus;
+use crate::checks::{Judgement, Run, judge};
+use crate::desired::{Desired, Mode};
+use crate::error::presentable;
+use crate::journal::Outcome;
+use crate::observed::{Reading, ServiceStatus, StoreStatus};
+use crate::plan::{Awaited, Inputs, Plan};
+
+/// Events are cut at this length by the API server.
+const EVENT: usize = 1024;
+
+/// Every condition there is to report.
+pub(super) fn findings(inputs: &Inputs<'_>, plan: &Plan, run: Option<&Run>) -> Vec<Finding> {
+    let mut found = vec![ready(inputs, plan), reconciling(plan), stalled(plan)];
+    found.push(finding(Kind::Accepted, Some(true), Reason::AsDesired, ""));
+    found.extend(store(inputs));
+    found.extend(services(inputs));
+    found.extend(run.map(|run| validated(inputs, run)));
+    found.extend(migrated(inputs));
+    found
+}
+
+fn finding(kind: Kind, status: Option<bool>, reason: Reason, message: impl Into<String>) -> Finding {
+    Finding { kind, status, reason, message: message.into() }
+}
+
+/// Why nothing, or not everything, is as it should be.
+fn cause(plan: &Plan) -> (Reason, String) {
+    if let Some(block) = plan.blocks.first() {
+        return (block.reason, super::blocked(block));
+    }
+    let message = plan.waits.first().map(|wait| wait.message.clone()).unwrap_or_default();
+    let approval = plan.waits.iter().any(|wait| matches!(wait.on, Awaited::Approval(_)));
+    (if approval { Reason::ApprovalNeeded } else { Reason::Progressing }, message)
+}
+
+fn ready(inputs: &Inputs<'_>, plan: &Plan) -> Finding {
+    if plan.is_converged() {
+        return match inputs.desired {
+            Desired::Present(_) => finding(Kind::Ready, Some(true), Reason::AsDesired, ""),
+            Desired::Absent { .. } => finding(Kind::Ready, Some(false), Reason::Deleting, ""),
+        };
+    }
+    let (reason, message) = match inputs.desired {
+        Desired::Present(target) if target.mode == Mode::Plan && plan.blocks.is_empty() => {
+            (Reason::PlanOnly, Reason::PlanOnly.remedy().to_owned())
+        }
+        Desired::Present(_) | Desired::Absent { .. } => cause(plan),
+    };
+    finding(Kind::Ready, Some(false), reason, message)
+}
+
+fn reconciling(plan: &Plan) -> Finding {
+    let busy = plan.blocks.is_empty() && !(plan.steps.is_empty() && plan.waits.is_empty());
+    let (reason, message) = if busy { cause(plan) } else { (Reason::AsDesired, String::new()) };
+    finding(Kind::Reconciling, Some(busy), reason, message)
+}
+
+fn stalled(plan: &Plan) -> Finding {
+    match plan.blocks.first() {
+        Some(block) => finding(Kind::Stalled, Some(true), block.reason, super::blocked(block)),
+        None => finding(Kind::Stalled, Some(false), Reason::AsDesired, ""),
+    }
+}
+
+fn store(inputs: &Inputs<'_>) -> Option<Finding> {
+    let kind = Kind::StoreAvailable;
+    match inputs.desired {
+        Desired::Present(_) => {}
+        Desired::Absent { .. } => return None,
+    }
+    Some(match &inputs.observed.target {
+        Reading::Present(store) => match &store.status {
+            StoreStatus::Available | StoreStatus::Modifying => finding(kind, Some(true), Reason::AsDesired, ""),
+            StoreStatus::Creating => {
+                finding(kind, Some(false), Reason::StoreNotReady, format!("{} is being created", store.id))
+            }
+            StoreStatus::Deleting => {
+                finding(kind, Some(false), Reason::StoreNotFound, format!("{} is being deleted", store.id))
+            }
+            StoreStatus::Failed(status) => {
+                finding(kind, Some(false), Reason::StoreFailed, format!("{} is {status}", store.id))
+            }
+        },
+        Reading::Absent => finding(kind, Some(false), Reason::StoreNotFound, "it does not exist"),
+        Reading::Unknown(error) => finding(kind, None, Reason::ApiUnavailable, error.to_string()),
+        Reading::Hidden(why) => finding(kind, None, Reason::SourceUnknown, why.clone()),
+    })
+}
+
+fn services(inputs: &Inputs<'_>) -> Option<Finding> {
+    let kind = Kind::ServicesDeployed;
+    let Desired::Present(target) = inputs.desired else { return None };
+    for spec in &target.services {
+        let name = &spec.name;
+        let service = match inputs.observed.services.get(name).unwrap_or(&Reading::Absent) {
+            Reading::Present(service) => service,
+            Reading::Absent => {
+                return Some(finding(kind, Some(false), Reason::ServiceNotFound, format!("service {name} does not exist")));
+            }
+            Reading::Unknown(error) => return Some(finding(kind, None, Reason::ApiUnavailable, error.to_string())),
+            Reading::Hidden(why) => return Some(finding(kind, None, Reason::SourceUnknown, why.clone())),
+        };
+        let (reason, what) = match &service.status {
+            ServiceStatus::Running => continue,
+            ServiceStatus::OperationInProgress => (Reason::Progressing, "is being deployed"),
+            ServiceStatus::Paused => (Reason::ServicePaused, "is paused"),
+            ServiceStatus::CreateFailed => (Reason::ServiceUnusable, "never came up"),
+            ServiceStatus::DeleteFailed => (Reason::ServiceUnusable, "could not be deleted"),
+            ServiceStatus::Deleted => (Reason::ServiceNotFound, "was deleted"),
+            ServiceStatus::Other(status) => (Reason::ServiceBusy, status.as_str()),
+        };
+        return Some(finding(kind, Some(false), reason, format!("service {name} {what}")));
+    }
+    Some(finding(kind, Some(true), Reason::AsDesired, ""))
+}
+
+fn validated(inputs: &Inputs<'_>, run: &Run) -> Finding {
+    let baseline = inputs.journal.migration.as_ref().and_then(|migration| migration.baseline.as_deref());
+    let told = |results: &[crate::checks::CheckResult]| {
+        results.iter().map(|result| format!("{}: {}", result.name, result.message)).collect::<Vec<_>>().join("; ")
+    };
+    match judge(baseline.unwrap_or_default(), &run.results) {
+        Judgement::Passed => finding(Kind::Validated, Some(true), Reason::AsDesired, ""),
+        Judgement::Regressed(failed) => finding(Kind::Validated, Some(false), Reason::CheckFailed, told(&failed)),
+        Judgement::Undecided(open) => finding(Kind::Validated, None, Reason::CheckInconclusive, told(&open)),
+    }
+}
+
+fn migrated(inputs: &Inputs<'_>) -> Option<Finding> {
+    let migration = inputs.journal.migration.as_ref()?;
+    let why = migration.rollback.as_ref().map(|rollback| format!("{}: {}", rollback.reason, rollback.message));
+    let (status, reason) = match migration.ended.as_ref().map(|ended| ended.outcome) {
+        None => (false, Reason::Migrating),
+        Some(Outcome::Completed) => (true, Reason::AsDesired),
+        Some(Outcome::RolledBack) => (false, Reason::RolledBack),
+        Some(Outcome::Abandoned) => (false, Reason::Aborted),
+    };
+    Some(finding(Kind::Migrated, Some(status), reason, why.unwrap_or_default()))
+}
+
+/// Whether an event is good news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// As it should be.
+    Normal,
+    /// Somebody should look.
+    Warning,
+}
+
+/// A change worth an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// Good news or not.
+    pub kind: EventKind,
+    /// One stable word.
+    pub reason: String,
+    /// What happened, at most 1,024 bytes.
+    pub message: String,
+}
+
+/// The events between two statuses: one for each condition that flipped, and one for a new phase.
+#[must_use]
+pub fn transitions(before: Option<&SessionBackendStatus>, now: &SessionBackendStatus) -> Vec<Transition> {
+    let mut events = Vec::new();
+    let phase = before.and_then(|before| before.phase);
+    if let Some(new) = now.phase.filter(|new| phase != Some(*new)) {
+        events.push(Transition {
+            kind: EventKind::Normal,
+            reason: new.to_string(),
+            message: presentable(&said(&now.summary.store, &now.summary.message), EVENT),
+        });
+    }
+    for condition in &now.conditions {
+        let former = before.and_then(|before| before.conditions.iter().find(|former| former.type_ == condition.type_));
+        let flipped = former.map_or(condition.status == "True" && is_bad(condition), |former| former.status != condition.status);
+        if flipped {
+            events.push(Transition {
+                kind: if is_bad(condition) { EventKind::Warning } else { EventKind::Normal },
+                reason: condition.reason.clone(),
+                message: presentable(&said(&format!("{}={}", condition.type_, condition.status), &condition.message), EVENT),
+            });
+        }
+    }
+    events
+}
+
+/// Whether a condition is one somebody should look at: only `Stalled`, a check that failed and a migration that went back.
+fn is_bad(condition: &Condition) -> bool {
+    match condition.type_.parse::<Kind>() {
+        Ok(Kind::Stalled) => condition.status == "True",
+        Ok(Kind::Validated) => condition.status == "False",
+        Ok(Kind::Migrated) => condition.status == "False" && condition.reason == Reason::RolledBack.as_str(),
+        Ok(Kind::Ready | Kind::Reconciling | Kind::Accepted | Kind::StoreAvailable | Kind::ServicesDeployed) | Err(_) => {
+            false
+        }
+    }
+}
+
+fn said(what: &str, why: &str) -> String {
+    match (what.is_empty(), why.is_empty()) {
+        (_, true) => what.to_owned(),
+        (true, false) => why.to_owned(),
+        (false, false) => format!("{what}: {why}"),
+    }
+}

@@ -1,0 +1,73 @@
+//! The log: on standard error, asked for by a filter, and never with a secret. Dependencies log whole requests below INFO,
+//! so their targets are capped there whatever the filter says.
+
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{EnvFilter, FilterExt as _, filter_fn};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// What is logged when nothing was asked for.
+const DEFAULT: &str = "warn";
+
+/// Starts the log with `filter`, such as `sessionbackend=debug`. A filter that cannot be read is said and ignored.
+pub fn start(filter: Option<&str>) {
+    let asked = filter.filter(|filter| !filter.is_empty()).unwrap_or(DEFAULT);
+    let (directives, wrong) = match EnvFilter::try_new(asked) {
+        Ok(directives) => (directives, None),
+        Err(error) => (EnvFilter::new(DEFAULT), Some(error)),
+    };
+    let format = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let started = tracing_subscriber::registry().with(format.with_filter(directives.and(filter_fn(is_ours_or_calm)))).try_init();
+    if let Err(error) = started {
+        eprintln!("sessionbackend: no log: {error}");
+    }
+    if let Some(error) = wrong {
+        tracing::warn!(%error, "the log filter cannot be read; logging {DEFAULT}");
+    }
+}
+
+/// Our own targets at any level, everybody else's down to INFO.
+fn is_ours_or_calm(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    let ours = target == "sessionbackend" || target.starts_with("sessionbackend::");
+    ours || *metadata.level() <= Level::INFO
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn dependencies_say_nothing_below_info_whatever_is_asked_for() {
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let layer = tracing_subscriber::fmt::layer().with_writer(move || writer.clone());
+        let filter = EnvFilter::new("trace").and(filter_fn(is_ours_or_calm));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer.with_filter(filter)), || {
+            tracing::trace!(target: "aws_smithy_runtime", "canary-request");
+            tracing::debug!(target: "sessionbackendlike", "canary-stranger");
+            tracing::info!(target: "hyper", "calm");
+            tracing::trace!(target: "sessionbackend::world", "ours");
+        });
+        let said = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+        assert!(said.contains("calm") && said.contains("ours"), "{said}");
+        assert!(!said.contains("canary"), "{said}");
+    }
+}

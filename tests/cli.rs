@@ -1,0 +1,449 @@
+//! What people and scripts see of the command line: golden texts of plan, apply and status over the world in memory, and
+//! the release binary's own behaviour where no cloud is needed. `UPDATE_GOLDEN=1` writes the goldens anew.
+
+mod support;
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use sessionbackend::checks::Stage;
+use sessionbackend::cli::drive::{Drive, Time};
+use sessionbackend::cli::exit;
+use sessionbackend::cli::stop::Stop;
+use sessionbackend::cli::word::{Answer, Word, answer};
+use sessionbackend::desired::{Approval, DeletionPolicy, Desired, Retire, Target};
+use sessionbackend::effect::Picture;
+use sessionbackend::journal::{Entry, Gate};
+use sessionbackend::observed::Reading;
+use sessionbackend::plan::{Inputs, Phase, plan};
+use sessionbackend::render::apply::{Ending, Event, Narrator, Told};
+use sessionbackend::render::plan::Preview;
+use sessionbackend::render::status::{Driver, Report};
+use sessionbackend::sim::{Fault, Faults, SimWorld};
+use sessionbackend::status::{project, says_the_same, transitions};
+
+use support::*;
+
+/// Compares with a committed text, or writes it.
+fn golden(name: &str, actual: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/cli").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, actual).unwrap();
+        return;
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    pretty_assertions::assert_str_eq!(expected, actual, "{name}; UPDATE_GOLDEN=1 writes it anew");
+}
+
+/// Virtual time: sleeping is letting the world go on.
+struct Virtual<'a>(&'a SimWorld);
+
+impl Time for Virtual<'_> {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.0.advance(duration.max(Duration::from_millis(50)));
+    }
+}
+
+struct Story {
+    ending: Ending,
+    told: Vec<Told>,
+}
+
+impl Story {
+    fn lines(&self) -> String {
+        let mut narrator = Narrator::default();
+        self.told.iter().flat_map(|told| narrator.lines(told)).map(|line| line + "\n").collect()
+    }
+}
+
+/// What `apply` says in `world`, interrupted when `enough` says so.
+fn apply_until(world: &SimWorld, desired: &Desired, enough: impl Fn(&Event) -> bool + Sync) -> Story {
+    let told = Mutex::new(Vec::new());
+    let (asker, stop) = Stop::new();
+    let tell = |event: &Told| {
+        if enough(&event.event) {
+            asker.ask();
+        }
+        told.lock().unwrap().push(event.clone());
+    };
+    let drive = Drive { world, time: &Virtual(world), stop: &stop, tell: &tell };
+    let ending = runtime().block_on(Box::pin(drive.run(&owner(), desired)));
+    Story { ending, told: told.into_inner().unwrap() }
+}
+
+fn apply(world: &SimWorld, desired: &Desired) -> Story {
+    apply_until(world, desired, |_| false)
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().build().unwrap()
+}
+
+fn liberty() -> Target {
+    let mut target = target(&["liberty-web"]);
+    target.migration.bake_time = Duration::from_secs(600);
+    target
+}
+
+fn world(picture: Picture) -> SimWorld {
+    start(picture, Faults::default())
+}
+
+fn preview(target: Target, picture: &Picture) -> Preview {
+    Preview::of(&owner(), &present(target), picture, at(0))
+}
+
+#[test]
+fn a_plan_shows_waves_waits_candidates_and_lag() {
+    let mut target = liberty();
+    target.migration.retire = Retire::default();
+    let preview = preview(target, &on_elasticache(&["liberty-web"]));
+    golden("plan.txt", &preview.text());
+    golden("plan.json", &format!("{:#}\n", preview.json()));
+    assert_eq!(exit::of_preview(&preview), exit::CHANGES);
+}
+
+#[test]
+fn what_the_manifest_names_is_no_candidate_any_more() {
+    let preview = preview(liberty(), &on_elasticache(&["liberty-web"]));
+    assert!(!preview.text().contains("alsoRemove"), "{}", preview.text());
+}
+
+#[test]
+fn what_somebody_else_uses_is_no_candidate() {
+    let mut target = liberty();
+    target.migration.retire = Retire::default();
+    let mut picture = on_elasticache(&["liberty-web"]);
+    let egress = sessionbackend::observed::Egress::Vpc(CONNECTOR.into());
+    let other = sessionbackend::observed::Bystander { name: "billing".into(), egress };
+    picture.observed.bystanders = Reading::Present(vec![other]);
+    assert!(!preview(target, &picture).text().contains("alsoRemove"));
+}
+
+#[test]
+fn a_blocked_plan_says_what_to_do_and_exits_1() {
+    let mut picture = on_elasticache(&["liberty-web"]);
+    picture.observed.services.insert("liberty-web".into(), Reading::Absent);
+    let preview = preview(liberty(), &picture);
+    golden("plan-blocked.txt", &preview.text());
+    assert_eq!(exit::of_preview(&preview), exit::ERROR);
+}
+
+#[test]
+fn a_settled_object_has_no_changes() {
+    let sim = world(on_elasticache(&["liberty-web"]));
+    let story = apply(&sim, &present(liberty()));
+    assert_eq!(exit::of(&story.ending), exit::CONVERGED, "{}", story.lines());
+    let preview = preview(liberty(), &sim.picture());
+    golden("plan-settled.txt", &preview.text());
+    assert_eq!(exit::of_preview(&preview), exit::CONVERGED);
+}
+
+#[test]
+fn apply_tells_a_migration_from_beginning_to_end() {
+    let sim = world(on_elasticache(&["liberty-web"]));
+    let story = apply(&sim, &present(liberty()));
+    golden("apply.txt", &story.lines());
+    assert!(matches!(story.ending, Ending::Converged { migration: Some(_) }));
+}
+
+#[test]
+fn apply_tells_json_lines_a_script_can_read() {
+    let sim = world(on_elasticache(&["liberty-web"]));
+    let story = apply(&sim, &present(liberty()));
+    let events: Vec<Value> = story.told.iter().map(|told| serde_json::to_value(told).unwrap()).collect();
+    assert!(events.iter().all(|event| event["at"].is_string() && event["event"].is_string()));
+    assert_eq!(events.first().unwrap()["event"], "phase");
+    let last = events.last().unwrap();
+    assert_eq!((&last["event"], &last["end"]), (&Value::from("ended"), &Value::from("Converged")));
+    let switched = events.iter().find(|event| event["event"] == "done" && event["step"]["kind"] == "PatchService");
+    assert_eq!(switched.unwrap()["step"]["mark"], "~");
+}
+
+#[test]
+fn apply_tells_why_it_went_back() {
+    let faults = Faults { failing_stages: [Stage::AfterSwitch].into(), ..Faults::default() };
+    let sim = start(on_elasticache(&["liberty-web"]), faults);
+    let story = apply(&sim, &present(liberty()));
+    golden("apply-rolled-back.txt", &story.lines());
+    assert_eq!(exit::of(&story.ending), exit::ROLLED_BACK);
+    // Once latched, another apply says so at once and changes nothing.
+    let calls = sim.calls();
+    assert_eq!(exit::of(&apply(&sim, &present(liberty())).ending), exit::ROLLED_BACK);
+    assert_eq!(sim.calls(), calls);
+}
+
+#[test]
+fn apply_stops_at_a_gate_and_goes_on_after_the_word() {
+    let mut target = liberty();
+    target.migration.approval = Approval { switch: true, retire: false };
+    let sim = world(on_elasticache(&["liberty-web"]));
+    let story = apply(&sim, &present(target.clone()));
+    let Ending::AwaitsApproval { migration: Some(id), gate: Gate::Switch } = story.ending.clone() else {
+        panic!("{}", story.lines())
+    };
+    assert_eq!(exit::of(&story.ending), exit::APPROVAL);
+    assert!(story.lines().contains(&format!("sessionbackend approve {id}/switch")));
+    let word = Word::Approve(id.clone(), Gate::Switch);
+    let Answer::Say(entry) = answer(&sim.picture().journal, &word) else { panic!("the gate is there") };
+    sim.meddle(|picture, now| picture.journal = picture.journal.apply(&entry, now));
+    assert!(matches!(answer(&sim.picture().journal, &word), Answer::Said(_)));
+    assert_eq!(apply(&sim, &present(target)).ending, Ending::Converged { migration: Some(id) });
+}
+
+#[test]
+fn an_interrupted_apply_makes_no_further_call_and_a_second_one_goes_on() {
+    let undisturbed = world(on_elasticache(&["liberty-web"]));
+    let calls = {
+        let _ = apply(&undisturbed, &present(liberty()));
+        undisturbed.calls()
+    };
+    for number in 0..calls {
+        let sim = world(on_elasticache(&["liberty-web"]));
+        let seen = std::sync::atomic::AtomicUsize::new(0);
+        let nth = |event: &Event| {
+            matches!(event, Event::Begun { .. }) && seen.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == number
+        };
+        let story = apply_until(&sim, &present(liberty()), nth);
+        let begun = story.told.iter().filter(|told| matches!(told.event, Event::Begun { .. })).count();
+        let ended = story.told.iter().filter(|told| matches!(told.event, Event::Done { .. } | Event::Failed { .. })).count();
+        assert_eq!(begun, ended, "a call was left in flight");
+        if number + 1 < calls {
+            assert!(matches!(story.ending, Ending::Interrupted { .. }), "call {number}: {:?}", story.ending);
+        }
+        sim.crash();
+        let again = apply(&sim, &present(liberty()));
+        assert!(matches!(again.ending, Ending::Converged { .. }), "after call {number}: {}", again.lines());
+        for (what, times) in sim.creations() {
+            assert_eq!(times, 1, "after call {number}: {what}");
+        }
+    }
+}
+
+#[test]
+fn an_interruption_while_both_stores_are_in_use_says_what_that_means() {
+    let sim = world(on_elasticache(&["liberty-web"]));
+    let draining = |event: &Event| matches!(event, Event::Phase { phase: Phase::Draining });
+    let story = apply_until(&sim, &present(liberty()), draining);
+    let Ending::Interrupted { out_of_step: true, .. } = story.ending else { panic!("{}", story.lines()) };
+    assert!(story.lines().contains("nobody keeps them in step"));
+    sim.crash();
+    sim.advance(Duration::from_secs(90));
+    golden("status-undriven.txt", &status_of(&sim, &liberty(), |report| report.text()));
+    assert!(matches!(status_of(&sim, &liberty(), |report| report.driver()), Driver::Gone(Some(_))));
+}
+
+#[test]
+fn failures_are_told_and_tried_again() {
+    let faults = Faults { calls: [(3, Fault::Throttled), (4, Fault::Lost)].into(), ..Faults::default() };
+    let sim = start(on_elasticache(&["liberty-web"]), faults);
+    let story = apply(&sim, &present(liberty()));
+    let retries = story.told.iter().filter(|told| matches!(told.event, Event::Retrying { .. })).count();
+    assert!(retries >= 1 && matches!(story.ending, Ending::Converged { .. }), "{}", story.lines());
+}
+
+#[test]
+fn an_aborted_migration_does_not_begin_again_by_itself() {
+    let mut target = liberty();
+    target.migration.approval.switch = true;
+    let sim = world(on_elasticache(&["liberty-web"]));
+    assert!(matches!(apply(&sim, &present(target.clone())).ending, Ending::AwaitsApproval { .. }));
+    assert_eq!(answer(&sim.picture().journal, &Word::Abort), Answer::Say(Entry::Abort));
+    sim.meddle(|picture, now| picture.journal = picture.journal.apply(&Entry::Abort, now));
+    let story = apply(&sim, &present(target));
+    assert!(matches!(story.ending, Ending::Abandoned { .. }), "{}", story.lines());
+    assert_eq!(exit::of(&story.ending), exit::ROLLED_BACK);
+}
+
+#[test]
+fn a_word_that_makes_no_sense_is_refused_with_a_reason() {
+    let settled = {
+        let sim = world(on_elasticache(&["liberty-web"]));
+        let _ = apply(&sim, &present(liberty()));
+        sim.picture().journal
+    };
+    for word in [Word::Abort, Word::Retry, Word::Approve("0-1".into(), Gate::Switch)] {
+        let Answer::No(what, remedy) = answer(&settled, &word) else { panic!("{word:?}") };
+        assert!(what.contains("completed") || what.contains("not open"), "{what}");
+        assert!(!remedy.is_empty());
+    }
+}
+
+#[test]
+fn destroy_lets_go_of_a_settled_object() {
+    let sim = world(on_elasticache(&["liberty-web"]));
+    let _ = apply(&sim, &present(liberty()));
+    let story = apply(&sim, &Desired::Absent { policy: DeletionPolicy::Retain });
+    assert_eq!(story.ending, Ending::Deleted, "{}", story.lines());
+    assert!(story.lines().contains("left as it is"), "{}", story.lines());
+}
+
+fn status_of<T>(sim: &SimWorld, target: &Target, read: impl Fn(&Report<'_>) -> T) -> T {
+    let Picture { observed, journal } = sim.picture();
+    let (owner, desired) = (owner(), present(target.clone()));
+    let inputs = Inputs { owner: &owner, desired: &desired, observed: &observed, journal: &journal, now: sim.now() };
+    let plan = plan(&inputs);
+    let status = project(&inputs, &plan, Some(1), None);
+    read(&Report { inputs: &inputs, plan: &plan, status: &status })
+}
+
+#[test]
+fn status_says_what_is_and_what_is_waited_for() {
+    let sim = world(on_elasticache(&["liberty-web"]));
+    let baking = |event: &Event| matches!(event, Event::Phase { phase: Phase::Baking });
+    let _ = apply_until(&sim, &present(liberty()), baking);
+    golden("status-baking.txt", &status_of(&sim, &liberty(), |report| report.text()));
+    let _ = apply(&sim, &present(liberty()));
+    golden("status-ready.txt", &status_of(&sim, &liberty(), |report| report.text()));
+    golden("status-ready.json", &format!("{:#}\n", status_of(&sim, &liberty(), |report| report.json())));
+}
+
+#[test]
+fn transition_times_move_only_with_the_status_and_events_tell_the_flips() {
+    let sim = world(on_elasticache(&["liberty-web"]));
+    let desired = present(liberty());
+    let look = |previous: Option<&_>| {
+        let Picture { observed, journal } = sim.picture();
+        let owner = owner();
+        let inputs = Inputs { owner: &owner, desired: &desired, observed: &observed, journal: &journal, now: sim.now() };
+        project(&inputs, &plan(&inputs), Some(1), previous)
+    };
+    let first = look(None);
+    sim.advance(Duration::from_secs(60));
+    let second = look(Some(&first));
+    assert_eq!(first, second);
+    let fresh = look(None);
+    assert!(first != fresh && says_the_same(&first, &fresh), "only times differ");
+    assert_eq!(transitions(Some(&first), &second), []);
+    let _ = apply(&sim, &desired);
+    let done = look(Some(&second));
+    let events = transitions(Some(&second), &done);
+    assert!(events.iter().any(|event| event.message.starts_with("Ready=True")), "{events:?}");
+    let ready = done.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+    assert_eq!((ready.status.as_str(), ready.last_transition_time.0), ("True", sim.now()));
+}
+
+// === The binary, where it needs no cloud ===
+
+struct Ran {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+fn sessionbackend(arguments: &[&str], stdin: &str, environment: &[(&str, &str)]) -> Ran {
+    use std::io::Write as _;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sessionbackend"))
+        .args(arguments)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that does not read its input may be gone already.
+    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+const MANIFEST: &str = "
+apiVersion: sessionbackend.dev/v1alpha1
+kind: SessionBackend
+metadata: { name: liberty-social, namespace: liberty }
+spec:
+  aws: { region: us-east-1 }
+  services: [{ name: liberty-web }]
+  store: { upstash: { database: { name: liberty, primaryRegion: us-east-1 }, apiKeySecretRef: { name: upstash-api } } }
+  env: { format: Url }
+";
+
+#[test]
+fn validate_accepts_a_good_manifest_and_names_a_missing_secret() {
+    let ran = sessionbackend(&["validate", "-f", "-"], MANIFEST, &[]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(ran.out.starts_with("liberty/liberty-social: valid\n"), "{}", ran.out);
+    assert!(ran.out.contains("Secret liberty/upstash-api"), "{}", ran.out);
+    let given = [
+        ("SESSIONBACKEND_SECRET_UPSTASH_API_EMAIL", "a@example.com"),
+        ("SESSIONBACKEND_SECRET_UPSTASH_API_APIKEY", "canary-0451"),
+    ];
+    let ran = sessionbackend(&["validate", "-f", "-"], MANIFEST, &given);
+    assert_eq!(ran.out, "liberty/liberty-social: valid\n");
+    assert!(!ran.err.contains("canary"));
+}
+
+#[test]
+fn validate_names_every_mistake_at_once_and_exits_1() {
+    let wrong = MANIFEST.replace("us-east-1 }\n  services", "mars }\n  services").replace("format: Url", "format: Urll");
+    let ran = sessionbackend(&["validate", "-f", "-"], &wrong, &[]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""));
+    assert!(ran.err.contains("spec.aws.region") && ran.err.contains("spec.env.format"), "{}", ran.err);
+    let ran = sessionbackend(&["validate", "-o", "json", "-f", "-"], &wrong, &[]);
+    let answer: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((ran.code, &answer["valid"]), (Some(1), &Value::from(false)));
+    assert!(answer["mistakes"].as_array().unwrap().len() >= 2);
+}
+
+#[test]
+fn a_secret_may_be_in_another_file_than_its_object() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret.yaml");
+    let text = "apiVersion: v1\nkind: Secret\nmetadata: { name: upstash-api, namespace: liberty }\nstringData: { email: a@example.com, apiKey: k }\n";
+    std::fs::write(&secret, text).unwrap();
+    let ran = sessionbackend(&["validate", "-f", secret.to_str().unwrap(), "-f", "-"], MANIFEST, &[]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), "liberty/liberty-social: valid\n"), "{}", ran.err);
+}
+
+#[test]
+fn another_namespace_than_the_manifests_is_refused() {
+    let ran = sessionbackend(&["validate", "-n", "other", "-f", "-"], MANIFEST, &[]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.contains("metadata.namespace"), "{}", ran.err);
+}
+
+#[test]
+fn destroy_without_anybody_to_ask_needs_yes() {
+    let environment = [
+        ("AWS_ACCESS_KEY_ID", "x"),
+        ("AWS_SECRET_ACCESS_KEY", "x"),
+        ("SESSIONBACKEND_SECRET_UPSTASH_API_EMAIL", "a@example.com"),
+        ("SESSIONBACKEND_SECRET_UPSTASH_API_APIKEY", "k"),
+    ];
+    let known = MANIFEST.replace("aws: { region: us-east-1 }", "aws: { region: us-east-1, accountId: \"123456789012\" }");
+    let ran = sessionbackend(&["destroy", "-f", "-"], &known, &environment);
+    assert_eq!(ran.code, Some(1), "{}", ran.out);
+    assert!(ran.err.contains("--yes"), "{}", ran.err);
+}
+
+#[test]
+fn crd_prints_the_committed_definition() {
+    let ran = sessionbackend(&["crd"], "", &[]);
+    let committed = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("crds/sessionbackends.yaml");
+    pretty_assertions::assert_str_eq!(std::fs::read_to_string(committed).unwrap(), ran.out);
+}
+
+#[test]
+fn completion_knows_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let ran = sessionbackend(&["completion", shell], "", &[]);
+        assert!(ran.code == Some(0) && ran.out.contains("approve"), "{shell}");
+    }
+}
+
+#[test]
+fn a_wrong_argument_exits_2_before_anything_is_read() {
+    let ran = sessionbackend(&["approve", "no-gate", "-f", "-"], "", &[]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.err.contains("MIGRATION/GATE"), "{}", ran.err);
+}

@@ -1,0 +1,184 @@
+//! Runners that die, that meet each other, and stores that go away.
+
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use sessionbackend::copy::{Copier, CopyError, Mode, State, clear, read_progress};
+
+use crate::{
+    server::{Client, Flavor, Server, eventually, spec, until},
+    visitors::Crowd,
+};
+
+async fn filled(from: &Server, count: u32) -> Client {
+    let mut old = from.client().await;
+    let mut commands = redis::pipe();
+    for number in 0..count {
+        commands.cmd("SET").arg(format!("sess:{number}")).arg("v0").arg("EX").arg(3_600);
+    }
+    old.pipe(&commands).await;
+    old
+}
+
+async fn in_step(from: &Server, to: &Server, runner: &str, take_over: bool) -> Copier {
+    let mut wanted = spec(from, to, runner);
+    wanted.take_over = take_over;
+    let copier = Copier::start(wanted);
+    copier.set_mode(Mode::BothWays);
+    until(&copier, "the seal", |progress| progress.sealed && progress.state == State::BothWays).await;
+    copier
+}
+
+#[tokio::test]
+async fn a_logout_while_nobody_runs_does_not_come_back() {
+    let (from, to) = (Server::start(Flavor::ElastiCache).await, Server::start(Flavor::Upstash).await);
+    let (mut old, mut new) = (filled(&from, 300).await, to.client().await);
+    let copier = in_step(&from, &to, "a", false).await;
+    // Born after the seal, on both sides: the base must know them although it was stored before.
+    let _: () = new.run("SET sess:born-new v0 EX 3600").await;
+    let _: () = old.run("SET sess:born-old v0 EX 3600").await;
+    let _: () = new.run("SET sess:5 clicked EX 3600").await;
+    eventually("carried", async || {
+        let here: Vec<Option<String>> = old.run("MGET sess:born-new sess:5").await;
+        here == [Some("v0".into()), Some("clicked".into())] && new.run::<u64>("EXISTS sess:born-old").await == 1
+    })
+    .await;
+    // The runner dies: no farewell.
+    drop(copier);
+    let _: () = old.run("DEL sess:born-new").await;
+    let _: () = new.run("DEL sess:born-old").await;
+    let _: () = old.run("DEL sess:1").await;
+    let _: () = new.run("DEL sess:2").await;
+    let _: () = old.run("SET sess:5 again EX 3600").await;
+    let _: () = old.run("SET sess:3 changed EX 3600").await;
+    let _: () = new.run("SET sess:4 changed EX 3600").await;
+    let _: () = new.run("SET sess:while-dead v0 EX 3600").await;
+    let copier = in_step(&from, &to, "b", false).await;
+    copier.count_quiet_from_now();
+    let progress = until(&copier, "quiet", |progress| progress.quiet_sweeps >= 2).await;
+    assert_eq!(progress.conflicts, 0, "the base is as fresh as the last write: {:?}", progress.conflicting);
+    let names = "MGET sess:born-new sess:born-old sess:1 sess:2 sess:3 sess:4 sess:5 sess:while-dead";
+    let (here, there): (Vec<Option<String>>, Vec<Option<String>>) = (old.run(names).await, new.run(names).await);
+    let wanted = [None, None, None, None, Some("changed"), Some("changed"), Some("again"), Some("v0")]
+        .map(|value| value.map(str::to_owned));
+    assert_eq!((here, there), (wanted.to_vec(), wanted.to_vec()));
+    assert!(progress.worst_lag_both_ways.unwrap() >= Duration::from_secs(4), "a dead runner is lag");
+    copier.stop().await;
+}
+
+/// Runners die at random moments while people log in, click, renew and log out on both sides.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn runners_die_and_nobody_is_logged_out_or_in_by_it() {
+    let (from, to) = (Server::start(Flavor::ElastiCache).await, Server::start(Flavor::Upstash).await);
+    let crowd = Crowd::enter(60, &from, &to, Duration::from_millis(60)).await;
+    let first = Copier::start(spec(&from, &to, "r0"));
+    until(&first, "following", |progress| progress.state == State::Following && progress.keys_copied > 20).await;
+    drop(first);
+    let mut copier = in_step(&from, &to, "r1", true).await;
+    crowd.fleet.new.store(true, Ordering::SeqCst);
+    for life in 2..10_u64 {
+        let before = copier.progress().borrow().carried;
+        // A moment that no write of ours marks: between 20 and 200 changes after the last.
+        until(&copier, "work", |progress| progress.carried >= before + 20 + life * 20).await;
+        drop(copier);
+        copier = in_step(&from, &to, &format!("r{life}"), true).await;
+    }
+    crowd.fleet.old.store(false, Ordering::SeqCst);
+    let memory = crowd.leave().await;
+    copier.count_quiet_from_now();
+    let progress = until(&copier, "quiet", |progress| progress.quiet_sweeps >= 2).await;
+    copier.verify();
+    let verified = until(&copier, "verified", |progress| progress.verified.is_some()).await.verified.unwrap();
+    let (lost, zombies) = memory.judge(&mut [from.client().await, to.client().await]).await;
+    let context = format!("{memory:?}\n{progress:?}");
+    assert!(lost.is_empty(), "lost {lost:?}: {context}");
+    assert!(zombies.is_empty(), "came back {zombies:?}: {context}");
+    assert_eq!(verified.different, 0, "{context}");
+    eprintln!("{} requests, {} refused, {} conflicts", memory.requests, memory.refused, progress.conflicts);
+    copier.stop().await;
+}
+
+#[tokio::test]
+async fn of_two_runners_one_writes() {
+    let (from, to) = (Server::start(Flavor::Plain).await, Server::start(Flavor::Plain).await);
+    let mut old = filled(&from, 50).await;
+    let first = Copier::start(spec(&from, &to, "first"));
+    until(&first, "following", |progress| progress.state == State::Following && progress.heartbeat.is_some()).await;
+    // A second one waits while the first is alive, and says for whom.
+    let second = Copier::start(spec(&from, &to, "second"));
+    let waiting = until(&second, "waiting", |progress| progress.trouble.is_some()).await;
+    assert!(waiting.trouble.unwrap().to_string().contains("runner first"));
+    // A third is told to take over: the first stops at its next write or heartbeat.
+    let mut wanted = spec(&from, &to, "third");
+    wanted.take_over = true;
+    let third = Copier::start(wanted);
+    until(&third, "following", |progress| progress.state == State::Following).await;
+    let _: () = old.run("SET sess:1 later EX 3600").await;
+    let mut seen = first.progress();
+    let fenced = tokio::time::timeout(
+        Duration::from_secs(20),
+        seen.wait_for(|progress| matches!(progress.state, State::Failed(CopyError::Fenced { .. }))),
+    );
+    fenced.await.unwrap().unwrap();
+    // It leaves: the waiting one goes on at once.
+    third.stop().await;
+    let stopped = Instant::now();
+    until(&second, "following", |progress| progress.state == State::Following).await;
+    assert!(stopped.elapsed() < Duration::from_secs(4), "released, not stale");
+    let stored = read_progress(&to.endpoint, "m1").await.unwrap().unwrap();
+    assert!(!stored.sealed && stored.silent_for.unwrap() < Duration::from_secs(5));
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn before_the_seal_a_successor_sweeps_again() {
+    let (from, to) = (Server::start(Flavor::Plain).await, Server::start(Flavor::Plain).await);
+    let (mut old, mut new) = (filled(&from, 400).await, to.client().await);
+    let first = Copier::start(spec(&from, &to, "first"));
+    until(&first, "following", |progress| progress.state == State::Following).await;
+    drop(first);
+    let _: () = old.run("DEL sess:1").await;
+    let _: () = old.run("SET sess:2 changed").await;
+    let second = Copier::start(spec(&from, &to, "second"));
+    until(&second, "following", |progress| progress.state == State::Following).await;
+    let values: Vec<Option<String>> = new.run("MGET sess:1 sess:2").await;
+    assert_eq!(values, [None, Some("changed".into())]);
+    assert_eq!(new.names().await.len(), 399);
+    second.stop().await;
+    clear(&from.endpoint, &to.endpoint, "m1").await.unwrap();
+    assert!(old.traces().await.is_empty() && new.traces().await.is_empty());
+}
+
+#[tokio::test]
+async fn an_emptied_store_does_not_empty_the_other() {
+    let (mut from, to) = (Server::start(Flavor::Plain).await, Server::start(Flavor::Plain).await);
+    let (_, mut new) = (filled(&from, 100).await, to.client().await);
+    let copier = in_step(&from, &to, "a", false).await;
+    from.kill().await;
+    from.restart().await;
+    let mut seen = copier.progress();
+    let emptied = seen.wait_for(|progress| matches!(progress.state, State::Failed(_)));
+    let state = tokio::time::timeout(Duration::from_secs(30), emptied).await.unwrap().unwrap().state.clone();
+    assert_eq!(state, State::Failed(CopyError::Emptied { store: from.endpoint.name() }));
+    assert_eq!(new.names().await.len(), 100);
+}
+
+#[tokio::test]
+async fn a_store_that_goes_away_is_waited_for() {
+    let (from, mut to) = (Server::start(Flavor::Plain).await, Server::start(Flavor::Plain).await);
+    let _ = filled(&from, 100).await;
+    let copier = Copier::start(spec(&from, &to, "a"));
+    until(&copier, "following", |progress| progress.state == State::Following).await;
+    to.kill().await;
+    let progress = until(&copier, "trouble", |progress| progress.trouble.is_some()).await;
+    assert!(matches!(progress.trouble, Some(CopyError::Unreachable { .. })), "{progress:?}");
+    to.restart().await;
+    until(&copier, "all again", |progress| {
+        progress.trouble.is_none() && progress.state == State::Following && progress.keys_copied == 100
+    })
+    .await;
+    assert_eq!(to.client().await.names().await.len(), 100);
+    copier.stop().await;
+}
