@@ -12,7 +12,7 @@ use super::{
     error::CopyError,
     key::{Choice, hash, prefix},
     link::bytes,
-    progress::{Difference, Sides, State},
+    progress::{Difference, State},
     pulse::evictions,
     read::{Reading, Seen, read, scan},
     run::{Lane, Rounds, Runner},

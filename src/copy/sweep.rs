@@ -91,7 +91,7 @@ impl Runner {
             Side::New => &self.spec.to,
         };
         let took = self.rounds.on(side).took.unwrap_or_default();
-        let billed = endpoint.counts_commands();
+        let billed = endpoint.counted;
         if self.counting {
             return took.max(Duration::from_millis(if billed { 1_000 } else { 250 }));
         }

@@ -117,6 +117,7 @@ fn endpoint(flavor: Flavor, port: u16) -> Endpoint {
         return endpoint;
     }
     endpoint.tls = true;
+    endpoint.counted = flavor == Flavor::Upstash;
     endpoint.password = Some(SecretString::from(PASSWORD));
     endpoint.ca = Some(include_bytes!("tls/ca.pem").to_vec());
     endpoint
