@@ -9,6 +9,7 @@ mod base;
 mod error;
 mod feed;
 mod fence;
+mod intent;
 mod key;
 mod link;
 mod probe;
@@ -17,8 +18,10 @@ mod pulse;
 mod read;
 mod reconcile;
 mod run;
+mod seal;
 mod sweep;
 mod takeover;
+mod typed;
 mod value;
 mod verify;
 
