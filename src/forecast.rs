@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::desired::Desired;
 use crate::effect::Picture;
 use crate::identity::Owner;
-use crate::plan::{Awaited, Block, Inputs, Phase, Plan, Wait, after, guard, plan};
+use crate::plan::{Awaited, Block, Inputs, Phase, Plan, Reason, Wait, after, guard, plan};
 use crate::step::Step;
 
 /// A migration of ten services has some 80 waves; more than this is a planner that turns in a circle.
@@ -84,6 +84,7 @@ pub fn forecast(owner: &Owner, desired: &Desired, picture: &Picture, now: Timest
     let mut waves = Vec::new();
     let mut notes = Vec::new();
     let mut phase = Phase::Preflight;
+    let mut stuck: Option<(Picture, Vec<Awaited>)> = None;
     for turn in 0..LIMIT {
         let inputs = Inputs { owner, desired, observed: &picture.observed, journal: &picture.journal, now };
         let next = plan(&inputs);
@@ -107,7 +108,15 @@ pub fn forecast(owner: &Owner, desired: &Desired, picture: &Picture, now: Timest
                 _ => None,
             });
             now = expected(&next, now);
-            waves.push(Wave { phase, steps: Vec::new(), waits: next.waits });
+            let awaited = next.waits.iter().map(|wait| wait.on.clone()).collect();
+            waves.push(Wave { phase, steps: Vec::new(), waits: next.waits.clone() });
+            // The model knows no time at which a reading succeeds, or a stranger's operation ends.
+            let same = Some((picture.clone(), awaited));
+            if stuck == same && next.waits.iter().all(cannot_be_foreseen) {
+                let blocks = next.waits.into_iter().map(unforeseen).collect();
+                return Forecast { waves, end: End::Blocked(blocks), phase, notes };
+            }
+            stuck = same;
             match (approval, picture.journal.open_migration().map(|migration| migration.id.clone())) {
                 (Some(gate), Some(id)) => {
                     let entry = crate::journal::Entry::Approve(id, gate);
@@ -126,6 +135,34 @@ pub fn forecast(owner: &Owner, desired: &Desired, picture: &Picture, now: Timest
         waves.push(Wave { phase, steps: next.steps, waits: next.waits });
     }
     Forecast { waves, end: End::Broken(vec![format!("no end after {LIMIT} waves")]), phase, notes }
+}
+
+fn cannot_be_foreseen(wait: &Wait) -> bool {
+    match wait.on {
+        Awaited::Reading(_) | Awaited::ForeignOperation(_) => true,
+        Awaited::Store
+        | Awaited::Operation(..)
+        | Awaited::Listing(..)
+        | Awaited::CopyCaughtUp
+        | Awaited::CopyInStep
+        | Awaited::Checks(_)
+        | Awaited::LongestRequest
+        | Awaited::ClientsGone
+        | Awaited::Quiet
+        | Awaited::Bake
+        | Awaited::Approval(_)
+        | Awaited::Unused(_)
+        | Awaited::CopyCleared => false,
+    }
+}
+
+fn unforeseen(wait: Wait) -> Block {
+    let (reason, subject) = match wait.on {
+        Awaited::ForeignOperation(service) => (Reason::ServiceBusy, format!("service {service}")),
+        Awaited::Reading(what) => (Reason::ApiUnavailable, what),
+        other => (Reason::Progressing, format!("{other:?}")),
+    };
+    Block { reason, subject, message: wait.message, remedy: "nothing: it is looked at again by itself".to_owned() }
 }
 
 /// When what is awaited can be expected.

@@ -170,7 +170,9 @@ pub struct StoreRecord {
 pub enum Gate {
     /// Before the first service is switched.
     Switch,
-    /// Before a store is deleted.
+    /// Before the old store is left: its users outside App Runner have been moved by hand.
+    Handover,
+    /// Before anything is retired.
     Retire,
 }
 
@@ -194,7 +196,7 @@ pub struct ServiceMove {
     pub back: Option<Move>,
     /// The call that gave its automatic deployments back.
     pub deployments_restored: Option<Move>,
-    /// Why the last call was refused for good, in the vendor's words.
+    /// Why the last call came to nothing for good, in the vendor's words.
     pub refused: Option<String>,
 }
 
@@ -261,6 +263,21 @@ pub struct Rollback {
     pub message: String,
     /// The old instances (those of the new store) are gone and both stores agree.
     pub drained: Option<Timestamp>,
+}
+
+impl Rollback {
+    /// The spec names the former store again.
+    pub const SPEC_REVERTED: &str = "SpecReverted";
+    /// The spec names a third store, or none.
+    pub const SPEC_CHANGED: &str = "SpecChanged";
+    /// A service is no longer what the way back was written down for.
+    pub const SERVICE_CHANGED: &str = "ServiceChanged";
+
+    /// Whether nothing failed and nobody asked to stop, so that what is wanted now may begin at once.
+    #[must_use]
+    pub fn plans_anew(&self) -> bool {
+        [Self::SPEC_REVERTED, Self::SPEC_CHANGED, Self::SERVICE_CHANGED].contains(&self.reason.as_str())
+    }
 }
 
 /// Why nothing moves.
@@ -330,7 +347,7 @@ pub enum Entry {
     Moving(Direction, String, Option<OperationId>),
     /// The call returned, or was recognised.
     Moved(Direction, String, OperationId),
-    /// The call never happened, or was refused: for good where the vendor's words are kept, else it may be made again.
+    /// The call never happened, or came to nothing: for good (until `retry`) where it is said why, else it may be made again.
     NotMoved(Direction, String, Option<String>),
     /// The last instance of the former configuration is gone.
     Drained,
@@ -390,6 +407,15 @@ impl ServiceMove {
         }
     }
 
+    /// A call that was refused, or of which it cannot be told whether it was made, may be made again.
+    fn retry(&mut self) {
+        self.refused = None;
+        let moves = [&mut self.egress_moved, &mut self.forward, &mut self.back, &mut self.deployments_restored];
+        for slot in moves {
+            *slot = slot.take().filter(|moved| moved.operation.is_some());
+        }
+    }
+
     fn slot(&mut self, direction: Direction) -> &mut Option<Move> {
         match direction {
             Direction::Forward => &mut self.forward,
@@ -433,10 +459,13 @@ impl Journal {
                 next.latch = None;
                 if let Some(migration) = next.migration.as_mut() {
                     migration.hold = None;
-                    migration.services.iter_mut().for_each(|moved| moved.refused = None);
+                    migration.services.iter_mut().for_each(ServiceMove::retry);
                 }
             }
-            Entry::Settle(settled) => next.settled = Some(settled.clone()),
+            Entry::Settle(settled) => {
+                next.latch = next.latch.filter(|latch| latch.store == settled.store);
+                next.settled = Some(settled.clone());
+            }
             Entry::Baseline(_)
             | Entry::Approve(..)
             | Entry::Sealed
@@ -472,19 +501,26 @@ impl Journal {
                 });
                 self.latch = None;
             }
-            Outcome::RolledBack => {
+            // Given up because the spec or a service changed: whatever is wanted now is planned anew.
+            Outcome::Abandoned if migration.rollback.as_ref().is_none_or(Rollback::plans_anew) => {}
+            Outcome::RolledBack | Outcome::Abandoned => {
                 let (reason, message) = migration
                     .rollback
                     .as_ref()
                     .map_or_else(Default::default, |rollback| (rollback.reason.clone(), rollback.message.clone()));
                 self.latch = Some(Latch { store: migration.to.id.clone(), reason, message, at: now });
             }
-            Outcome::Abandoned => {}
         }
     }
 }
 
 impl StoreRecord {
+    /// Which keys it means: the store, and the database of it.
+    #[must_use]
+    pub fn place(&self) -> (&StoreId, u32) {
+        (&self.id, self.address.as_ref().map_or(0, |address| address.db))
+    }
+
     /// Stands for address and password together: another binding needs other secrets.
     #[must_use]
     pub fn binding(&self) -> Option<Fingerprint> {
@@ -541,6 +577,8 @@ impl Migration {
             Entry::Baked => self.baked = Some(now),
             Entry::RollBack { reason, message } => {
                 self.hold = None;
+                // What was refused on the way there says nothing about the way back.
+                self.services.iter_mut().for_each(|moved| moved.refused = None);
                 self.rollback.get_or_insert(Rollback {
                     at: now,
                     reason: reason.clone(),
@@ -553,6 +591,7 @@ impl Migration {
             }
             Entry::Abort => {
                 self.hold = None;
+                self.services.iter_mut().for_each(|moved| moved.refused = None);
                 self.rollback.get_or_insert(Rollback {
                     at: now,
                     reason: "Aborted".to_owned(),

@@ -13,10 +13,15 @@ mod copying;
 mod deletion;
 mod forward;
 pub mod guard;
+mod finish;
+mod interference;
 mod moves;
 pub mod network;
+mod preflight;
+mod provision;
 mod retire;
 mod settle;
+mod verify;
 pub(crate) mod wiring;
 
 use std::time::Duration;
@@ -193,9 +198,18 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
     let mut draft = Draft { inputs, plan: Plan::new(Phase::Preflight) };
     match inputs.desired {
         Desired::Present(target) => draft.present(target),
-        Desired::Absent { policy } => draft.deletion(*policy),
+        Desired::Absent { policy } => {
+            // With another account's credentials everything of ours would seem to be gone.
+            if draft.account_is_ours() {
+                draft.deletion(*policy);
+            }
+        }
     }
     let mut plan = draft.plan;
+    let is_stopped = plan.steps.is_empty() && plan.waits.is_empty() && !plan.blocks.is_empty();
+    if is_stopped && matches!(plan.phase, Phase::Preflight | Phase::Provisioning) {
+        plan.phase = Phase::Blocked;
+    }
     // A journal line is the word everything after it relies on, and what is destroyed cannot be weighed again:
     // both run alone.
     if let Some(alone) =

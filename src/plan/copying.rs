@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::desired::Target;
-use crate::journal::{Entry, Migration};
+use crate::journal::{Entry, Gate, Migration};
 use crate::observed::{Copy, CopyState, Reading};
 use crate::step::{CopyMode, Side, Step};
 
@@ -132,6 +132,9 @@ impl<'a> Draft<'a> {
         if !self.in_step(target, migration) {
             return false;
         }
+        if side == Side::From && !self.handed_over(target, migration) {
+            return false;
+        }
         let Some(copy) = self.inputs.observed.copy.present() else { return false };
         let clients = match side {
             Side::From => copy.clients_from,
@@ -172,6 +175,20 @@ impl<'a> Draft<'a> {
             },
         );
         false
+    }
+
+    /// Whether the users of the old store outside App Runner have been moved: only a person can say so.
+    fn handed_over(&mut self, target: &Target, migration: &Migration) -> bool {
+        let names: Vec<_> = target.other_consumers.iter().map(|other| other.name.as_str()).collect();
+        if names.is_empty() || migration.approved.contains(&Gate::Handover) {
+            return true;
+        }
+        self.note(format!(
+            "{} must be pointed to {} by hand now; until that is approved both stores are kept in step",
+            names.join(", "),
+            migration.to.id
+        ));
+        self.approved(true, migration, Gate::Handover)
     }
 
     /// Whether the copier has gone and taken its traces with it.

@@ -107,7 +107,7 @@ impl Draft<'_> {
         let newest = drive.service.operations.first().map(|operation| operation.id.clone());
         let Some(moved) = drive.moved.moved(drive.direction) else {
             if let Some(why) = &drive.moved.refused {
-                return Driven::Failed(Reason::Rejected, format!("App Runner refuses the update of {name}: {why}"));
+                return Driven::Failed(Reason::Rejected, format!("{name}: {why}"));
             }
             if self.admitted(name, drive.service, drive.intention) {
                 self.journal(Entry::Moving(drive.direction, name.clone(), newest));
@@ -139,12 +139,19 @@ impl Draft<'_> {
                 Driven::Busy
             }
             Standing::Succeeded(ended) => Driven::Done(ended),
-            Standing::Failed(id) => Driven::Failed(
-                Reason::DeploymentFailed,
-                format!(
+            Standing::Failed(id) => {
+                let why = format!(
                     "App Runner's operation {id} on {name} failed and the platform went back to the former configuration"
-                ),
-            ),
+                );
+                match drive.direction {
+                    Direction::Forward | Direction::Egress => Driven::Failed(Reason::DeploymentFailed, why),
+                    // There is no way back from these: a person mends the cause and says `retry`.
+                    Direction::Back | Direction::Restore => {
+                        self.journal(Entry::NotMoved(drive.direction, name.clone(), Some(why)));
+                        Driven::Busy
+                    }
+                }
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use sessionbackend::observed::*;
 use sessionbackend::plan::Phase;
 use sessionbackend::sim::{Faults, SimWorld};
 
-pub const CONNECTOR: &str = "arn:aws:apprunner:us-east-1:123456789012:vpcconnector/by-hand/1/0123";
+pub const CONNECTOR: &str = "arn:aws:apprunner:us-east-1:123456789012:vpcconnector/by-hand/1/0123456789abcdef0123456789abcdef";
 pub const HOST: &str = "master.liberty.abc123.use1.cache.amazonaws.com";
 
 pub fn at(second: i64) -> Timestamp {
@@ -71,7 +71,7 @@ pub fn target(services: &[&str]) -> Target {
             bake_time: Duration::from_secs(1800),
             on_failure: OnFailure::Rollback,
             consent: Consent { no_internet: false, data_loss: false, quota_share: 25 },
-            approval: Approval { switch: false, retire: true },
+            approval: Approval { switch: false, retire: false },
             retire: Retire {
                 delete_old_store: false,
                 rules: vec!["sgr-0123456789abcdef0".into()],
