@@ -32,6 +32,8 @@ use self::object::Session;
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let environment = Environment::read();
+    // Two crates of the tree could bring a TLS provider; naming ours keeps rustls from having to guess.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     crate::telemetry::start(environment.log());
     let outcome = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(Box::pin(run(arguments, environment))),

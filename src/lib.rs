@@ -31,6 +31,8 @@ pub mod aws;
 #[cfg(feature = "shell")]
 pub mod cli;
 #[cfg(feature = "shell")]
+pub mod runner;
+#[cfg(feature = "shell")]
 pub mod telemetry;
 #[cfg(feature = "shell")]
 pub mod upstash;

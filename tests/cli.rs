@@ -161,7 +161,7 @@ fn apply_tells_json_lines_a_script_can_read() {
     let story = apply(&sim, &present(liberty()));
     let events: Vec<Value> = story.told.iter().map(|told| serde_json::to_value(told).unwrap()).collect();
     assert!(events.iter().all(|event| event["at"].is_string() && event["event"].is_string()));
-    assert_eq!(events.first().unwrap()["event"], "phase");
+    assert_eq!(events.first().unwrap()["event"], "started");
     let last = events.last().unwrap();
     assert_eq!((&last["event"], &last["end"]), (&Value::from("ended"), &Value::from("Converged")));
     let switched = events.iter().find(|event| event["event"] == "done" && event["step"]["kind"] == "PatchService");

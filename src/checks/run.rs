@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use futures::future::{BoxFuture, FutureExt as _};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
@@ -141,8 +142,12 @@ pub async fn run(
     progress: impl Fn(CheckResult),
 ) -> Vec<CheckResult> {
     let jobs = checks.iter().filter(|check| check.stages.contains(&stage)).flat_map(|check| jobs(check, context));
-    let mut results: Vec<_> = stream::iter(jobs.enumerate())
-        .map(|(index, job)| async move { (index, carry_out(job, stage, context).await) })
+    // Boxed one by one: a future over a closure that borrows could not be sent to another thread.
+    let runs: Vec<BoxFuture<'_, _>> = jobs
+        .enumerate()
+        .map(|(index, job)| async move { (index, carry_out(job, stage, context).await) }.boxed())
+        .collect();
+    let mut results: Vec<_> = stream::iter(runs)
         .buffer_unordered(CONCURRENT)
         .inspect(|(_, result)| progress(result.clone()))
         .collect()

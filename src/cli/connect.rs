@@ -1,16 +1,25 @@
 //! From an object to its world: the account its credentials belong to, the clients, and what takes long plugged in.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::clock::Clock;
+use super::drive::Time as _;
 use super::error::Error;
 use super::object::Session;
 use super::secrets::Values;
 use crate::api::spec::External;
 use crate::aws::Aws;
+use crate::checks::run::Client;
+use crate::checks::{Check, SecretKeyRef};
 use crate::desired::Desired;
 use crate::error::CloudError;
 use crate::identity::Owner;
 use crate::manifest::{Entry, Manifest, name};
+use crate::runner::{LocalChecker, LocalCopiers, Plug, RedisServers};
 use crate::upstash::{ApiKey, DEFAULT_URL, Upstash};
 use crate::world::{CloudWorld, Inputs, Long, StoreInputs};
 
@@ -24,6 +33,8 @@ pub struct Connection {
     pub generation: Option<i64>,
     /// Where it lives.
     pub world: CloudWorld,
+    /// The copiers of this process, to be ended before it.
+    pub copiers: Arc<LocalCopiers>,
 }
 
 /// Connects one object.
@@ -35,7 +46,7 @@ pub async fn connect(session: &Session, manifest: &Manifest, entry: &Entry) -> R
     let object = session.path(entry)?;
     let cloud = |error: CloudError| Error::Cloud { object: object.clone(), error: Box::new(error) };
     let spec = &entry.object.spec;
-    let upstash = upstash(session, &values, entry)?
+    let upstash = upstash(&values, entry)?
         .map(|key| Upstash::new(session.environment.upstash().unwrap_or(DEFAULT_URL), key))
         .transpose()
         .map_err(cloud)?;
@@ -55,18 +66,30 @@ pub async fn connect(session: &Session, manifest: &Manifest, entry: &Entry) -> R
         namespace: session.namespace(entry)?,
         name: name(&entry.object).to_owned(),
     };
-    let world = CloudWorld::new(aws, upstash, inputs, long());
-    Ok(Connection { owner, desired: entry.desired.clone(), generation: entry.object.metadata.generation, world })
+    let copiers = Arc::new(LocalCopiers::new(now));
+    let http = Client::new(None).map_err(|error| Error::refused(error.to_string(), "look at SSL_CERT_FILE"))?;
+    let plug = Plug { now, http, logs: aws.logs.clone(), secrets: headers(&values, entry)? };
+    let checker = Arc::new(LocalChecker::new(plug));
+    let long = Long { copiers: Arc::clone(&copiers) as _, checker, servers: Arc::new(RedisServers) };
+    let world = CloudWorld::new(aws, upstash, inputs, long);
+    let generation = entry.object.metadata.generation;
+    Ok(Connection { owner, desired: entry.desired.clone(), generation, world, copiers })
 }
 
-/// Copiers, checks and questions to servers.
-fn long() -> Long {
-    Long::default()
+fn now() -> Timestamp {
+    Clock.now()
+}
+
+/// Values that headers of checks name.
+fn headers(values: &Values<'_>, entry: &Entry) -> Result<BTreeMap<SecretKeyRef, SecretString>, Error> {
+    let Desired::Present(target) = &entry.desired else { return Ok(BTreeMap::new()) };
+    let named: BTreeSet<_> = target.checks.iter().flat_map(Check::secrets).collect();
+    let value = |named: &SecretKeyRef| Ok((named.clone(), values.get("spec.checks", &named.name, &named.key)?));
+    named.into_iter().map(value).collect()
 }
 
 /// The key of Upstash's management API: that of the store, else that of the store it comes from.
-fn upstash(session: &Session, values: &Values<'_>, entry: &Entry) -> Result<Option<ApiKey>, Error> {
-    let _ = session;
+fn upstash(values: &Values<'_>, entry: &Entry) -> Result<Option<ApiKey>, Error> {
     let spec = &entry.object.spec;
     let of_store = spec.store.upstash.as_ref().and_then(|upstash| upstash.api_key_secret_ref.as_ref());
     let from = spec.migration.as_ref().and_then(|migration| migration.from.as_ref());

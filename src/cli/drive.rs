@@ -22,7 +22,7 @@ use crate::journal::{Entry, Journal, Outcome};
 use crate::observed::{Observed, Reading};
 use crate::api::Reason;
 use crate::plan::{Awaited, Inputs, Phase, Plan, plan};
-use crate::render::apply::{CopyFigures, Ending, Event, Told, both_in_use};
+use crate::render::apply::{CopyFigures, Ending, Event, Told, both_in_use, to_its_end};
 use crate::render::between;
 use crate::step::Step;
 
@@ -60,19 +60,16 @@ pub struct Drive<'a, W, T> {
 impl<W: World, T: Time> Drive<'_, W, T> {
     /// Turns the engine until there is nothing more to do here.
     pub async fn run(&self, owner: &Owner, desired: &Desired) -> Ending {
-        let world = Watched { drive: self, started: AtomicBool::new(false), phase: std::sync::Mutex::default() };
+        let world = Watched { drive: self, started: AtomicBool::new(false), said: std::sync::Mutex::default() };
         let mut failures = Failures::default();
         let mut run = Run::default();
         loop {
             let turn = Box::pin(cycle(&world, owner, desired, || self.time.now())).await;
-            let first = !run.started;
             run.look(&turn);
-            if first {
-                self.say(Event::Started { object: owner.to_string(), resumes: run.migration.clone() });
-            }
-            self.show(&turn);
             let stays = turn.journal.open_migration().is_some_and(both_in_use);
-            if let Some(ending) = run.ending(&turn, desired, stays) {
+            let ending = run.ending(&turn, desired, stays);
+            self.show(&turn, desired, ending.is_some());
+            if let Some(ending) = ending {
                 return self.end(ending);
             }
             failures.count(&turn);
@@ -105,16 +102,17 @@ impl<W: World, T: Time> Drive<'_, W, T> {
         if turn.plan.steps.is_empty() { turn.plan.poll(self.time.now()) } else { Duration::from_millis(20) }
     }
 
-    fn show(&self, turn: &Cycle) {
+    /// What the turn has to say besides its calls. What stops the run is said once, by its ending.
+    fn show(&self, turn: &Cycle, desired: &Desired, ends: bool) {
         let Plan { phase: _, steps, waits, blocks, notes } = &turn.plan;
         for note in notes {
             self.say(Event::Note { text: note.clone() });
         }
-        if steps.is_empty() {
+        if steps.is_empty() && !ends {
             let copy = turn.observed.copy.present().map(CopyFigures::of);
-            self.say(Event::Waiting { waits: waits.clone(), copy });
+            self.say(Event::Waiting { waits: waits.iter().map(|wait| to_its_end(wait, desired)).collect(), copy });
         }
-        if !blocks.is_empty() {
+        if !blocks.is_empty() && !ends {
             self.say(Event::Blocked { blocks: blocks.clone() });
             if turn.journal.open_migration().is_some_and(both_in_use) {
                 let text = "both stores are in use, so this process stays and keeps them in step; \
@@ -139,14 +137,12 @@ struct Interrupted;
 /// What this run has seen.
 #[derive(Default)]
 struct Run {
-    started: bool,
     /// The migration that was open at some time of this run.
     migration: Option<MigrationId>,
 }
 
 impl Run {
     fn look(&mut self, turn: &Cycle) {
-        self.started = true;
         if let Some(open) = turn.journal.open_migration() {
             self.migration = Some(open.id.clone());
         }
@@ -286,7 +282,14 @@ struct Watched<'a, W, T> {
     drive: &'a Drive<'a, W, T>,
     /// Whether the wave of this turn has begun: then its calls, and the lines that keep what they returned, all run.
     started: AtomicBool,
-    phase: std::sync::Mutex<Option<Phase>>,
+    said: std::sync::Mutex<Said>,
+}
+
+/// What was said of the object as a whole.
+#[derive(Default)]
+struct Said {
+    started: bool,
+    phase: Option<Phase>,
 }
 
 impl<W: World, T: Time> Watched<'_, W, T> {
@@ -294,9 +297,12 @@ impl<W: World, T: Time> Watched<'_, W, T> {
     fn announce(&self, owner: &Owner, desired: &Desired, journal: &Journal, observed: &Observed) {
         let inputs = Inputs { owner, desired, observed, journal, now: self.drive.time.now() };
         let phase = plan(&inputs).phase;
-        let mut last = self.phase.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if *last != Some(phase) {
-            *last = Some(phase);
+        let mut said = self.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !std::mem::replace(&mut said.started, true) {
+            let resumes = journal.open_migration().map(|migration| migration.id.clone());
+            self.drive.say(Event::Started { object: owner.to_string(), resumes });
+        }
+        if said.phase.replace(phase) != Some(phase) {
             self.drive.say(Event::Phase { phase });
         }
     }
@@ -347,10 +353,11 @@ pub async fn apply(session: &Session) -> Result<u8, Error> {
 /// Drives one object after another; the first that does not get to its end is the last.
 pub(super) async fn drive_all(session: &Session, objects: &[Connection]) -> Result<u8, Error> {
     let stop = Stop::on_signals().map_err(Error::Signals)?;
-    for (at, Connection { owner, desired, world, .. }) in objects.iter().enumerate() {
+    for (at, Connection { owner, desired, world, copiers, .. }) in objects.iter().enumerate() {
         let report = Report::new(&owner.to_string(), session.output);
         let drive = Drive { world, time: &Clock, stop: &stop, tell: &|told| report.tell(told) };
         let ending = Box::pin(drive.run(owner, desired)).await;
+        copiers.stop().await;
         let code = exit::of(&ending);
         if code != exit::CONVERGED {
             let rest: Vec<_> = objects.iter().skip(at + 1).map(|object| object.owner.to_string()).collect();

@@ -47,7 +47,7 @@ pub async fn plan(session: &Session) -> Result<u8, Error> {
 pub async fn status(session: &Session) -> Result<u8, Error> {
     let mut documents = Vec::new();
     for (at, object) in session.objects().await?.iter().enumerate() {
-        let Connection { owner, desired, world, generation } = object;
+        let Connection { owner, desired, world, generation, .. } = object;
         let picture = look(world, owner, desired).await?;
         let inputs =
             Inputs { owner, desired, observed: &picture.observed, journal: &picture.journal, now: Clock.now() };

@@ -121,6 +121,8 @@ pub struct Progress {
     pub quiet: Sides<u32>,
     /// The last comparison that was asked for.
     pub verified: Option<Verification>,
+    /// Comparisons made so far: tells a new result from an equal former one.
+    pub verifications: u64,
     /// How each store's changes are noticed.
     pub feeds: Sides<Feed>,
     /// When the runner was last known to be alive, milliseconds since the epoch by the target's clock.
@@ -154,6 +156,7 @@ impl Progress {
             quiet_sweeps: 0,
             quiet: Sides::default(),
             verified: None,
+            verifications: 0,
             feeds: Sides::default(),
             heartbeat: None,
             clients: Sides::default(),

@@ -26,25 +26,32 @@ impl Runner {
         let mut different = Tally::default();
         for lane in 0..self.lanes.len() {
             for side in [Side::Old, Side::New] {
-                let mut cursor = 0;
-                loop {
-                    let Some(here) = self.lanes.get_mut(lane) else { break };
-                    let page = scan(here.links.on_mut(side), cursor, None, PAGE).await?;
-                    cursor = page.cursor;
-                    let found = self.comparable(lane, &page.names);
+                let mut cursor = None;
+                while cursor != Some(0) {
+                    let names = self.names(lane, side, &mut cursor).await?;
+                    let found = self.comparable(lane, &names);
                     compared += self.compare(lane, side, found, &mut different).await?;
                     // People must not wait for us.
                     self.take_hints().await?;
-                    if cursor == 0 {
-                        break;
-                    }
                 }
             }
         }
         let Tally { count, prefixes } = different;
         self.progress.verified = Some(Verification { compared, different: count, prefixes });
+        self.progress.verifications += 1;
         self.tell();
         Ok(())
+    }
+
+    /// The next page of names; the cursor is 0 after the last.
+    async fn names(&mut self, lane: usize, side: Side, cursor: &mut Option<u64>) -> Result<Vec<Vec<u8>>, CopyError> {
+        let Some(here) = self.lanes.get_mut(lane) else {
+            *cursor = Some(0);
+            return Ok(Vec::new());
+        };
+        let page = scan(here.links.on_mut(side), cursor.unwrap_or_default(), None, PAGE).await?;
+        *cursor = Some(page.cursor);
+        Ok(page.names)
     }
 
     fn comparable(&self, lane: usize, names: &[Vec<u8>]) -> Vec<Found> {
@@ -102,7 +109,9 @@ impl Runner {
                 self.look(lane, side, &names).await?;
             }
         }
-        left.iter().for_each(|found| different.add(&found.name));
+        for found in &left {
+            different.add(&found.name);
+        }
         Ok(compared.unwrap_or_default() as u64)
     }
 }

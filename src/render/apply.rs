@@ -8,11 +8,12 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use super::{Mark, between, is_news, moment, number, span, time, words};
+use crate::desired::Desired;
 use crate::error::CloudError;
 use crate::identity::MigrationId;
 use crate::journal::{Gate, Migration, Outcome};
 use crate::observed::{Copy, CopyState};
-use crate::plan::{Awaited, Block, Phase, Wait};
+use crate::plan::{Awaited, Block, Phase, Wait, after};
 use crate::step::Step;
 
 /// A wait whose figures move is told again this often; one that stands still, four times more rarely.
@@ -254,7 +255,8 @@ impl Narrator {
             let key = format!("{:?}", wait.on);
             let text = waiting(wait, copy, at);
             let said = self.waits.get(&key).filter(|(last, former)| {
-                let quiet = if *former == text { AGAIN * 4 } else { AGAIN };
+                // The longer it has been waited, the less news it is that it still is.
+                let quiet = if *former == text { (AGAIN * 4).max(between(wait.since, at) / 4) } else { AGAIN };
                 between(*last, at) < quiet
             });
             if let Some(said) = said {
@@ -278,6 +280,16 @@ impl Narrator {
         }
         self.blocks = blocks.to_vec();
         blocks.iter().flat_map(block).collect()
+    }
+}
+
+/// A wait as people think of it: the planner's bake ends with the next look at the checks, a person's when it is over.
+#[must_use]
+pub fn to_its_end(wait: &Wait, desired: &Desired) -> Wait {
+    if let (Awaited::Bake, Desired::Present(target)) = (&wait.on, desired) {
+        Wait { expected: Some(after(wait.since, target.migration.bake_time)), ..wait.clone() }
+    } else {
+        wait.clone()
     }
 }
 

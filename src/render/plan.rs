@@ -27,6 +27,8 @@ pub struct Preview {
     services: Vec<String>,
     from: Option<Store>,
     to: Option<Store>,
+    /// The store of the spec while it is not there.
+    wanted: Option<String>,
     /// The way.
     pub forecast: Forecast,
     candidates: Vec<Candidate>,
@@ -77,6 +79,7 @@ impl Preview {
             candidates: target.filter(|_| moves).map(|target| candidates(target, observed)).unwrap_or_default(),
             from,
             to,
+            wanted: target.and_then(wanted),
             forecast: forecast(owner, desired, picture, now),
             lag,
             open: open.is_some(),
@@ -127,6 +130,9 @@ impl Preview {
         self.waves(&mut out);
         self.ends(&mut out);
         self.notes(&mut out);
+        if !self.has_changes() {
+            return out;
+        }
         if let Some(lag) = &self.lag {
             let _ = writeln!(out, "\nExpected lag while old and new instances overlap: {}.", lag.text());
             if let Some(advice) = &lag.advice {
@@ -150,13 +156,20 @@ impl Preview {
     }
 
     fn stores(&self, out: &mut String) {
-        for (word, store) in [("from", &self.from), ("to", &self.to)] {
-            if let Some(store) = store {
-                let _ = writeln!(out, "  {word:<5} {}", described(store));
+        let moves = self.has_changes() || self.to.is_none();
+        let to = self.to.as_ref().map_or_else(|| self.wanted.clone(), |store| Some(described(store)));
+        match (self.from.as_ref().filter(|_| moves).map(described), to) {
+            (Some(from), Some(to)) if from != to => {
+                let _ = writeln!(out, "  from      {from}\n  to        {to}");
             }
+            (Some(store), _) | (None, Some(store)) => {
+                let _ = writeln!(out, "  store     {store}");
+            }
+            (None, None) => {}
         }
         if !self.services.is_empty() {
-            let _ = writeln!(out, "  for   {}", self.services.join(", "));
+            let word = if self.services.len() == 1 { "service" } else { "services" };
+            let _ = writeln!(out, "  {word:<8}  {}", self.services.join(", "));
         }
     }
 
@@ -193,7 +206,9 @@ impl Preview {
     fn lines(&self, wave: &Wave) -> Vec<String> {
         let steps = wave.steps.iter().filter(|step| is_news(step));
         let steps = steps.map(|step| format!("{} {}", Mark::of(step).sign(), words(step)));
-        steps.chain(wave.waits.iter().map(|wait| format!("  … {}", self.waiting(wait)))).collect()
+        // A listing is waited for after a lost reply only, which nobody plans.
+        let waits = wave.waits.iter().filter(|wait| !matches!(wait.on, Awaited::Listing(..)));
+        steps.chain(waits.map(|wait| format!("  … {}", self.waiting(wait)))).collect()
     }
 
     /// What is waited for, without the figures of a world that has not happened yet.
@@ -374,4 +389,22 @@ fn unmade(target: &Target, from: &Store) -> Option<Store> {
         StoreSpec::External { .. } | StoreSpec::Disabled => return None,
     };
     Some(Store { id, server: Reading::Absent, ..from.clone() })
+}
+
+/// The store of the spec in words, where it is to be made.
+fn wanted(target: &Target) -> Option<String> {
+    use crate::desired::{ReplicationGroupRef, StoreSpec, UpstashDatabase};
+    match &target.store {
+        StoreSpec::Upstash { database: UpstashDatabase::Named { name, region }, .. } => {
+            Some(format!("Upstash {name} in {region} (not there yet)"))
+        }
+        StoreSpec::ReplicationGroup { group: ReplicationGroupRef::Create(settings), .. } => {
+            Some(format!("ElastiCache replication group of {} (not there yet)", settings.node_type))
+        }
+        StoreSpec::Disabled => Some("no Redis".to_owned()),
+        StoreSpec::Upstash { database: UpstashDatabase::Existing(_), .. }
+        | StoreSpec::ReplicationGroup { group: ReplicationGroupRef::Existing(_), .. }
+        | StoreSpec::ServerlessCache { .. }
+        | StoreSpec::External { .. } => None,
+    }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::apply::{CopyFigures, both_in_use, outcome, waiting};
-use super::{between, moment, number, span};
+use super::apply::{CopyFigures, both_in_use, outcome, to_its_end, waiting};
+use super::{between, moment, number, span, time};
 use crate::api::status::SessionBackendStatus;
 use crate::journal::Migration;
 use crate::observed::{Copy, Reading};
@@ -84,8 +84,8 @@ impl Report<'_> {
         self.checks(&mut out);
         let figures = self.inputs.observed.copy.present().map(CopyFigures::of);
         for wait in &self.plan.waits {
-            let since = span(between(wait.since, self.inputs.now));
-            line(&mut out, "waits", &format!("{} (for {since} now)", waiting(wait, figures.as_ref(), self.inputs.now)));
+            let text = waiting(&to_its_end(wait, self.inputs.desired), figures.as_ref(), self.inputs.now);
+            line(&mut out, "waits", &format!("{text} (since {})", time(wait.since)));
         }
         for block in &self.plan.blocks {
             line(&mut out, "blocked", &format!("{}: {} ({})", block.subject, block.message, block.reason));

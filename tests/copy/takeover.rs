@@ -5,7 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sessionbackend::copy::{Copier, CopyError, Mode, State, clear, read_progress};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use sessionbackend::copy::{Copier, CopyError, CopySpec, Endpoint, Mode, State, clear, read_progress};
 
 use crate::{
     server::{Client, Flavor, Server, eventually, spec, until},
@@ -97,6 +98,55 @@ async fn runners_die_and_nobody_is_logged_out_or_in_by_it() {
     assert!(zombies.is_empty(), "came back {zombies:?}: {context}");
     assert_eq!(verified.different, 0, "{context}");
     eprintln!("{} requests, {} refused, {} conflicts", memory.requests, memory.refused, progress.conflicts);
+    copier.stop().await;
+}
+
+/// A runner in a process of its own, which the test below ends as `kill -9` does. On its own it does nothing.
+#[tokio::test]
+async fn runner_process() {
+    let Some(orders) = std::env::var_os("RUNNER_PROCESS") else { return };
+    let orders = orders.into_string().unwrap();
+    let words: Vec<&str> = orders.split(' ').collect();
+    let [from, to, name] = words.as_slice() else { panic!("{orders}") };
+    let endpoint = |port: &str| Endpoint::new("127.0.0.1", port.parse().unwrap());
+    let mut wanted = CopySpec::new("m1", *name, endpoint(from), endpoint(to));
+    wanted.take_over = true;
+    let copier = Copier::start(wanted);
+    copier.set_mode(Mode::BothWays);
+    until(&copier, "the end", |progress| progress.state == State::Stopped).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_processes_leave_nothing_half_done() {
+    let (from, to) = (Server::start(Flavor::Plain).await, Server::start(Flavor::Plain).await);
+    let crowd = Crowd::enter(40, &from, &to, Duration::from_millis(60)).await;
+    crowd.fleet.new.store(false, Ordering::SeqCst);
+    let mut chance = StdRng::seed_from_u64(7);
+    for life in 0..8 {
+        let orders = format!("{} {} p{life}", from.endpoint.port, to.endpoint.port);
+        let mut process = tokio::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "takeover::runner_process"])
+            .env("RUNNER_PROCESS", orders)
+            .stdout(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        eventually("it works", async || {
+            let stored = read_progress(&to.endpoint, "m1").await.unwrap();
+            let progress = stored.filter(|stored| stored.sealed).and_then(|stored| stored.progress);
+            progress.is_some_and(|progress| progress.runner == format!("p{life}") && progress.sealed)
+        })
+        .await;
+        crowd.fleet.new.store(true, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(chance.random_range(0..700))).await;
+        process.kill().await.unwrap();
+    }
+    let memory = crowd.leave().await;
+    let copier = in_step(&from, &to, "last", true).await;
+    copier.count_quiet_from_now();
+    let progress = until(&copier, "quiet", |progress| progress.quiet_sweeps >= 2).await;
+    let (lost, zombies) = memory.judge(&mut [from.client().await, to.client().await]).await;
+    assert!(lost.is_empty() && zombies.is_empty(), "lost {lost:?}, came back {zombies:?}: {memory:?}\n{progress:?}");
     copier.stop().await;
 }
 

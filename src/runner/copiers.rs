@@ -1,0 +1,289 @@
+//! Copiers as tasks of this process, at most one a migration, and how one that runs elsewhere stands.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use futures::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+
+use super::{Now, cloud_error, endpoint};
+use crate::copy::{self, Copier, CopySpec, Mode, Progress, State};
+use crate::desired::{KeyKind, KeyStrategy, Unmatched};
+use crate::error::{Class, CloudError};
+use crate::identity::MigrationId;
+use crate::merge;
+use crate::observed::{Copy, CopyState, Reading};
+use crate::step::{CopyMode, Side};
+use crate::world::long::{CopyJob, Copiers};
+
+/// The copiers of this process.
+pub struct LocalCopiers {
+    runner: String,
+    now: Now,
+    running: Mutex<BTreeMap<MigrationId, Running>>,
+}
+
+struct Running {
+    copier: Copier,
+    progress: watch::Receiver<Progress>,
+    counting: Option<Counting>,
+}
+
+/// A count of quiet sweeps, with the comparison that was asked for with it.
+#[derive(Clone, Copy)]
+struct Counting {
+    since: Timestamp,
+    drained: Side,
+    /// Comparisons made before it was asked for.
+    before: u64,
+}
+
+impl Running {
+    fn start(spec: CopySpec) -> Self {
+        let copier = Copier::start(spec);
+        let progress = copier.progress();
+        Self { copier, progress, counting: None }
+    }
+
+    /// Whether its task goes on.
+    fn is_alive(&self) -> bool {
+        let ended = match self.progress.borrow().state {
+            State::Stopped | State::Failed(_) => true,
+            State::Starting | State::Bulk | State::Following | State::BothWays => false,
+        };
+        !ended && self.progress.has_changed().is_ok()
+    }
+}
+
+impl LocalCopiers {
+    /// None yet. The runner's name is its own: an earlier life of this process is another runner.
+    #[must_use]
+    pub fn new(now: Now) -> Self {
+        let runner = format!("{}-{:08x}", std::process::id(), rand::random::<u32>());
+        Self { runner, now, running: Mutex::default() }
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<MigrationId, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends every copier cleanly, so that another process can take over at once.
+    pub async fn stop(&self) {
+        let all = std::mem::take(&mut *self.running());
+        for (_, running) in all {
+            running.copier.stop().await;
+        }
+    }
+
+    fn drive(&self, job: &CopyJob, mode: Mode) {
+        let mut all = self.running();
+        let alive = all.get(&job.migration).is_some_and(Running::is_alive);
+        if !alive {
+            all.insert(job.migration.clone(), Running::start(spec(job, &self.runner)));
+        }
+        if let Some(running) = all.get(&job.migration) {
+            running.copier.set_mode(mode);
+        }
+    }
+
+    async fn clear(&self, job: &CopyJob) -> Result<(), CloudError> {
+        let running = self.running().remove(&job.migration);
+        if let Some(running) = running {
+            running.copier.stop().await;
+        }
+        let cleared = copy::clear(&endpoint(&job.from), &endpoint(&job.to), &job.migration.0).await;
+        cleared.map_err(|error| cloud_error("clear the copier's traces", &error))
+    }
+
+    /// How the copier in this process stands.
+    fn here(&self, migration: &MigrationId) -> Option<Copy> {
+        let mut all = self.running();
+        let running = all.get_mut(migration)?;
+        let progress = running.progress.borrow().clone();
+        let failed = matches!(progress.state, State::Failed(_));
+        let alive = running.is_alive();
+        if !alive && !failed {
+            return None;
+        }
+        let mut copy = shown(&progress, (self.now)());
+        copy.here = true;
+        if let Some(counting) = running.counting.as_mut() {
+            let new = progress.verifications > counting.before;
+            let verified = progress.verified.as_ref().filter(|_| new);
+            copy.quiet_since = Some(counting.since);
+            copy.drained = Some(counting.drained);
+            copy.quiet_sweeps = *progress.quiet.on(side(counting.drained));
+            copy.different = verified.map(|verified| verified.different);
+            if verified.is_some_and(|verified| verified.different > 0) && copy.quiet_sweeps > 0 {
+                // What differed has been carried again since: compare again.
+                counting.before = progress.verifications;
+                running.copier.verify();
+            }
+        }
+        Some(copy)
+    }
+
+    /// How a copier that is not in this process stands, by what it left in the target.
+    async fn elsewhere(&self, job: &CopyJob) -> Reading<Copy> {
+        let stored = match copy::read_progress(&endpoint(&job.to), &job.migration.0).await {
+            Ok(Some(stored)) => stored,
+            Ok(None) => return Reading::Absent,
+            Err(error) => return Reading::Unknown(cloud_error("read the copy's progress", &error)),
+        };
+        let now = (self.now)();
+        // A runner that let go of the fence is silent for ever.
+        let silent = stored.silent_for.map_or(SignedDuration::MAX, |silent| {
+            SignedDuration::try_from(silent).unwrap_or(SignedDuration::MAX)
+        });
+        let heartbeat = now.checked_sub(silent).unwrap_or(Timestamp::UNIX_EPOCH);
+        let mut copy = stored.progress.as_ref().map_or_else(|| nothing(heartbeat), |progress| shown(progress, heartbeat));
+        // What stopped another runner is tried again by this one.
+        if matches!(copy.state, CopyState::Failed { .. }) {
+            copy.state = CopyState::Starting;
+        }
+        Reading::Present(copy)
+    }
+}
+
+impl Copiers for LocalCopiers {
+    fn run(&self, job: CopyJob, mode: CopyMode) -> BoxFuture<'_, Result<(), CloudError>> {
+        Box::pin(async move {
+            match mode {
+                CopyMode::Follow => self.drive(&job, Mode::Follow),
+                CopyMode::BothWays => self.drive(&job, Mode::BothWays),
+                CopyMode::Clear => return self.clear(&job).await,
+            }
+            Ok(())
+        })
+    }
+
+    fn count_quiet<'a>(&'a self, migration: &'a MigrationId, drained: Side) -> BoxFuture<'a, Result<(), CloudError>> {
+        Box::pin(async move {
+            let mut all = self.running();
+            let Some(running) = all.get_mut(migration).filter(|running| running.is_alive()) else {
+                let message = "no copier runs in this process any more";
+                return Err(CloudError::new(Class::Conflict, "sessionbackend", "CountQuiet", "", message));
+            };
+            let before = running.progress.borrow().verifications;
+            running.counting = Some(Counting { since: (self.now)(), drained, before });
+            running.copier.count_quiet_from_now();
+            running.copier.verify();
+            Ok(())
+        })
+    }
+
+    fn progress<'a>(&'a self, job: &'a CopyJob) -> BoxFuture<'a, Reading<Copy>> {
+        Box::pin(async move {
+            match self.here(&job.migration) {
+                Some(copy) => Reading::Present(copy),
+                None => self.elsewhere(job).await,
+            }
+        })
+    }
+}
+
+fn spec(job: &CopyJob, runner: &str) -> CopySpec {
+    let rule = |rule: &crate::desired::KeyRule| copy::KeyRule {
+        prefix: rule.prefix.clone().into_bytes(),
+        strategy: match rule.strategy {
+            KeyStrategy::Copy => copy::Strategy::Copy,
+            KeyStrategy::Drop => copy::Strategy::Drop,
+        },
+        kind: match rule.kind {
+            KeyKind::Session => merge::Kind::Session,
+            KeyKind::Data => merge::Kind::Data,
+        },
+    };
+    CopySpec {
+        keys: job.keys.iter().map(rule).collect(),
+        unmatched: match job.unmatched {
+            Unmatched::Copy => copy::Unmatched::Copy,
+            Unmatched::Skip => copy::Unmatched::Skip,
+            Unmatched::Block => copy::Unmatched::Block,
+        },
+        databases: job.databases.clone(),
+        max_lag: job.max_lag,
+        ..CopySpec::new(job.migration.0.clone(), runner, endpoint(&job.from), endpoint(&job.to))
+    }
+}
+
+fn side(side: Side) -> merge::Side {
+    match side {
+        Side::From => merge::Side::Old,
+        Side::To => merge::Side::New,
+    }
+}
+
+fn shown(progress: &Progress, heartbeat: Timestamp) -> Copy {
+    let millis = |lag: std::time::Duration| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX);
+    Copy {
+        state: state(progress),
+        total: progress.keys_total,
+        copied: progress.keys_copied,
+        lag_ms: progress.lag.map(millis),
+        worst_lag_ms: progress.worst_lag_both_ways.map_or(0, millis),
+        conflicts: progress.conflicts,
+        clients_from: progress.clients.source,
+        clients_to: progress.clients.target,
+        ..nothing(heartbeat)
+    }
+}
+
+/// A copy nothing is known of but when its runner was alive.
+fn nothing(heartbeat: Timestamp) -> Copy {
+    Copy {
+        state: CopyState::Starting,
+        heartbeat,
+        here: false,
+        total: 0,
+        copied: 0,
+        lag_ms: None,
+        worst_lag_ms: 0,
+        conflicts: 0,
+        quiet_sweeps: 0,
+        quiet_since: None,
+        drained: None,
+        clients_from: None,
+        clients_to: None,
+        different: None,
+    }
+}
+
+fn state(progress: &Progress) -> CopyState {
+    match &progress.state {
+        State::Starting => CopyState::Starting,
+        State::Bulk => CopyState::Bulk,
+        State::Following | State::Stopped => CopyState::Following,
+        // Only with the base stored would a successor judge as this runner does.
+        State::BothWays if progress.sealed => CopyState::BothWays,
+        State::BothWays => CopyState::Following,
+        State::Failed(error) => CopyState::Failed {
+            reason: word(error).to_owned(),
+            message: format!("{error}; {}", error.remedy()),
+            temporary: error.passes(),
+        },
+    }
+}
+
+/// One stable word.
+fn word(error: &copy::CopyError) -> &'static str {
+    use crate::copy::CopyError;
+    match error {
+        CopyError::Unreachable { .. } => "Unreachable",
+        CopyError::Busy { .. } => "Busy",
+        CopyError::Auth { .. } => "StoreCredentials",
+        CopyError::Full { .. } => "WouldNotFit",
+        CopyError::Quota { .. } => "QuotaExceeded",
+        CopyError::NotPermitted { .. } => "AccessDenied",
+        CopyError::TargetNotEmpty { .. } => "TargetNotEmpty",
+        CopyError::UnmatchedKeys { .. } => "UnmatchedKeys",
+        CopyError::SameNames { .. } => "SameNames",
+        CopyError::ClusterMode { .. } => "ClusterMismatch",
+        CopyError::Fenced { .. } => "Fenced",
+        CopyError::Emptied { .. } => "Emptied",
+        CopyError::Evicting { .. } => "Evicting",
+        CopyError::Refused { .. } => "Refused",
+        CopyError::Unexpected { .. } => "Unexpected",
+    }
+}
