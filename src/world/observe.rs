@@ -70,6 +70,7 @@ impl CloudWorld {
             target: target_store,
             source,
             catalog: stores.catalog(),
+            unlisted: stores.gap().cloned(),
             connectors,
             rules,
             secrets,
@@ -329,8 +330,7 @@ enum Told {
     Hidden(String),
 }
 
-/// The first service's word counts; where one of them already uses the store of the spec another may still be on the
-/// old one, so an address that is not the first service's is looked for only by the planner, which sees them all.
+/// The first address found, in switching order. Services that disagree are the planner's to refuse: it sees them all.
 fn told(target: &Target, services: &BTreeMap<String, Reading<Service>>) -> Told {
     let names = env::names(&target.env.format);
     let mut hidden = None;
