@@ -277,6 +277,9 @@ impl Picture {
                 user: None,
                 tls: true,
             });
+            let (id, host) = (store.id.clone(), store.address.as_ref().map(|address| address.host.clone()));
+            observed.catalog.retain(|entry| entry.id != id);
+            observed.catalog.push(CatalogEntry { id, hosts: host.into_iter().collect() });
         }
         if let Some(copy) = observed.copy.present_mut().filter(|copy| copy.here) {
             copy.elapse(now);

@@ -84,7 +84,7 @@ pub fn forecast(owner: &Owner, desired: &Desired, picture: &Picture, now: Timest
     let mut waves = Vec::new();
     let mut notes = Vec::new();
     let mut phase = Phase::Preflight;
-    let mut stuck: Option<(Picture, Vec<Awaited>)> = None;
+    let mut stuck: Option<(u64, Vec<Awaited>)> = None;
     for turn in 0..LIMIT {
         let inputs = Inputs { owner, desired, observed: &picture.observed, journal: &picture.journal, now };
         let next = plan(&inputs);
@@ -111,7 +111,7 @@ pub fn forecast(owner: &Owner, desired: &Desired, picture: &Picture, now: Timest
             let awaited = next.waits.iter().map(|wait| wait.on.clone()).collect();
             waves.push(Wave { phase, steps: Vec::new(), waits: next.waits.clone() });
             // The model knows no time at which a reading succeeds, or a stranger's operation ends.
-            let same = Some((picture.clone(), awaited));
+            let same = Some((picture.journal.sequence, awaited));
             if stuck == same && next.waits.iter().all(cannot_be_foreseen) {
                 let blocks = next.waits.into_iter().map(unforeseen).collect();
                 return Forecast { waves, end: End::Blocked(blocks), phase, notes };
