@@ -84,7 +84,7 @@ impl Picture {
                     return Some(Entry::Made(Resource::Connector(name.clone()), arn.0.clone()));
                 }
                 let arn = Arn(format!(
-                    "arn:aws:apprunner:{}:{}:vpcconnector/{name}/1/predicted",
+                    "arn:aws:apprunner:{}:{}:vpcconnector/{name}/{AFTER_APPLY}",
                     owner.region, owner.account
                 ));
                 let connector = Connector {

@@ -24,7 +24,7 @@ pub struct Forecast {
     pub end: End,
     /// Where it ends.
     pub phase: Phase,
-    /// What a reader should know, from the first plan.
+    /// What a reader should know, each thing once.
     pub notes: Vec<String>,
 }
 
@@ -82,17 +82,16 @@ pub fn forecast(owner: &Owner, desired: &Desired, picture: &Picture, now: Timest
     let mut picture = picture.clone();
     let mut now = now;
     let mut waves = Vec::new();
-    let mut notes = Vec::new();
+    let mut notes: Vec<String> = Vec::new();
     let mut phase = Phase::Preflight;
     let mut stuck: Option<(u64, Vec<Awaited>)> = None;
-    for turn in 0..LIMIT {
+    for _ in 0..LIMIT {
         let inputs = Inputs { owner, desired, observed: &picture.observed, journal: &picture.journal, now };
         let next = plan(&inputs);
         let broken = guard::violations(&inputs, &next);
         phase = next.phase;
-        if turn == 0 {
-            notes.clone_from(&next.notes);
-        }
+        let fresh: Vec<String> = next.notes.iter().filter(|note| !notes.contains(note)).cloned().collect();
+        notes.extend(fresh);
         if !broken.is_empty() {
             return Forecast { waves, end: End::Broken(broken), phase, notes };
         }

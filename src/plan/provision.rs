@@ -61,6 +61,30 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Whether there is a store to go to, or one that may be made: asked before anything is.
+    pub(super) fn say_what_the_store_stops(&mut self, target: &Target) {
+        match &self.inputs.observed.target {
+            Reading::Unknown(_) | Reading::Hidden(_) => self.unread_store(target),
+            Reading::Present(store) => {
+                self.say_how_it_fails(store);
+                if store.credential.is_none() && matches!(store.id, StoreId::Upstash(_)) {
+                    self.block(
+                        Reason::CredentialsMissing,
+                        "spec.store",
+                        format!("the password of {} is not known: Upstash shows it once where Credential Protection is on", store.id),
+                        "switch Credential Protection off for the database, or give its URL as spec.store.external",
+                    );
+                }
+            }
+            Reading::Absent => {
+                let steps = self.plan.steps.len();
+                self.create_store(target);
+                // Only what stops it is said now; the store is made when its turn comes.
+                self.plan.steps.truncate(steps);
+            }
+        }
+    }
+
     /// A store that does not serve.
     pub(super) fn say_how_it_fails(&mut self, store: &Store) {
         let (reason, how) = match &store.status {

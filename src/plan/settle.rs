@@ -72,9 +72,7 @@ impl<'a> Draft<'a> {
                 );
             }
         }
-        if matches!(self.inputs.observed.target, Reading::Unknown(_) | Reading::Hidden(_)) {
-            self.unread_store(target);
-        }
+        self.say_what_the_store_stops(target);
         self.say_what_stops_a_migration(target, services);
         if self.plan.blocks.is_empty() && self.plan.waits.is_empty() {
             self.prepare(target, services);
@@ -275,14 +273,6 @@ impl<'a> Draft<'a> {
             Reading::Absent => None,
             other => return self.unread(other, "the store in use"),
         };
-        if store.id.is_redis() && store.credential.is_none() && needs_credential(&store.id) {
-            return self.block(
-                Reason::CredentialsMissing,
-                "spec.store",
-                format!("the password of {} is not known", store.id),
-                "name a Secret with it in spec.store",
-            );
-        }
         let to = record(store, "to");
         let copies = to.id.is_redis() && from.as_ref().is_some_and(|from| from.id.is_redis() && from.place() != to.place());
         let wires = Wires { owner, target, observed: self.inputs.observed };
@@ -310,7 +300,7 @@ impl<'a> Draft<'a> {
                 }
             })
             .collect();
-        self.journal(Entry::Begin(Box::new(Migration {
+        let migration = Migration {
             id: MigrationId(format!("{}-{}", owner.digest(), epoch.0)),
             epoch,
             from,
@@ -328,12 +318,19 @@ impl<'a> Draft<'a> {
             rollback: None,
             hold: None,
             ended: None,
-        })));
+        };
+        // From a store to itself is a new password, which nobody takes back.
+        let elsewhere = migration.from.as_ref().map(StoreRecord::place) != Some(migration.to.place());
+        if elsewhere && self.inputs.journal.reverts > 0 && self.inputs.journal.is_a_revert(&migration) {
+            return self.block(
+                Reason::Contested,
+                "spec.services",
+                "somebody pointed the services back to the former store twice after they had been switched",
+                "find out who does it (a pipeline, Terraform) and let it leave our variables alone, or name that store in spec.store; then say `retry`",
+            );
+        }
+        self.journal(Entry::Begin(Box::new(migration)));
     }
-}
-
-fn needs_credential(id: &StoreId) -> bool {
-    matches!(id, StoreId::Upstash(_))
 }
 
 fn record(store: &Store, side: &str) -> StoreRecord {

@@ -17,7 +17,7 @@ use sessionbackend::error::{Class, CloudError};
 use sessionbackend::identity::*;
 use sessionbackend::journal::Entry;
 use sessionbackend::observed::*;
-use sessionbackend::plan::{Inputs, plan};
+use sessionbackend::plan::{Inputs, Phase, plan};
 use sessionbackend::sim::{Faults, SimWorld};
 use sessionbackend::step::Side;
 
@@ -208,7 +208,7 @@ impl Teller<'_> {
         let present = also.iter().cloned().collect();
         let outline = env::outline(&target.env.format, &present, address, store.credential.is_some(), upstash);
         let variable = |name: &str, outline: Outline| {
-            let secret = format!("arn:aws:secretsmanager:us-east-1:123456789012:secret:by-hand/{service}/{name}-Zz9Yy8");
+            let secret = format!("arn:aws:secretsmanager:us-east-1:123456789012:secret:by-hand/{service}/{}/{name}-Zz9Yy8", store.name);
             let leads = |value: &str| value == address.host || value.contains("://");
             match outline {
                 Outline::Plain(value) => Variable {
@@ -375,6 +375,7 @@ impl Teller<'_> {
                     }
                 }
                 "catalog" => {
+                    observed.catalog.clear();
                     for store in value.as_array().unwrap() {
                         list(observed, &self.store(store));
                     }
@@ -408,7 +409,10 @@ impl Teller<'_> {
             let next = plan(&inputs);
             let steps = next.steps.iter().map(ToString::to_string);
             let mut says = steps.chain(next.waits.iter().map(|wait| wait.message.clone()));
-            if format!("{:?}", next.phase) == mark || says.any(|said| said.contains(mark)) {
+            // A phase a plan rests in is reached when nothing is left to do in it.
+            let rests = matches!(next.phase, Phase::Ready | Phase::RolledBack | Phase::Held);
+            let is_phase = format!("{:?}", next.phase) == mark && (!rests || next.steps.is_empty());
+            if is_phase || mark.contains(' ') && says.any(|said| said.contains(mark)) {
                 return (picture, now);
             }
             assert!(!next.is_converged(), "at rest before {mark:?}");
