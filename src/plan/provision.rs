@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::desired::{EgressPolicy, ReplicationGroupRef, RulesPolicy, StoreSpec, Target, UpstashDatabase};
-use crate::identity::{Arn, StoreId};
-use crate::journal::{EgressChange, Entry, Resource};
+use crate::identity::{Arn, Owner, StoreId};
+use crate::journal::{EgressChange, Entry, Resource, StoreRecord};
 use crate::observed::{Connector, Egress, Placement, Reading, Rule, Store, StoreStatus};
 use crate::step::Step;
 
@@ -358,5 +358,22 @@ fn found_again(target: &Target, store: &Store) -> Option<(Resource, String)> {
             Some((Resource::ReplicationGroup(id.clone()), id.clone()))
         }
         _ => None,
+    }
+}
+
+/// Whether a spec asks for the store of a record, as far as names tell: for stores that are not there to be asked.
+pub(super) fn asks_for(spec: &StoreSpec, record: &StoreRecord, owner: &Owner) -> bool {
+    match (spec, &record.id) {
+        (StoreSpec::Upstash { database: UpstashDatabase::Named { name, .. }, .. }, StoreId::Upstash(_)) => {
+            *name == record.name
+        }
+        (StoreSpec::Upstash { database: UpstashDatabase::Existing(asked), .. }, StoreId::Upstash(id)) => asked == id,
+        (StoreSpec::ReplicationGroup { group, .. }, StoreId::ReplicationGroup(id)) => match group {
+            ReplicationGroupRef::Existing(asked) => asked == id,
+            ReplicationGroupRef::Create(_) => *id == owner.short_name("cache"),
+        },
+        (StoreSpec::ServerlessCache { name, .. }, StoreId::ServerlessCache(id)) => name == id,
+        (StoreSpec::External { .. }, StoreId::External(..)) | (StoreSpec::Disabled, StoreId::Disabled) => true,
+        _ => false,
     }
 }

@@ -13,6 +13,7 @@ use crate::observed::{Delivery, Egress, Reading, Service, Store};
 use crate::serving::{Serving, serving};
 use crate::step::Step;
 
+use super::provision::asks_for;
 use super::wiring::Wires;
 use super::{Draft, Phase, Reason};
 
@@ -48,7 +49,7 @@ impl<'a> Draft<'a> {
     pub(super) fn settle(&mut self, target: &'a Target) {
         let Some(services) = self.services(target) else { return };
         if let Some(latch) = &self.inputs.journal.latch
-            && self.is_latched(latch)
+            && self.is_latched(target, latch)
         {
             return self.latched(latch);
         }
@@ -101,11 +102,14 @@ impl<'a> Draft<'a> {
         (found.len() == target.services.len()).then_some(found)
     }
 
-    fn is_latched(&self, latch: &Latch) -> bool {
+    fn is_latched(&self, target: &Target, latch: &Latch) -> bool {
         match &self.inputs.observed.target {
             Reading::Present(store) => store.id == latch.store,
-            // A name that leads nowhere now is not the store that failed; what cannot be read might be.
-            Reading::Absent => false,
+            // It may have failed because it is gone; another name is another store.
+            Reading::Absent => self.inputs.journal.migration.as_ref().is_some_and(|last| {
+                last.to.id == latch.store && asks_for(&target.store, &last.to, self.inputs.owner)
+            }),
+            // What cannot be read might be the store that failed.
             Reading::Unknown(_) | Reading::Hidden(_) => true,
         }
     }
