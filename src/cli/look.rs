@@ -49,8 +49,14 @@ pub async fn status(session: &Session) -> Result<u8, Error> {
     for (at, object) in session.objects().await?.iter().enumerate() {
         let Connection { owner, desired, world, generation, .. } = object;
         let picture = look(world, owner, desired).await?;
-        let inputs =
-            Inputs { owner, desired, observed: &picture.observed, journal: &picture.journal, now: Clock.now() };
+        let inputs = Inputs {
+            owner,
+            desired,
+            observed: &picture.observed,
+            journal: &picture.journal,
+            announced: None,
+            now: Clock.now(),
+        };
         let plan = plan_wave(&inputs);
         let status = project(&inputs, &plan, *generation, None);
         let report = Report { inputs: &inputs, plan: &plan, status: &status };

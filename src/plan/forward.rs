@@ -81,7 +81,11 @@ impl<'a> Draft<'a> {
             since: migration.began,
             expected: None,
             deadline: None,
-            message: format!("waiting for approval of {}: sessionbackend approve {}/{gate}", about(migration, gate), migration.id),
+            message: format!(
+                "waiting for approval of {}: sessionbackend approve {}/{gate}",
+                about(migration, gate),
+                migration.id
+            ),
         });
         false
     }
@@ -130,7 +134,7 @@ impl<'a> Draft<'a> {
             && migration.egress_validated.is_none()
         {
             match self.checked(migration, Stage::AfterSwitch, moved) {
-                Checked::Passed => self.journal(Entry::EgressValidated),
+                Checked::Passed(results) => self.journal(Entry::EgressValidated(results)),
                 Checked::Regressed(failed) => self.fail(target, migration, Reason::CheckFailed, &told(&failed)),
                 Checked::Busy => {}
             }

@@ -114,7 +114,9 @@ impl Draft<'_> {
             }
             return Driven::Busy;
         };
-        match standing(drive.service, moved, drive.carries, now) {
+        let announced = moved.operation.is_none() && self.inputs.announced == Some(self.inputs.journal.sequence);
+        let standing = if announced { Standing::NotMade } else { standing(drive.service, moved, drive.carries, now) };
+        match standing {
             Standing::NotMade => {
                 if self.admitted(name, drive.service, drive.intention) {
                     let expect = Expect {

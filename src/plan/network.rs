@@ -226,7 +226,9 @@ fn no_private_host(question: &Question<'_>) -> Result<(), Box<Block>> {
             return Err(block(
                 question,
                 Reason::VpcNeeded,
-                format!("variable {name} names {host}, which only the VPC reaches; with egress Default it would be cut off"),
+                format!(
+                    "variable {name} names {host}, which only the VPC reaches; with egress Default it would be cut off"
+                ),
                 "set egress.type: Keep for the service",
             ));
         }
@@ -256,10 +258,7 @@ fn nothing_else_in_the_vpc<'a>(
         Some(groups) if groups.is_empty() => Ok(()),
         Some(groups) => {
             let names: Vec<_> = groups.iter().map(ToString::to_string).collect();
-            needed(
-                format!("something else in the VPC may be in use: {} admits the connector", names.join(", ")),
-                keep,
-            )
+            needed(format!("something else in the VPC may be in use: {} admits the connector", names.join(", ")), keep)
         }
         None => needed(
             "which security groups admit the connector could not be read".to_owned(),

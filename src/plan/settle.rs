@@ -156,7 +156,10 @@ impl<'a> Draft<'a> {
         let ours = journal.settled.as_ref().and_then(|settled| settled.epoch);
         let outdated: Vec<_> = services.iter().filter(|using| using.is_outdated(target, store)).collect();
         if !outdated.is_empty() && ours.is_some() && self.plan.blocks.is_empty() {
-            self.note(format!("{} has another password than the services were told; they are told the new one", store.id));
+            self.note(format!(
+                "{} has another password than the services were told; they are told the new one",
+                store.id
+            ));
             return self.leave(target, services);
         }
         for using in outdated {
@@ -284,7 +287,8 @@ impl<'a> Draft<'a> {
             );
         }
         let to = record(store, "to");
-        let copies = to.id.is_redis() && from.as_ref().is_some_and(|from| from.id.is_redis() && from.place() != to.place());
+        let copies =
+            to.id.is_redis() && from.as_ref().is_some_and(|from| from.id.is_redis() && from.place() != to.place());
         let wires = Wires { owner, target, observed: self.inputs.observed };
         let moves = services
             .iter()
@@ -319,6 +323,7 @@ impl<'a> Draft<'a> {
             began: self.inputs.now,
             services: moves,
             baseline: None,
+            checks: Vec::new(),
             approved: BTreeSet::new(),
             sealed: None,
             egress_validated: None,

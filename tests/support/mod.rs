@@ -8,13 +8,14 @@ use futures::FutureExt as _;
 use jiff::Timestamp;
 use sessionbackend::desired::*;
 use sessionbackend::effect::Picture;
-use sessionbackend::engine::{Cycle, cycle};
+use sessionbackend::engine::{Cycle, Memory, cycle};
 use sessionbackend::identity::*;
 use sessionbackend::observed::*;
 use sessionbackend::plan::Phase;
 use sessionbackend::sim::{Faults, SimWorld};
 
-pub const CONNECTOR: &str = "arn:aws:apprunner:us-east-1:123456789012:vpcconnector/by-hand/1/0123456789abcdef0123456789abcdef";
+pub const CONNECTOR: &str =
+    "arn:aws:apprunner:us-east-1:123456789012:vpcconnector/by-hand/1/0123456789abcdef0123456789abcdef";
 pub const HOST: &str = "master.liberty.abc123.use1.cache.amazonaws.com";
 
 pub fn at(second: i64) -> Timestamp {
@@ -231,9 +232,11 @@ pub fn drive(world: &SimWorld, owner: &Owner, desired: &Desired) -> Drive {
     let mut lives = 1;
     let mut soon_after_calls = Vec::new();
     let mut soon = 2;
+    let mut memory = Memory::default();
     for cycles in 1..20_000 {
-        let Some(turn) = cycle(world, owner, desired, || world.now()).now_or_never() else {
+        let Some(turn) = cycle(world, owner, desired, &mut memory, || world.now()).now_or_never() else {
             world.crash();
+            memory = Memory::default();
             world.advance(Duration::from_secs(1));
             lives += 1;
             still = 0;
@@ -259,7 +262,7 @@ pub fn drive(world: &SimWorld, owner: &Owner, desired: &Desired) -> Drive {
         };
         world.advance(wait);
     }
-    let turn = cycle(world, owner, desired, || world.now()).now_or_never();
+    let turn = cycle(world, owner, desired, &mut memory, || world.now()).now_or_never();
     panic!("no end in sight: {:#?}", turn.map(|turn| turn.plan));
 }
 
@@ -276,8 +279,9 @@ pub fn pictures_of_a_migration() -> Vec<Picture> {
     let (owner, desired) = (owner(), present(target(&["web"])));
     let world = start(on_elasticache(&["web"]), Faults::default());
     let mut pictures = vec![world.picture()];
+    let mut memory = Memory::default();
     for _ in 0..400 {
-        let Some(turn) = cycle(&world, &owner, &desired, || world.now()).now_or_never() else { break };
+        let Some(turn) = cycle(&world, &owner, &desired, &mut memory, || world.now()).now_or_never() else { break };
         if turn.plan.is_converged() {
             break;
         }
