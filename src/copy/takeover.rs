@@ -120,7 +120,8 @@ impl Runner {
             }
             self.listen(Side::Old).await?;
             self.progress.keys_copied = self.progress.keys_total;
-            return self.step_up().await;
+            let covered = self.rounds.target.covered;
+            return self.step_up(Rounds { wanted: true, covered, ..Rounds::default() }).await;
         }
         self.measure_clocks().await?;
         self.refuse_unmatched().await?;
