@@ -20,7 +20,7 @@ use super::{
 };
 use crate::merge::Side;
 
-/// How long a feed of the target is waited for; without it the target is swept.
+/// How long a feed is waited for; without it the side is swept once more when it comes.
 const FEED_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Runner {
@@ -30,7 +30,7 @@ impl Runner {
             plant(&mut lane.links.source, &self.fence).await?;
         }
         // Before the target is read, so that what happens to it afterwards is either a hint or counted.
-        let fed = self.hear_target().await?;
+        let fed = self.hear(Side::New).await?;
         let mut record = Record { sealed: true, buckets: Vec::new(), ..self.record.clone() };
         if let Some(lane) = self.lanes.first_mut() {
             for side in [Side::Old, Side::New] {
@@ -62,13 +62,13 @@ impl Runner {
         self.step_up(target).await
     }
 
-    /// Starts the target's feed; `true`: it is up, and everything until now will be read.
-    async fn hear_target(&mut self) -> Result<bool, CopyError> {
-        self.listen(Side::New).await?;
+    /// Starts a side's feed and waits for it; `true`: it is up, and whatever is read from now on needs no other hint.
+    pub(crate) async fn hear(&mut self, side: Side) -> Result<bool, CopyError> {
+        self.listen(side).await?;
         let until = Instant::now() + FEED_PATIENCE;
-        while self.feeds.target.is_some() && Instant::now() < until {
-            if self.inboxes.target.is_up() {
-                drop(self.inboxes.target.take());
+        while self.feeds.on(side).is_some() && Instant::now() < until {
+            if self.inboxes.on(side).is_up() {
+                drop(self.inboxes.on(side).take());
                 return Ok(true);
             }
             self.take_hints().await?;
@@ -137,6 +137,11 @@ impl Runner {
         self.rounds.source.wanted = true;
         self.rounds.target = target;
         self.sweep = None;
-        self.listen(Side::New).await
+        for side in [Side::Old, Side::New] {
+            if !self.inboxes.on(side).is_up() {
+                self.hear(side).await?;
+            }
+        }
+        Ok(())
     }
 }
