@@ -118,9 +118,9 @@ impl Runner {
                 lane.base = Base::load(&mut lane.links.target, &self.ours, lane.from, buckets).await?;
                 self.settle_intent(at).await?;
             }
-            self.listen(Side::Old).await?;
             self.progress.keys_copied = self.progress.keys_total;
-            return self.step_up().await;
+            let covered = self.rounds.target.covered;
+            return self.step_up(Rounds { wanted: true, covered, ..Rounds::default() }).await;
         }
         self.measure_clocks().await?;
         self.refuse_unmatched().await?;
@@ -128,7 +128,7 @@ impl Runner {
         self.record.owned = true;
         self.record.databases = self.lanes.iter().map(|lane| (lane.from, lane.to)).collect();
         write_record(&mut self.control, &self.ours, &self.fence, &self.record).await?;
-        self.listen(Side::Old).await
+        self.hear(Side::Old).await.map(drop)
     }
 
     /// Measured once a migration, so that deadlines stay comparable for whoever takes over.
