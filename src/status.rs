@@ -32,7 +32,7 @@ pub fn project(
 ) -> SessionBackendStatus {
     let target = target(inputs.desired);
     let migration = inputs.journal.migration.as_ref();
-    let phase = phase(inputs, plan);
+    let phase = phase(inputs, plan, previous);
     let copy = inputs.observed.copy.present();
     let services = services(inputs, target);
     let run = newest(inputs.observed);
@@ -100,8 +100,12 @@ fn target(desired: &Desired) -> Option<&Target> {
     }
 }
 
-fn phase(inputs: &Inputs<'_>, plan: &Plan) -> Phase {
+fn phase(inputs: &Inputs<'_>, plan: &Plan, previous: Option<&SessionBackendStatus>) -> Phase {
     use crate::plan::Phase as Planned;
+    if is_unread(plan) {
+        // Nothing can be concluded from a reading that failed: it is as it was.
+        return previous.and_then(|previous| previous.phase).unwrap_or(Phase::Pending);
+    }
     let moved = inputs
         .journal
         .open_migration()
@@ -125,6 +129,12 @@ fn phase(inputs: &Inputs<'_>, plan: &Plan) -> Phase {
         Planned::Blocked => Phase::Blocked,
         Planned::Deleting | Planned::Deleted => Phase::Deleting,
     }
+}
+
+/// Whether nothing can be said but that something could not be read.
+fn is_unread(plan: &Plan) -> bool {
+    let unread = |wait: &crate::plan::Wait| matches!(wait.on, Awaited::Reading(_));
+    plan.steps.is_empty() && plan.blocks.is_empty() && !plan.waits.is_empty() && plan.waits.iter().all(unread)
 }
 
 /// The phase, and where it copies how far, in steps of 5.
@@ -253,8 +263,17 @@ fn services(inputs: &Inputs<'_>, target: Option<&Target>) -> Vec<ServiceStatus> 
             Reading::Unknown(error) => (None, Some(format!("it could not be read: {error}"))),
             Reading::Hidden(why) => (None, Some(why.clone())),
         };
+        let known = [inputs.observed.source.present(), inputs.observed.target.present()];
         let store = service.map(|service| match serving(service, &names, &inputs.observed.catalog) {
-            Serving::Store(id, address) => format!("{id} ({})", address.host),
+            Serving::Store(id, address) => {
+                let name = known.iter().flatten().find(|store| store.id == id).map_or("", |store| store.name.as_str());
+                match &id {
+                    StoreId::External(..) | StoreId::Disabled => id.to_string(),
+                    StoreId::Upstash(_) | StoreId::ReplicationGroup(_) | StoreId::ServerlessCache(_) => {
+                        format!("{} ({})", store_words(&id, name), address.host)
+                    }
+                }
+            }
             Serving::Nothing => StoreId::Disabled.to_string(),
             Serving::Unseen(why) => why,
         });

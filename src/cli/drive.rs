@@ -1,6 +1,7 @@
 //! The loop of `apply` and `destroy`: one engine turn after another until nothing is left to do, somebody is needed, or it
 //! is interrupted. Generic over the world and over time; it tells what happens and leaves to others how that is shown.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use super::object::Session;
 use super::report::Report;
 use super::stop::Stop;
 use crate::api::Reason;
+use crate::checks::Stage;
 use crate::desired::{Desired, Mode};
 use crate::engine::{Cycle, Memory, World, cycle};
 use crate::error::{Class, CloudError};
@@ -294,6 +296,17 @@ struct Watched<'a, W, T> {
 struct Said {
     started: bool,
     phase: Option<Phase>,
+    /// The runs of checks that were told, by when they began.
+    checks: BTreeMap<Stage, Timestamp>,
+}
+
+impl Said {
+    /// The runs of checks that are over and were not told yet.
+    fn new_results(&mut self, observed: &Observed) -> Vec<Event> {
+        let finished = observed.checks.iter().filter(|(_, run)| run.finished.is_some());
+        let fresh = finished.filter(|(stage, run)| self.checks.insert(**stage, run.started) != Some(run.started));
+        fresh.map(|(stage, run)| Event::Checks { stage: *stage, results: run.results.clone() }).collect()
+    }
 }
 
 impl<W: World, T: Time> Watched<'_, W, T> {
@@ -306,6 +319,8 @@ impl<W: World, T: Time> Watched<'_, W, T> {
             let resumes = journal.open_migration().map(|migration| migration.id.clone());
             self.drive.say(Event::Started { object: owner.to_string(), resumes });
         }
+        let results = said.new_results(observed);
+        results.into_iter().for_each(|event| self.drive.say(event));
         if said.phase.replace(phase) != Some(phase) {
             self.drive.say(Event::Phase { phase });
         }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use super::{Mark, between, is_news, moment, number, span, time, words};
+use crate::checks::{CheckResult, Severity, Stage, Verdict};
 use crate::desired::Desired;
 use crate::error::CloudError;
 use crate::identity::MigrationId;
@@ -84,6 +85,13 @@ pub enum Event {
     Blocked {
         /// By what.
         blocks: Vec<Block>,
+    },
+    /// A run of checks is over.
+    Checks {
+        /// When in the migration.
+        stage: Stage,
+        /// What came out.
+        results: Vec<CheckResult>,
     },
     /// Something worth knowing.
     Note {
@@ -242,6 +250,7 @@ impl Narrator {
             }
             Event::Waiting { waits, copy } => self.waits(told.at, waits, copy.as_ref()),
             Event::Blocked { blocks } => self.blocks(blocks),
+            Event::Checks { stage, results } => checks(*stage, results),
             Event::Note { text } if self.notes.contains(text) => Vec::new(),
             Event::Note { text } => {
                 self.notes.push(text.clone());
@@ -322,6 +331,27 @@ pub fn waiting(wait: &Wait, copy: Option<&CopyFigures>, now: Timestamp) -> Strin
         (None, None) => String::new(),
     };
     format!("{}{figures}{until}", wait.message)
+}
+
+/// How a run came out: one line, and one for each check that did not simply pass.
+fn checks(stage: Stage, results: &[CheckResult]) -> Vec<String> {
+    let passed = results.iter().filter(|result| result.verdict == Verdict::Pass).count();
+    let mut lines = vec![format!("{} of {} passed: {stage}", passed, super::plural(results.len(), "check"))];
+    lines.extend(results.iter().filter_map(|result| {
+        let verdict = match &result.verdict {
+            Verdict::Pass => return None,
+            Verdict::Fail => "✗ failed",
+            Verdict::Inconclusive => "? undecided",
+            Verdict::Skipped(_) => "- skipped",
+        };
+        let severity = match result.severity {
+            Severity::Gate => "",
+            Severity::Warn => ", a warning only",
+        };
+        let service = result.service.as_ref().map_or(String::new(), |service| format!(" on {service}"));
+        Some(format!("  {verdict}: {}{service}{severity}: {}", result.name, result.message))
+    }));
+    lines
 }
 
 fn block(block: &Block) -> Vec<String> {

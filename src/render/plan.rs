@@ -118,6 +118,15 @@ impl Preview {
         }
     }
 
+    /// What could not be read, where that is why no end is in sight: nothing can be foreseen from it.
+    #[must_use]
+    pub fn unread(&self) -> Vec<&str> {
+        let is_reading = |wait: &Wait| matches!(wait.on, Awaited::Reading(_));
+        let last = self.forecast.waves.last().filter(|_| matches!(self.forecast.end, End::Broken(_)));
+        let last = last.filter(|wave| wave.steps.is_empty() && wave.waits.iter().all(is_reading));
+        last.map(|wave| wave.waits.iter().map(|wait| wait.message.as_str()).collect()).unwrap_or_default()
+    }
+
     /// For people.
     #[must_use]
     pub fn text(&self) -> String {
@@ -232,6 +241,12 @@ impl Preview {
                 blocks.iter().for_each(|block| out.push_str(&blocked(block)));
             }
             End::AwaitsApproval => out.push_str("\nA person's word is needed to go on.\n"),
+            End::Broken(_) if !self.unread().is_empty() => {
+                out.push_str("\nWhat follows cannot be foreseen:\n");
+                self.unread().iter().for_each(|what| {
+                    let _ = writeln!(out, "  {what}");
+                });
+            }
             End::Broken(why) => {
                 let _ = writeln!(
                     out,
@@ -259,6 +274,7 @@ impl Preview {
             End::Converged => ("Converged", &[]),
             End::Blocked(_) => ("Blocked", &[]),
             End::AwaitsApproval => ("AwaitsApproval", &[]),
+            End::Broken(_) if !self.unread().is_empty() => ("Unread", &[]),
             End::Broken(why) => ("Broken", why),
         };
         json!({
@@ -276,6 +292,7 @@ impl Preview {
             "waves": waves,
             "blocks": self.blocks(),
             "broken": broken,
+            "unread": self.unread(),
             "notes": self.forecast.notes,
             "expectedLag": self.lag,
             "alsoRemove": self.candidates,
