@@ -84,7 +84,7 @@ impl Picture {
                     return Some(Entry::Made(Resource::Connector(name.clone()), arn.0.clone()));
                 }
                 let arn = Arn(format!(
-                    "arn:aws:apprunner:{}:{}:vpcconnector/{name}/1/predicted",
+                    "arn:aws:apprunner:{}:{}:vpcconnector/{name}/{AFTER_APPLY}",
                     owner.region, owner.account
                 ));
                 let connector = Connector {
@@ -277,6 +277,9 @@ impl Picture {
                 user: None,
                 tls: true,
             });
+            let (id, host) = (store.id.clone(), store.address.as_ref().map(|address| address.host.clone()));
+            observed.catalog.retain(|entry| entry.id != id);
+            observed.catalog.push(CatalogEntry { id, hosts: host.into_iter().collect() });
         }
         if let Some(copy) = observed.copy.present_mut().filter(|copy| copy.here) {
             copy.elapse(now);

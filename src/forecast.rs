@@ -24,7 +24,7 @@ pub struct Forecast {
     pub end: End,
     /// Where it ends.
     pub phase: Phase,
-    /// What a reader should know, from the first plan.
+    /// What a reader should know, each thing once.
     pub notes: Vec<String>,
 }
 
@@ -82,10 +82,10 @@ pub fn forecast(owner: &Owner, desired: &Desired, picture: &Picture, now: Timest
     let mut picture = picture.clone();
     let mut now = now;
     let mut waves = Vec::new();
-    let mut notes = Vec::new();
+    let mut notes: Vec<String> = Vec::new();
     let mut phase = Phase::Preflight;
-    let mut stuck: Option<(Picture, Vec<Awaited>)> = None;
-    for turn in 0..LIMIT {
+    let mut stuck: Option<(u64, Vec<Awaited>)> = None;
+    for _ in 0..LIMIT {
         let inputs = Inputs {
             owner,
             desired,
@@ -97,9 +97,8 @@ pub fn forecast(owner: &Owner, desired: &Desired, picture: &Picture, now: Timest
         let next = plan(&inputs);
         let broken = guard::violations(&inputs, &next);
         phase = next.phase;
-        if turn == 0 {
-            notes.clone_from(&next.notes);
-        }
+        let fresh: Vec<String> = next.notes.iter().filter(|note| !notes.contains(note)).cloned().collect();
+        notes.extend(fresh);
         if !broken.is_empty() {
             return Forecast { waves, end: End::Broken(broken), phase, notes };
         }
@@ -118,7 +117,7 @@ pub fn forecast(owner: &Owner, desired: &Desired, picture: &Picture, now: Timest
             let awaited = next.waits.iter().map(|wait| wait.on.clone()).collect();
             waves.push(Wave { phase, steps: Vec::new(), waits: next.waits.clone() });
             // The model knows no time at which a reading succeeds, or a stranger's operation ends.
-            let same = Some((picture.clone(), awaited));
+            let same = Some((picture.journal.sequence, awaited));
             if stuck == same && next.waits.iter().all(cannot_be_foreseen) {
                 let blocks = next.waits.into_iter().map(unforeseen).collect();
                 return Forecast { waves, end: End::Blocked(blocks), phase, notes };

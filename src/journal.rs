@@ -29,6 +29,8 @@ pub struct Journal {
     pub latch: Option<Latch>,
     /// Things a completed migration left to be removed.
     pub leftovers: BTreeSet<Resource>,
+    /// How often in a row somebody took back what a completed migration had told the services.
+    pub reverts: u32,
 }
 
 /// What the services are told when nothing is under way.
@@ -436,6 +438,16 @@ impl Journal {
         self.migration.as_ref().filter(|migration| migration.ended.is_none())
     }
 
+    /// Whether `next` goes the way of the last completed migration once more: somebody took that one back.
+    #[must_use]
+    pub fn is_a_revert(&self, next: &Migration) -> bool {
+        self.migration.as_ref().is_some_and(|last| {
+            let completed = last.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Completed);
+            let to = last.to.place() == next.to.place();
+            completed && to && last.from.as_ref().map(StoreRecord::place) == next.from.as_ref().map(StoreRecord::place)
+        })
+    }
+
     /// The state after `entry` was written at `now`.
     #[must_use]
     pub fn apply(&self, entry: &Entry, now: Timestamp) -> Self {
@@ -454,14 +466,18 @@ impl Journal {
                 next.leftovers.remove(resource);
             }
             Entry::Begin(migration) => {
+                next.reverts = if self.is_a_revert(migration) { self.reverts + 1 } else { 0 };
                 next.epoch = migration.epoch;
                 next.migration = Some((**migration).clone());
             }
             Entry::End(outcome, leftovers) => next.end(*outcome, leftovers, now),
             Entry::Retry => {
                 next.latch = None;
+                next.reverts = 0;
                 if let Some(migration) = next.migration.as_mut() {
-                    migration.hold = None;
+                    if migration.hold.take().is_some() {
+                        migration.check_again(now);
+                    }
                     migration.services.iter_mut().for_each(ServiceMove::retry);
                 }
             }
@@ -545,6 +561,19 @@ impl Migration {
     #[must_use]
     pub fn service(&self, service: &str) -> Option<&ServiceMove> {
         self.services.iter().find(|moved| moved.service == service)
+    }
+
+    /// What was found before a person said `retry` counts no more: checks are made again, and the bake begins anew.
+    fn check_again(&mut self, now: Timestamp) {
+        if self.baked.is_some() {
+            return;
+        }
+        if self.drained.is_some() {
+            self.drained = Some(now);
+            self.validated = None;
+        } else if self.sealed.is_some() {
+            self.sealed = Some(now);
+        }
     }
 
     fn apply(&mut self, entry: &Entry, now: Timestamp) {

@@ -210,7 +210,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
     }
     let mut plan = draft.plan;
     let is_stopped = plan.steps.is_empty() && plan.waits.is_empty() && !plan.blocks.is_empty();
-    if is_stopped && matches!(plan.phase, Phase::Preflight | Phase::Provisioning) {
+    if is_stopped && matches!(plan.phase, Phase::Preflight | Phase::Provisioning | Phase::Ready) {
         plan.phase = Phase::Blocked;
     }
     // A journal line is the word everything after it relies on, and what is destroyed cannot be weighed again:
@@ -262,7 +262,7 @@ impl<'a> Draft<'a> {
                     Reason::AccountMismatch,
                     "spec.aws",
                     format!("the credentials belong to account {account}, the object to {}", owner.account),
-                    "use credentials of that account, or set spec.aws.accountId",
+                    "use credentials of that account, or correct spec.aws",
                 );
                 false
             }
@@ -319,7 +319,14 @@ impl<'a> Draft<'a> {
     ) {
         let deadline = after(since, limit);
         if self.inputs.now >= deadline {
-            self.block(late.reason, late.subject, message.into(), late.remedy);
+            let took = self.inputs.now.duration_since(since).max(SignedDuration::ZERO).unsigned_abs();
+            let message = format!(
+                "{}; that has taken {}, and {} is the limit",
+                message.into(),
+                copying::shown(Some(took)),
+                copying::shown(Some(limit))
+            );
+            self.block(late.reason, late.subject, message, late.remedy);
         } else {
             self.wait(Wait { on, since, expected: None, deadline: Some(deadline), message: message.into() });
         }

@@ -290,7 +290,14 @@ fn destroy_lets_go_of_a_settled_object() {
 fn status_of<T>(sim: &SimWorld, target: &Target, read: impl Fn(&Report<'_>) -> T) -> T {
     let Picture { observed, journal } = sim.picture();
     let (owner, desired) = (owner(), present(target.clone()));
-    let inputs = Inputs { owner: &owner, desired: &desired, observed: &observed, journal: &journal, announced: None, now: sim.now() };
+    let inputs = Inputs {
+        owner: &owner,
+        desired: &desired,
+        observed: &observed,
+        journal: &journal,
+        announced: None,
+        now: sim.now(),
+    };
     let plan = plan(&inputs);
     let status = project(&inputs, &plan, Some(1), None);
     read(&Report { inputs: &inputs, plan: &plan, status: &status })
@@ -314,8 +321,14 @@ fn transition_times_move_only_with_the_status_and_events_tell_the_flips() {
     let look = |previous: Option<&_>| {
         let Picture { observed, journal } = sim.picture();
         let owner = owner();
-        let inputs =
-            Inputs { owner: &owner, desired: &desired, observed: &observed, journal: &journal, announced: None, now: sim.now() };
+        let inputs = Inputs {
+            owner: &owner,
+            desired: &desired,
+            observed: &observed,
+            journal: &journal,
+            announced: None,
+            now: sim.now(),
+        };
         project(&inputs, &plan(&inputs), Some(1), previous)
     };
     let first = look(None);

@@ -148,7 +148,8 @@ impl<'a> Draft<'a> {
                 .map(|(name, _)| name.clone())
                 .collect(),
             egress: (service.egress != moved.undo.egress).then(|| moved.undo.egress.clone()),
-            auto_deployments: Some(moved.undo.auto_deployments),
+            auto_deployments: (service.auto_deployments != moved.undo.auto_deployments)
+                .then_some(moved.undo.auto_deployments),
             expect,
         });
         match driven {

@@ -22,6 +22,11 @@ impl<'a> Draft<'a> {
         if !self.retire_leftovers() {
             return;
         }
+        if policy == DeletionPolicy::Retain {
+            for resource in self.inputs.journal.made.keys() {
+                self.note(format!("left as it is: {}", String::from(resource.clone())));
+            }
+        }
         for (service, reading) in &self.inputs.observed.claims {
             match reading {
                 Reading::Present(claims) => {
@@ -40,11 +45,7 @@ impl<'a> Draft<'a> {
             return;
         }
         match policy {
-            DeletionPolicy::Retain => {
-                for resource in self.inputs.journal.made.keys() {
-                    self.note(format!("left as it is: {}", String::from(resource.clone())));
-                }
-            }
+            DeletionPolicy::Retain => {}
             DeletionPolicy::Delete => self.delete_what_we_made(),
         }
         if self.plan.is_converged() {

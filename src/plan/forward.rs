@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use crate::checks::Stage;
-use crate::desired::Target;
+use crate::desired::{Desired, Target};
 use crate::identity::SecretName;
 use crate::journal::{Direction, EgressChange, Entry, Gate, Migration, Resource, ServiceMove};
 use crate::observed::{Egress, Reading, Service};
@@ -21,10 +21,10 @@ use super::{Awaited, Draft, Phase, Reason, Wait};
 impl<'a> Draft<'a> {
     /// Takes a migration one wave further.
     pub(super) fn forward(&mut self, target: &'a Target, migration: &'a Migration) {
+        self.phase(reached(migration));
         if self.no_longer_wanted(migration) {
             return;
         }
-        self.phase(Phase::Copying);
         if self.is_told_otherwise(target, migration) || self.has_changed_since(migration) {
             return;
         }
@@ -83,7 +83,7 @@ impl<'a> Draft<'a> {
             deadline: None,
             message: format!(
                 "waiting for approval of {}: sessionbackend approve {}/{gate}",
-                about(migration, gate),
+                about(migration, gate, self.inputs.desired),
                 migration.id
             ),
         });
@@ -133,7 +133,11 @@ impl<'a> Draft<'a> {
         if let Some(moved) = first
             && migration.egress_validated.is_none()
         {
-            match self.checked(migration, Stage::AfterSwitch, moved) {
+            match self.checked(
+                migration,
+                Stage::AfterSwitch,
+                migration.sealed.map_or(moved, |sealed| sealed.max(moved)),
+            ) {
                 Checked::Passed(results) => self.journal(Entry::EgressValidated(results)),
                 Checked::Regressed(failed) => self.fail(target, migration, Reason::CheckFailed, &told(&failed)),
                 Checked::Busy => {}
@@ -248,11 +252,25 @@ impl<'a> Draft<'a> {
     }
 }
 
-fn about(migration: &Migration, gate: Gate) -> String {
+fn about(migration: &Migration, gate: Gate, desired: &Desired) -> String {
     let from = migration.from.as_ref().map_or("the former store".to_owned(), |from| from.id.to_string());
-    match gate {
-        Gate::Switch => format!("the switch to {}", migration.to.id),
-        Gate::Handover => format!("leaving {from}: its users outside App Runner have been moved"),
-        Gate::Retire => "the removal of what is no longer needed".to_owned(),
+    match (gate, desired) {
+        (Gate::Switch, _) => format!("the switch to {}", migration.to.id),
+        (Gate::Handover, _) => format!("leaving {from}: its users outside App Runner have been moved"),
+        (Gate::Retire, Desired::Present(target)) if target.migration.retire.delete_old_store => {
+            format!("the deletion of {from} with everything in it")
+        }
+        (Gate::Retire, _) => "the removal of what is no longer needed".to_owned(),
+    }
+}
+
+/// How far a migration is by what has been written down.
+fn reached(migration: &Migration) -> Phase {
+    match migration {
+        Migration { baked: Some(_), .. } => Phase::Retiring,
+        Migration { validated: Some(_), .. } => Phase::Baking,
+        Migration { drained: Some(_), .. } => Phase::Checking,
+        Migration { sealed: Some(_), .. } => Phase::Switching,
+        _ => Phase::Copying,
     }
 }

@@ -7,7 +7,9 @@ use crate::desired::{OnFailure, Target};
 use crate::env;
 use crate::identity::{OperationId, StoreId};
 use crate::journal::{Direction, Entry, Migration, Rollback, ServiceMove};
-use crate::observed::{Operation, OperationStatus, Reading, ServiceStatus, Store, StoreStatus};
+use crate::observed::{
+    Delivery, Operation, OperationStatus, Reading, Service, ServiceSource, ServiceStatus, Store, StoreStatus,
+};
 use crate::step::CopyMode;
 
 use super::admission::Intention;
@@ -167,10 +169,11 @@ impl<'a> Draft<'a> {
                 self.journal(Entry::Hold {
                     reason: Reason::Contested.as_str().to_owned(),
                     message: format!(
-                        "operation {} on {}, which is not ours, changed the variables we wrote; {}",
+                        "operation {} on {}, which is not ours, changed the variables we wrote; whoever made it has to leave {} alone{}",
                         foreign.id,
                         moved.service,
-                        Reason::Contested.remedy()
+                        moved.undo.variables.keys().cloned().collect::<Vec<_>>().join(", "),
+                        ignore_changes(service, moved)
                     ),
                 });
                 return true;
@@ -253,4 +256,21 @@ fn ours(moved: &ServiceMove) -> BTreeSet<&OperationId> {
         .into_iter()
         .filter_map(|moved| moved.as_ref().and_then(|moved| moved.operation.as_ref()))
         .collect()
+}
+
+/// What Terraform needs to leave our variables alone.
+fn ignore_changes(service: &Service, moved: &ServiceMove) -> String {
+    let place = match service.source {
+        ServiceSource::Image => "image_repository[0].image_configuration[0]",
+        ServiceSource::CodeApi | ServiceSource::CodeRepository => {
+            "code_repository[0].code_configuration[0].code_configuration_values[0]"
+        }
+    };
+    let each = moved.undo.variables.keys().map(|name| {
+        let by_reference = service.variables.get(name).is_some_and(|variable| variable.delivery != Delivery::Plain);
+        let map = if by_reference { "runtime_environment_secrets" } else { "runtime_environment_variables" };
+        format!("source_configuration[0].{place}.{map}[\"{name}\"]")
+    });
+    let each: Vec<_> = each.collect();
+    format!(" (Terraform: lifecycle {{ ignore_changes = [{}] }})", each.join(", "))
 }

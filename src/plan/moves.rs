@@ -216,16 +216,18 @@ impl Draft<'_> {
                 false
             }
             Admission::Paused => {
-                self.block(
-                    Reason::ServicePaused,
-                    subject,
-                    "it is paused, and a paused service cannot be updated",
-                    "resume it",
-                );
+                let waits = match intention {
+                    Intention::ChangeBack => "; the way back waits for it, and both stores are kept in step",
+                    Intention::Begin | Intention::Change | Intention::Look => "",
+                };
+                let message = format!("it is paused, and a paused service cannot be updated{waits}");
+                self.block(Reason::ServicePaused, subject, message, "resume it");
                 false
             }
             Admission::Failed => {
-                let message = format!("its status is {:?}", service.status);
+                let status =
+                    if service.status == ServiceStatus::CreateFailed { "CREATE_FAILED" } else { "DELETE_FAILED" };
+                let message = format!("its status is {status}");
                 self.block(Reason::ServiceUnusable, subject, message, Reason::ServiceUnusable.remedy());
                 false
             }

@@ -252,7 +252,13 @@ fn nothing_else_in_the_vpc<'a>(
             Reach::Unknown => format!("variable {name} refers to a value that could not be read"),
             Reach::None | Reach::Public | Reach::Private(_) => continue,
         };
-        return needed(format!("{why}; without the connector it would be cut off"), keep);
+        let remedy = match &variable.reach {
+            Reach::Unknown => {
+                "let the value be read (secretsmanager:GetSecretValue), add a NAT gateway and keep the egress, or stay"
+            }
+            Reach::None | Reach::Public | Reach::Private(_) => keep,
+        };
+        return needed(format!("{why}; without the connector it would be cut off"), remedy);
     }
     match &read(question, arn, connector)?.admitted_by {
         Some(groups) if groups.is_empty() => Ok(()),

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use crate::desired::{
-    EgressPolicy, KeyStrategy, ReplicationGroupRef, SecretDelivery, StoreSpec, Takeover, Target, TlsPolicy, Unmatched,
-    Writer,
+    EgressPolicy, KeyStrategy, ReplicationGroupRef, RulesPolicy, SecretDelivery, StoreSpec, Takeover, Target,
+    TlsPolicy, Unmatched, Writer,
 };
 use crate::env::{self, Outline};
 use crate::identity::{Address, StoreId};
@@ -67,7 +67,7 @@ impl<'a> Draft<'a> {
                     "nothing is copied: every session in the store in use ends with the switch (consent.dataLoss)",
                 );
             }
-        } else if self.inputs.observed.source.is_absent() && !from_redis {
+        } else if self.inputs.observed.source.is_absent() && ids.iter().all(|id| !id.is_redis()) && !ids.is_empty() {
             self.note(
                 "nothing is copied: the services use no Redis now, and sessions in their memory end with the switch",
             );
@@ -93,7 +93,9 @@ impl<'a> Draft<'a> {
                 "the store it names does not exist",
                 "correct it, or leave it out to have the store in use read off the services",
             );
-        } else if let Some(using) = services.iter().find(|using| matches!(using.serving, Serving::Store(..))) {
+        } else if self.plan.blocks.is_empty()
+            && let Some(using) = services.iter().find(|using| matches!(using.serving, Serving::Store(..)))
+        {
             self.block(
                 Reason::SourceUnknown,
                 format!("service {}", using.spec.name),
@@ -158,10 +160,9 @@ impl<'a> Draft<'a> {
                 Reason::TooManyVariables.remedy(),
             );
         }
-        let Some(to) = address else { return };
         let pointing =
             using.service.variables.iter().map(|(name, variable)| (name.as_str(), variable.address.as_ref()));
-        for rival in env::rivals(&target.env.format, pointing, &to) {
+        for rival in env::rivals(&target.env.format, pointing, address.as_ref().unwrap_or(&unmade)) {
             let place =
                 rival.address.map_or("somewhere that could not be read".to_owned(), |address| address.to_string());
             self.block(
@@ -171,7 +172,7 @@ impl<'a> Draft<'a> {
                 "remove it by hand, or choose the env.format that writes it",
             );
         }
-        if let Err(misfit) = env::fits(&target.env.format, &to) {
+        if let Some(Err(misfit)) = address.map(|to| env::fits(&target.env.format, &to)) {
             let message = misfit.to_string();
             let (message, remedy) = message.rsplit_once("; ").unwrap_or((&message, "choose another format"));
             let message = message.strip_prefix("spec.env.format: ").unwrap_or(message);
@@ -193,7 +194,9 @@ impl<'a> Draft<'a> {
                 Takeover::IfServingFrom => {
                     let Some(address) = &variable.address else { continue };
                     let id = identify(address, &self.inputs.observed.catalog);
-                    if source.is_none_or(|source| *source == id) {
+                    // Services that lead elsewhere as a whole are said once, as services that disagree.
+                    let disagrees = target.migration.from.is_none() && using.serving.id().as_ref() == Some(&id);
+                    if disagrees || source.is_none_or(|source| *source == id) {
                         continue;
                     }
                     format!("its value leads to {id}, not to the store in use")
@@ -248,8 +251,13 @@ impl<'a> Draft<'a> {
             return;
         }
         let question = Self::question(target, using, made, &placement);
-        if let Err(block) = egress_change(&question, |arn| self.connector(arn)) {
-            self.plan.blocks.push(*block);
+        match egress_change(&question, |arn| self.connector(arn)) {
+            Err(block) => self.plan.blocks.push(*block),
+            Ok(change) => {
+                if let Some(store) = self.inputs.observed.target.present().filter(|_| rules_are_theirs(&target.store)) {
+                    self.rules(target, std::slice::from_ref(using), store, &[change]);
+                }
+            }
         }
     }
 
@@ -410,5 +418,14 @@ impl<'a> Draft<'a> {
         last.is_some_and(|last| {
             last.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Completed) && last.to.name == name
         })
+    }
+}
+
+fn rules_are_theirs(store: &StoreSpec) -> bool {
+    match store {
+        StoreSpec::ReplicationGroup { rules, .. } | StoreSpec::ServerlessCache { rules, .. } => {
+            *rules == RulesPolicy::Unmanaged
+        }
+        StoreSpec::Upstash { .. } | StoreSpec::External { .. } | StoreSpec::Disabled => true,
     }
 }

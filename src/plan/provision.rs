@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::desired::{EgressPolicy, ReplicationGroupRef, RulesPolicy, StoreSpec, Target, UpstashDatabase};
-use crate::identity::{Arn, StoreId};
-use crate::journal::{EgressChange, Entry, Resource};
+use crate::identity::{Arn, Owner, StoreId};
+use crate::journal::{EgressChange, Entry, Resource, StoreRecord};
 use crate::observed::{Connector, Egress, Placement, Reading, Rule, Store, StoreStatus};
 use crate::step::Step;
 
@@ -57,6 +57,33 @@ impl<'a> Draft<'a> {
             StoreStatus::Deleting | StoreStatus::Failed(_) => {
                 self.say_how_it_fails(store);
                 None
+            }
+        }
+    }
+
+    /// Whether there is a store to go to, or one that may be made: asked before anything is.
+    pub(super) fn say_what_the_store_stops(&mut self, target: &Target) {
+        match &self.inputs.observed.target {
+            Reading::Unknown(_) | Reading::Hidden(_) => self.unread_store(target),
+            Reading::Present(store) => {
+                self.say_how_it_fails(store);
+                if store.credential.is_none() && matches!(store.id, StoreId::Upstash(_)) {
+                    self.block(
+                        Reason::CredentialsMissing,
+                        "spec.store",
+                        format!(
+                            "the password of {} is not known: Upstash shows it once where Credential Protection is on",
+                            store.id
+                        ),
+                        "switch Credential Protection off for the database, or give its URL as spec.store.external",
+                    );
+                }
+            }
+            Reading::Absent => {
+                let steps = self.plan.steps.len();
+                self.create_store(target);
+                // Only what stops it is said now; the store is made when its turn comes.
+                self.plan.steps.truncate(steps);
             }
         }
     }
@@ -334,5 +361,22 @@ fn found_again(target: &Target, store: &Store) -> Option<(Resource, String)> {
             Some((Resource::ReplicationGroup(id.clone()), id.clone()))
         }
         _ => None,
+    }
+}
+
+/// Whether a spec asks for the store of a record, as far as names tell: for stores that are not there to be asked.
+pub(super) fn asks_for(spec: &StoreSpec, record: &StoreRecord, owner: &Owner) -> bool {
+    match (spec, &record.id) {
+        (StoreSpec::Upstash { database: UpstashDatabase::Named { name, .. }, .. }, StoreId::Upstash(_)) => {
+            *name == record.name
+        }
+        (StoreSpec::Upstash { database: UpstashDatabase::Existing(asked), .. }, StoreId::Upstash(id)) => asked == id,
+        (StoreSpec::ReplicationGroup { group, .. }, StoreId::ReplicationGroup(id)) => match group {
+            ReplicationGroupRef::Existing(asked) => asked == id,
+            ReplicationGroupRef::Create(_) => *id == owner.short_name("cache"),
+        },
+        (StoreSpec::ServerlessCache { name, .. }, StoreId::ServerlessCache(id)) => name == id,
+        (StoreSpec::External { .. }, StoreId::External(..)) | (StoreSpec::Disabled, StoreId::Disabled) => true,
+        _ => false,
     }
 }

@@ -13,6 +13,7 @@ use crate::observed::{Delivery, Egress, Reading, Service, Store};
 use crate::serving::{Serving, serving};
 use crate::step::Step;
 
+use super::provision::asks_for;
 use super::wiring::Wires;
 use super::{Draft, Phase, Reason};
 
@@ -48,7 +49,7 @@ impl<'a> Draft<'a> {
     pub(super) fn settle(&mut self, target: &'a Target) {
         let Some(services) = self.services(target) else { return };
         if let Some(latch) = &self.inputs.journal.latch
-            && self.is_latched(latch)
+            && self.is_latched(target, latch)
         {
             return self.latched(latch);
         }
@@ -72,9 +73,7 @@ impl<'a> Draft<'a> {
                 );
             }
         }
-        if matches!(self.inputs.observed.target, Reading::Unknown(_) | Reading::Hidden(_)) {
-            self.unread_store(target);
-        }
+        self.say_what_the_store_stops(target);
         self.say_what_stops_a_migration(target, services);
         if self.plan.blocks.is_empty() && self.plan.waits.is_empty() {
             self.prepare(target, services);
@@ -103,11 +102,16 @@ impl<'a> Draft<'a> {
         (found.len() == target.services.len()).then_some(found)
     }
 
-    fn is_latched(&self, latch: &Latch) -> bool {
+    fn is_latched(&self, target: &Target, latch: &Latch) -> bool {
         match &self.inputs.observed.target {
             Reading::Present(store) => store.id == latch.store,
-            // A name that leads nowhere now is not the store that failed; what cannot be read might be.
-            Reading::Absent => false,
+            // It may have failed because it is gone; another name is another store.
+            Reading::Absent => {
+                self.inputs.journal.migration.as_ref().is_some_and(|last| {
+                    last.to.id == latch.store && asks_for(&target.store, &last.to, self.inputs.owner)
+                })
+            }
+            // What cannot be read might be the store that failed.
             Reading::Unknown(_) | Reading::Hidden(_) => true,
         }
     }
@@ -278,14 +282,6 @@ impl<'a> Draft<'a> {
             Reading::Absent => None,
             other => return self.unread(other, "the store in use"),
         };
-        if store.id.is_redis() && store.credential.is_none() && needs_credential(&store.id) {
-            return self.block(
-                Reason::CredentialsMissing,
-                "spec.store",
-                format!("the password of {} is not known", store.id),
-                "name a Secret with it in spec.store",
-            );
-        }
         let to = record(store, "to");
         let copies =
             to.id.is_redis() && from.as_ref().is_some_and(|from| from.id.is_redis() && from.place() != to.place());
@@ -314,7 +310,7 @@ impl<'a> Draft<'a> {
                 }
             })
             .collect();
-        self.journal(Entry::Begin(Box::new(Migration {
+        let migration = Migration {
             id: MigrationId(format!("{}-{}", owner.digest(), epoch.0)),
             epoch,
             from,
@@ -333,12 +329,19 @@ impl<'a> Draft<'a> {
             rollback: None,
             hold: None,
             ended: None,
-        })));
+        };
+        // From a store to itself is a new password, which nobody takes back.
+        let elsewhere = migration.from.as_ref().map(StoreRecord::place) != Some(migration.to.place());
+        if elsewhere && self.inputs.journal.reverts > 0 && self.inputs.journal.is_a_revert(&migration) {
+            return self.block(
+                Reason::Contested,
+                "spec.services",
+                "somebody pointed the services back to the former store twice after they had been switched",
+                "find out who does it (a pipeline, Terraform) and let it leave our variables alone, or name that store in spec.store; then say `retry`",
+            );
+        }
+        self.journal(Entry::Begin(Box::new(migration)));
     }
-}
-
-fn needs_credential(id: &StoreId) -> bool {
-    matches!(id, StoreId::Upstash(_))
 }
 
 fn record(store: &Store, side: &str) -> StoreRecord {

@@ -114,7 +114,7 @@ impl<'a> Draft<'a> {
                 Reason::CheckFailed,
                 format!("check {}", result.name),
                 format!("on the new store, before the switch: {}", result.message),
-                Reason::CheckFailed.remedy(),
+                "repair what it names; it is run again by itself, and nothing is switched before it passes",
             );
         }
         self.again(Stage::Target);

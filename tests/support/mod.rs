@@ -1,17 +1,19 @@
 //! Worlds to start from, and a driver that turns the engine until nothing moves.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod world;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sessionbackend::desired::*;
 use sessionbackend::effect::Picture;
 use sessionbackend::engine::{Cycle, Memory, cycle};
 use sessionbackend::identity::*;
 use sessionbackend::observed::*;
-use sessionbackend::plan::Phase;
+use sessionbackend::plan::{Phase, Plan, Wait};
 use sessionbackend::sim::{Faults, SimWorld};
 
 pub const CONNECTOR: &str =
@@ -226,6 +228,14 @@ pub struct Drive {
     pub soon_after_calls: Vec<usize>,
 }
 
+/// Virtual time costs nothing but turns: what is known to take until then is not looked at before.
+pub fn pause(plan: &Plan, now: Timestamp) -> Duration {
+    let until = |wait: &Wait| Some(wait.expected?.duration_since(now).max(SignedDuration::ZERO).unsigned_abs());
+    let known: Option<Vec<Duration>> = plan.waits.iter().map(until).collect();
+    let known = known.and_then(|known| known.into_iter().min()).unwrap_or_default();
+    plan.poll(now).max(known).max(Duration::from_secs(4))
+}
+
 /// Turns the engine until nothing moves: at rest, blocked, or only waiting for a person.
 pub fn drive(world: &SimWorld, owner: &Owner, desired: &Desired) -> Drive {
     let mut still = 0;
@@ -255,11 +265,7 @@ pub fn drive(world: &SimWorld, owner: &Owner, desired: &Desired) -> Drive {
                 return Drive { last: turn, cycles, lives, soon_after_calls };
             }
         }
-        let wait = if turn.plan.steps.is_empty() {
-            turn.plan.poll(world.now()).max(Duration::from_millis(500))
-        } else {
-            Duration::from_millis(50)
-        };
+        let wait = if turn.plan.steps.is_empty() { pause(&turn.plan, world.now()) } else { Duration::from_millis(50) };
         world.advance(wait);
     }
     let turn = cycle(world, owner, desired, &mut memory, || world.now()).now_or_never();
