@@ -7,6 +7,7 @@ use std::{
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use sessionbackend::copy::{Copier, CopyError, CopySpec, Endpoint, Mode, State, clear, read_progress};
+use sha2::{Digest, Sha256};
 
 use crate::{
     server::{Client, Flavor, Server, eventually, spec, until},
@@ -147,6 +148,39 @@ async fn killed_processes_leave_nothing_half_done() {
     let progress = until(&copier, "quiet", |progress| progress.quiet_sweeps >= 2).await;
     let (lost, zombies) = memory.judge(&mut [from.client().await, to.client().await]).await;
     assert!(lost.is_empty() && zombies.is_empty(), "lost {lost:?}, came back {zombies:?}: {memory:?}\n{progress:?}");
+    copier.stop().await;
+}
+
+/// The narrowest moment, made by hand: a runner dies after the source was written and before the base was settled.
+#[tokio::test]
+async fn an_announced_write_is_judged_by_whether_it_was_carried_out() {
+    let (from, to) = (Server::start(Flavor::Plain).await, Server::start(Flavor::Plain).await);
+    let (mut old, mut new) = (filled(&from, 20).await, to.client().await);
+    in_step(&from, &to, "a", false).await.stop().await;
+    for name in ["sess:carried", "sess:not-carried"] {
+        let _: () = new.run(&format!("SET {name} v0")).await;
+    }
+    let eight = |parts: &[&[u8]]| {
+        let mut sum = Sha256::new();
+        for part in parts {
+            sum.update(part);
+        }
+        sum.finalize()[..8].to_vec()
+    };
+    let digest = eight(&[b"s", &2_u64.to_be_bytes(), b"v0"]);
+    let entry =
+        |name: &str| [eight(&[name.as_bytes()]), vec![1], digest.clone(), (-1_i64).to_be_bytes().to_vec()].concat();
+    let intent = [77_u64.to_be_bytes().to_vec(), entry("sess:carried"), entry("sess:not-carried")].concat();
+    let _: () = new.args(&[b"SET".as_slice(), b"__sessionbackend:m1:intent:0", &intent]).await;
+    let _: () = old.run("SET __sessionbackend:m1:applied:0 77:10").await;
+    // The first was written to the source, and its user has logged out there since; the second never arrived.
+    let copier = in_step(&from, &to, "b", false).await;
+    copier.count_quiet_from_now();
+    until(&copier, "quiet", |progress| progress.quiet_sweeps >= 2).await;
+    for client in [&mut old, &mut new] {
+        let there: Vec<Option<String>> = client.run("MGET sess:carried sess:not-carried").await;
+        assert_eq!(there, [None, Some("v0".into())]);
+    }
     copier.stop().await;
 }
 
