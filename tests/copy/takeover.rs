@@ -216,6 +216,31 @@ async fn of_two_runners_one_writes() {
     second.stop().await;
 }
 
+/// The fence is in every write: a runner that lost it does not write again, even before its heartbeat tells it.
+#[tokio::test]
+async fn who_lost_the_fence_cannot_write() {
+    for both_ways in [false, true] {
+        let (from, to) = (Server::start(Flavor::Plain).await, Server::start(Flavor::Plain).await);
+        let (mut old, mut new) = (filled(&from, 20).await, to.client().await);
+        let copier = Copier::start(spec(&from, &to, "first"));
+        if both_ways {
+            copier.set_mode(Mode::BothWays);
+            until(&copier, "the seal", |progress| progress.sealed).await;
+            let _: () = old.run("SET __sessionbackend:m1:fence other#1").await;
+            let _: () = new.run("SET sess:late-new v0").await;
+        } else {
+            until(&copier, "following", |progress| progress.state == State::Following).await;
+        }
+        let _: () = new.run("SET __sessionbackend:m1:fence other#1").await;
+        let _: () = old.run("SET sess:late v0").await;
+        let mut seen = copier.progress();
+        let fenced = seen.wait_for(|progress| matches!(progress.state, State::Failed(CopyError::Fenced { .. })));
+        tokio::time::timeout(Duration::from_secs(20), fenced).await.unwrap().unwrap();
+        assert_eq!(new.run::<u64>("EXISTS sess:late").await, 0);
+        assert_eq!(old.run::<u64>("EXISTS sess:late-new").await, 0);
+    }
+}
+
 #[tokio::test]
 async fn before_the_seal_a_successor_sweeps_again() {
     let (from, to) = (Server::start(Flavor::Plain).await, Server::start(Flavor::Plain).await);
