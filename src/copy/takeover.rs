@@ -327,6 +327,8 @@ async fn lanes(life: &Life) -> Result<Vec<Lane>, CopyError> {
         let mut source = Link::open(&spec.from, from, life.spent.source.clone()).await?;
         let mut target = Link::open(&spec.to, to, life.spent.target.clone()).await?;
         refuse_cluster(&mut source).await?;
+        source.learn().await?;
+        target.learn().await?;
         let writers = Sides { source: Writer::load(&mut source).await?, target: Writer::load(&mut target).await? };
         let links = Sides { source, target };
         lanes.push(Lane { from, to, links, writers, base: Base::default(), no_dump: Sides::default() });
@@ -335,8 +337,8 @@ async fn lanes(life: &Life) -> Result<Vec<Lane>, CopyError> {
 }
 
 async fn refuse_cluster(link: &mut Link) -> Result<(), CopyError> {
-    let facts = facts(link).await?;
-    if facts.cluster { Err(CopyError::ClusterMode { store: link.store().into() }) } else { Ok(()) }
+    let cluster = facts(link, 0).await?.cluster;
+    if cluster { Err(CopyError::ClusterMode { store: link.store().into() }) } else { Ok(()) }
 }
 
 async fn has_fence(link: &mut Link, fence: &Fence) -> Result<bool, CopyError> {
