@@ -145,8 +145,14 @@ fn story(text: &str) -> (Owner, Desired, Picture, jiff::Timestamp) {
 
 fn golden(text: &str) -> String {
     let (owner, desired, picture, now) = story(text);
-    let inputs =
-        Inputs { owner: &owner, desired: &desired, observed: &picture.observed, journal: &picture.journal, announced: None, now };
+    let inputs = Inputs {
+        owner: &owner,
+        desired: &desired,
+        observed: &picture.observed,
+        journal: &picture.journal,
+        announced: None,
+        now,
+    };
     let first = plan(&inputs);
     let broken = guard::violations(&inputs, &first);
     assert!(broken.is_empty(), "{broken:?}");

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use sessionbackend::checks::{CheckResult, Run, Severity, Stage, Verdict};
 use sessionbackend::desired::{Desired, Target};
 use sessionbackend::effect::Picture;
-use sessionbackend::engine::cycle;
+use sessionbackend::engine::{Memory, cycle};
 use sessionbackend::env::{self, Outline};
 use sessionbackend::error::{Class, CloudError};
 use sessionbackend::identity::*;
@@ -449,10 +449,17 @@ impl Teller<'_> {
     /// Drives `picture` in the simulator until the next plan is in the phase `mark`, or says it in a step or a wait.
     pub fn reach(&self, picture: Picture, desired: &Desired, mark: &str, faults: Faults) -> (Picture, Timestamp) {
         let world = SimWorld::new(picture, at(0), faults);
+        let mut memory = Memory::default();
         for _ in 0..2_000 {
             let (picture, now) = (world.picture(), world.now());
-            let inputs =
-                Inputs { owner: self.owner, desired, observed: &picture.observed, journal: &picture.journal, announced: None, now };
+            let inputs = Inputs {
+                owner: self.owner,
+                desired,
+                observed: &picture.observed,
+                journal: &picture.journal,
+                announced: Some(picture.journal.sequence),
+                now,
+            };
             let next = plan(&inputs);
             let steps = next.steps.iter().map(ToString::to_string);
             let mut says = steps.chain(next.waits.iter().map(|wait| wait.message.clone()));
@@ -463,7 +470,7 @@ impl Teller<'_> {
                 return (picture, now);
             }
             assert!(!next.is_converged(), "at rest before {mark:?}");
-            let turn = cycle(&world, self.owner, desired, || world.now()).now_or_never().unwrap();
+            let turn = cycle(&world, self.owner, desired, &mut memory, || world.now()).now_or_never().unwrap();
             let acts = !turn.plan.steps.is_empty();
             world.advance(if acts { Duration::from_millis(50) } else { pause(&turn.plan, world.now()) });
         }
@@ -473,6 +480,7 @@ impl Teller<'_> {
             desired,
             observed: &picture.observed,
             journal: &picture.journal,
+            announced: None,
             now: world.now(),
         };
         panic!("{mark:?} was never reached: {:#?}", plan(&inputs));
