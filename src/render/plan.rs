@@ -277,8 +277,8 @@ impl Preview {
             "name": self.owner.name,
             "account": self.owner.account,
             "region": self.owner.region,
-            "from": self.from.as_ref().map(|store| store.id.to_string()),
-            "to": self.to.as_ref().map(|store| store.id.to_string()),
+            "from": self.from.as_ref().map(|store| &store.id),
+            "to": self.to.as_ref().map(|store| &store.id),
             "services": self.services,
             "changes": if self.has_changes() { counts.total().max(1) } else { 0 },
             "summary": counts,
@@ -365,10 +365,7 @@ fn awaited(on: &Awaited, wait: &Wait) -> String {
 }
 
 fn described(store: &Store) -> String {
-    let mut text = store.id.to_string();
-    if !text.contains(&store.name) {
-        let _ = write!(text, " ({})", store.name);
-    }
+    let mut text = crate::status::store_words(&store.id, &store.name);
     if let Some(address) = &store.address {
         let _ = write!(text, "  {address}{}", if address.tls { " TLS" } else { "" });
     }
