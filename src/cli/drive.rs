@@ -121,7 +121,7 @@ impl<W: World, T: Time> Drive<'_, W, T> {
         if !blocks.is_empty() && !ends {
             self.say(Event::Blocked { blocks: blocks.clone() });
             if turn.journal.open_migration().is_some_and(both_in_use) {
-                let text = "both stores are in use, so this process stays and keeps them in step; \
+                let text = "both stores may be in use, so this process stays and keeps them in step; \
                             `sessionbackend retry` or `abort` from another terminal is taken up here";
                 self.say(Event::Note { text: text.to_owned() });
             }

@@ -424,7 +424,7 @@ fn interrupted(migration: Option<&MigrationId>, out_of_step: bool) -> Vec<String
     }];
     if out_of_step {
         lines.push(
-            "  ! Both stores are in use and nobody keeps them in step now: people can be logged out. Apply again soon."
+            "  ! Both stores may be in use and nobody keeps them in step now: people can be logged out. Apply again soon."
                 .to_owned(),
         );
     }

@@ -142,6 +142,13 @@ impl Preview {
         if !self.has_changes() {
             return out;
         }
+        for store in self.out_of_reach() {
+            let _ = writeln!(
+                out,
+                "\nNote: {} cannot be reached from here. Sessions are copied by the process that runs apply:\n  run it where both stores can be reached, such as inside the VPC.",
+                crate::status::store_words(&store.id, &store.name)
+            );
+        }
         if let Some(lag) = &self.lag {
             let _ = writeln!(out, "\nExpected lag while old and new instances overlap: {}.", lag.text());
             if let Some(advice) = &lag.advice {
@@ -162,6 +169,12 @@ impl Preview {
             counts.add, counts.change, counts.remove
         );
         out
+    }
+
+    /// Stores a copy would need and that this machine does not reach.
+    fn out_of_reach(&self) -> impl Iterator<Item = &Store> {
+        let stores = [&self.from, &self.to].into_iter().flatten().filter(|_| self.lag.is_some());
+        stores.filter(|store| matches!(store.server, Reading::Hidden(_)))
     }
 
     fn stores(&self, out: &mut String) {
@@ -291,6 +304,7 @@ impl Preview {
             "notes": self.forecast.notes,
             "expectedLag": self.lag,
             "alsoRemove": self.candidates,
+            "outOfReach": self.out_of_reach().map(|store| &store.id).collect::<Vec<_>>(),
         })
     }
 
@@ -373,10 +387,10 @@ fn described(store: &Store) -> String {
         Reading::Present(server) => {
             let _ = write!(text, "  {}", plural_keys(server.keys.values().sum()));
         }
-        Reading::Hidden(why) => {
-            let _ = write!(text, "  ({why})");
+        Reading::Unknown(error) => {
+            let _ = write!(text, "  ({error})");
         }
-        Reading::Absent | Reading::Unknown(_) => {}
+        Reading::Absent | Reading::Hidden(_) => {}
     }
     text
 }
