@@ -235,7 +235,7 @@ fn an_interruption_while_both_stores_are_in_use_says_what_that_means() {
     let draining = |event: &Event| matches!(event, Event::Phase { phase: Phase::Draining });
     let story = apply_until(&sim, &present(liberty()), draining);
     let Ending::Interrupted { out_of_step: true, .. } = story.ending else { panic!("{}", story.lines()) };
-    assert!(story.lines().contains("nobody keeps them in step"));
+    assert!(story.lines().contains("nobody keeps them in step"), "{}", story.lines());
     sim.crash();
     sim.advance(Duration::from_secs(90));
     golden("status-undriven.txt", &status_of(&sim, &liberty(), |report| report.text()));

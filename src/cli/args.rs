@@ -72,7 +72,7 @@ pub struct Files {
 /// Looks at what is.
 #[derive(Clone, Debug, Args)]
 pub struct Status {
-    /// Make no checks: by default those that are harmless at rest are made, where no migration is open.
+    /// Make no checks: by default those that are harmless at rest are made, where the services are at rest.
     #[arg(long)]
     pub no_checks: bool,
     /// The manifests.

@@ -73,16 +73,16 @@ impl<W: World, T: Time> Drive<'_, W, T> {
             let ending = run.ending(&turn, desired, stays);
             self.show(&turn, desired, ending.is_some());
             if let Some(ending) = ending {
-                return self.end(ending);
+                return self.end(ending, run.copy);
             }
             failures.count(&turn);
             if !stays && let Some(ending) = failures.hopeless(self.time.now()) {
-                return self.end(ending);
+                return self.end(ending, run.copy);
             }
-            let pause = self.pause(&turn, &failures);
+            let pause = self.pause(&turn, &failures, run.repeats(&turn));
             if self.stop.is_asked() || self.sleep(pause).await.is_err() {
                 let migration = turn.journal.open_migration().map(|migration| migration.id.clone());
-                return self.end(Ending::Interrupted { migration, out_of_step: stays });
+                return self.end(Ending::Interrupted { migration, out_of_step: stays }, run.copy);
             }
         }
     }
@@ -96,13 +96,17 @@ impl<W: World, T: Time> Drive<'_, W, T> {
         }
     }
 
-    fn pause(&self, turn: &Cycle, failures: &Failures) -> Duration {
+    fn pause(&self, turn: &Cycle, failures: &Failures, repeats: u32) -> Duration {
         if let Some(pause) = failures.pause() {
             self.say(Event::Retrying { after: pause, failures: failures.row });
             return pause;
         }
-        // After a wave the world is looked at again at once: what the steps changed decides what is next.
-        if turn.plan.steps.is_empty() { turn.plan.poll(self.time.now()) } else { Duration::from_millis(20) }
+        if turn.plan.steps.is_empty() {
+            return turn.plan.poll(self.time.now());
+        }
+        // After a wave the world is looked at again at once: what the steps changed decides what is next. A wave that is
+        // planned again asks for something that needs its time.
+        Duration::from_millis(20 << repeats.min(6))
     }
 
     /// What the turn has to say besides its calls. What stops the run is said once, by its ending.
@@ -118,15 +122,15 @@ impl<W: World, T: Time> Drive<'_, W, T> {
         if !blocks.is_empty() && !ends {
             self.say(Event::Blocked { blocks: blocks.clone() });
             if turn.journal.open_migration().is_some_and(both_in_use) {
-                let text = "both stores are in use, so this process stays and keeps them in step; \
+                let text = "both stores may be in use, so this process stays and keeps them in step; \
                             `sessionbackend retry` or `abort` from another terminal is taken up here";
                 self.say(Event::Note { text: text.to_owned() });
             }
         }
     }
 
-    fn end(&self, ending: Ending) -> Ending {
-        self.say(Event::Ended { end: ending.clone() });
+    fn end(&self, ending: Ending, copy: Option<CopyFigures>) -> Ending {
+        self.say(Event::Ended { end: ending.clone(), copy });
         ending
     }
 
@@ -142,6 +146,10 @@ struct Interrupted;
 struct Run {
     /// The migration that was open at some time of this run.
     migration: Option<MigrationId>,
+    /// How the copy stood when it was last seen.
+    copy: Option<CopyFigures>,
+    wave: Vec<Step>,
+    repeats: u32,
 }
 
 impl Run {
@@ -149,6 +157,14 @@ impl Run {
         if let Some(open) = turn.journal.open_migration() {
             self.migration = Some(open.id.clone());
         }
+        self.copy = turn.observed.copy.present().map(CopyFigures::of).or(self.copy);
+    }
+
+    /// How often in a row the same wave was planned before.
+    fn repeats(&mut self, turn: &Cycle) -> u32 {
+        self.repeats = if self.wave == turn.plan.steps { self.repeats.saturating_add(1) } else { 0 };
+        self.wave.clone_from(&turn.plan.steps);
+        self.repeats
     }
 
     /// How the run ends now, if it does. `stays` where somebody has to keep two stores in step whatever else is wrong.

@@ -59,7 +59,7 @@ pub async fn status(session: &Session, checks: bool) -> Result<u8, Error> {
     for (at, object) in session.objects().await?.iter().enumerate() {
         let Connection { owner, desired, world, generation, .. } = object;
         let mut picture = look(world, owner, desired).await?;
-        if checks && picture.journal.open_migration().is_none() {
+        if checks && picture.journal.open_migration().is_none() && picture.journal.settled.is_some() {
             picture.observed.checks = at_rest(object, &picture.journal).await;
         }
         let inputs = Inputs {

@@ -36,7 +36,8 @@ pub struct Told {
 pub enum Event {
     /// The work begins, or goes on where a former process stopped.
     Started {
-        /// `namespace/name`.
+        /// `namespace/name`; every JSON line carries it anyway.
+        #[serde(skip)]
         object: String,
         /// The migration that was open already.
         resumes: Option<MigrationId>,
@@ -103,6 +104,8 @@ pub enum Event {
         /// How.
         #[serde(flatten)]
         end: Ending,
+        /// How the copy stood last, where there was one.
+        copy: Option<CopyFigures>,
     },
 }
 
@@ -207,6 +210,19 @@ impl CopyFigures {
     }
 }
 
+impl CopyFigures {
+    /// What it came to.
+    fn closing(&self) -> String {
+        let worst = span(Duration::from_millis(self.worst_lag_ms));
+        let conflicts = match self.conflicts {
+            0 => "no key was changed on both sides".to_owned(),
+            1 => "1 key was changed on both sides".to_owned(),
+            more => format!("{} keys were changed on both sides", number(more)),
+        };
+        format!("  the copy: {} keys at the start, worst lag since the switch {worst}, {conflicts}", number(self.total))
+    }
+}
+
 /// Whether old and new instances may be on different stores now, so that somebody has to keep them in step.
 #[must_use]
 pub fn both_in_use(migration: &Migration) -> bool {
@@ -224,6 +240,8 @@ pub struct Narrator {
     waits: BTreeMap<String, (Timestamp, String)>,
     notes: Vec<String>,
     blocks: Vec<Block>,
+    /// What was done last: what has to be asked for twice is said once.
+    done: Option<Step>,
 }
 
 impl Narrator {
@@ -242,7 +260,10 @@ impl Narrator {
             Event::Started { object, resumes: Some(id) } => vec![format!("{object}: goes on with migration {id}")],
             Event::Phase { phase } => vec![format!("── {}", super::plan::heading(*phase))],
             Event::Begun { .. } => Vec::new(),
-            Event::Done { step } if is_news(step) => vec![format!("{} {}", Mark::of(step).sign(), words(step))],
+            Event::Done { step } if is_news(step) && self.done.as_ref() != Some(step) => {
+                self.done = Some(step.clone());
+                vec![format!("{} {}", Mark::of(step).sign(), words(step))]
+            }
             Event::Done { .. } => Vec::new(),
             Event::Failed { step, error } => vec![format!("! {}: {error}", words(step))],
             Event::Retrying { after, failures } => {
@@ -256,7 +277,11 @@ impl Narrator {
                 self.notes.push(text.clone());
                 vec![format!("note: {text}")]
             }
-            Event::Ended { end } => ended(end),
+            Event::Ended { end, copy } => {
+                let mut lines = ended(end);
+                lines.extend(copy.as_ref().filter(|copy| !copy.bulk).map(CopyFigures::closing));
+                lines
+            }
         }
     }
 
@@ -403,7 +428,7 @@ fn interrupted(migration: Option<&MigrationId>, out_of_step: bool) -> Vec<String
     }];
     if out_of_step {
         lines.push(
-            "  ! Both stores are in use and nobody keeps them in step now: people can be logged out. Apply again soon."
+            "  ! Both stores may be in use and nobody keeps them in step now: people can be logged out. Apply again soon."
                 .to_owned(),
         );
     }

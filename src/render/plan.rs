@@ -144,6 +144,13 @@ impl Preview {
         if !self.has_changes() {
             return out;
         }
+        for store in self.out_of_reach() {
+            let _ = writeln!(
+                out,
+                "\nNote: {} cannot be reached from here. Sessions are copied by the process that runs apply:\n  run it where both stores can be reached, such as inside the VPC.",
+                crate::status::store_words(&store.id, &store.name)
+            );
+        }
         if let Some(lag) = &self.lag {
             let _ = writeln!(out, "\nExpected lag while old and new instances overlap: {}.", lag.text());
             if let Some(advice) = &lag.advice {
@@ -164,6 +171,12 @@ impl Preview {
             counts.add, counts.change, counts.remove
         );
         out
+    }
+
+    /// Stores a copy would need and that this machine does not reach.
+    fn out_of_reach(&self) -> impl Iterator<Item = &Store> {
+        let stores = [&self.from, &self.to].into_iter().flatten().filter(|_| self.lag.is_some());
+        stores.filter(|store| matches!(store.server, Reading::Hidden(_)))
     }
 
     fn stores(&self, out: &mut String) {
@@ -282,8 +295,8 @@ impl Preview {
             "name": self.owner.name,
             "account": self.owner.account,
             "region": self.owner.region,
-            "from": self.from.as_ref().map(|store| store.id.to_string()),
-            "to": self.to.as_ref().map(|store| store.id.to_string()),
+            "from": self.from.as_ref().map(|store| &store.id),
+            "to": self.to.as_ref().map(|store| &store.id),
             "services": self.services,
             "changes": if self.has_changes() { counts.total().max(1) } else { 0 },
             "summary": counts,
@@ -296,6 +309,7 @@ impl Preview {
             "notes": self.forecast.notes,
             "expectedLag": self.lag,
             "alsoRemove": self.candidates,
+            "outOfReach": self.out_of_reach().map(|store| &store.id).collect::<Vec<_>>(),
         })
     }
 
@@ -372,10 +386,7 @@ fn awaited(on: &Awaited, wait: &Wait) -> String {
 }
 
 fn described(store: &Store) -> String {
-    let mut text = store.id.to_string();
-    if !text.contains(&store.name) {
-        let _ = write!(text, " ({})", store.name);
-    }
+    let mut text = crate::status::store_words(&store.id, &store.name);
     if let Some(address) = &store.address {
         let _ = write!(text, "  {address}{}", if address.tls { " TLS" } else { "" });
     }
@@ -383,10 +394,10 @@ fn described(store: &Store) -> String {
         Reading::Present(server) => {
             let _ = write!(text, "  {}", plural_keys(server.keys.values().sum()));
         }
-        Reading::Hidden(why) => {
-            let _ = write!(text, "  ({why})");
+        Reading::Unknown(error) => {
+            let _ = write!(text, "  ({error})");
         }
-        Reading::Absent | Reading::Unknown(_) => {}
+        Reading::Absent | Reading::Hidden(_) => {}
     }
     text
 }
