@@ -115,7 +115,7 @@ impl Picture {
             }
             Step::DeleteSecret { name } => {
                 if let Some(secret) = observed.secrets.get_mut(name).and_then(Reading::present_mut) {
-                    secret.deletion = Some(crate::plan::after(now, std::time::Duration::from_secs(7 * 86_400)));
+                    secret.deletion = Some(crate::plan::after(now, std::time::Duration::from_hours(168)));
                 }
             }
             Step::PatchService(patch) => return self.patch(owner, patch, now),

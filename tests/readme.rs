@@ -1,5 +1,5 @@
 //! What the README tells people to type exists, and what it links to is there.
-
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::pedantic, reason = "in a test a panic is the message")]
 use std::path::Path;
 
 fn text(name: &str) -> String {
@@ -31,7 +31,8 @@ fn every_link_of_the_readme_leads_somewhere() {
 fn every_command_of_the_readme_is_one_of_the_program() {
     let help = std::process::Command::new(env!("CARGO_BIN_EXE_sessionbackend")).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
-    for command in ["plan", "apply", "status", "approve", "abort", "retry", "validate", "destroy", "crd", "completion"] {
+    for command in ["plan", "apply", "status", "approve", "abort", "retry", "validate", "destroy", "crd", "completion"]
+    {
         assert!(text("README.md").contains(command) && help.contains(&format!("\n  {command} ")), "{command}");
     }
 }

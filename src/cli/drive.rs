@@ -33,7 +33,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// Refusals in a row that only a person can end.
 const REFUSALS: u32 = 5;
 /// How long failures that may end by themselves are put up with.
-const PATIENCE: Duration = Duration::from_secs(15 * 60);
+const PATIENCE: Duration = Duration::from_mins(15);
 
 /// The clock and the waiting, so that a test can turn both.
 pub trait Time: Sync {
