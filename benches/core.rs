@@ -35,6 +35,7 @@ fn main() {
             desired: &desired,
             observed: &picture.observed,
             journal: &picture.journal,
+            announced: None,
             now: at(60),
         };
         let plan = plan(&inputs);

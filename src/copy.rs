@@ -9,6 +9,7 @@ mod base;
 mod error;
 mod feed;
 mod fence;
+mod intent;
 mod key;
 mod link;
 mod probe;
@@ -17,8 +18,10 @@ mod pulse;
 mod read;
 mod reconcile;
 mod run;
+mod seal;
 mod sweep;
 mod takeover;
+mod typed;
 mod value;
 mod verify;
 
@@ -55,6 +58,8 @@ pub struct Endpoint {
     pub password: Option<SecretString>,
     /// Where our own few keys live; which databases are copied is said by [`CopySpec::databases`].
     pub database: u32,
+    /// Whether each command costs money or quota: then it is swept rarely, followed by its feed, and read in bulk.
+    pub counted: bool,
     /// For the TCP and TLS handshake.
     pub connect_timeout: Duration,
     /// For every answer.
@@ -62,12 +67,14 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Plain TCP, no credentials, database 0, 5 s for everything.
+    /// Plain TCP, no credentials, database 0, 5 s for everything; counted if it is Upstash's by its name.
     #[must_use]
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         let timeout = Duration::from_secs(5);
+        let host = host.into();
         Self {
-            host: host.into(),
+            counted: host.ends_with(".upstash.io"),
+            host,
             port,
             tls: false,
             ca: None,
@@ -83,12 +90,6 @@ impl Endpoint {
     #[must_use]
     pub fn name(&self) -> String {
         format!("{}:{}", self.host, self.port)
-    }
-
-    /// Whether each command costs money or quota: then it is swept rarely and followed by its feed.
-    #[must_use]
-    pub fn counts_commands(&self) -> bool {
-        self.host.ends_with(".upstash.io")
     }
 }
 

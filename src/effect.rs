@@ -53,9 +53,7 @@ impl Picture {
             Step::CreateSubnetGroup { name, .. } => {
                 return Some(Entry::Made(Resource::SubnetGroup(name.clone()), name.clone()));
             }
-            Step::DeleteSubnetGroup { name } => {
-                self.journal.made.remove(&Resource::SubnetGroup(name.clone()));
-            }
+            Step::DeleteSubnetGroup { name } => return Some(Entry::Gone(Resource::SubnetGroup(name.clone()))),
             Step::CreateReplicationGroup { id, settings, .. } => {
                 let groups = settings.security_groups.iter().map(|group| group.as_str().into()).collect();
                 observed.target = Reading::Present(replication_group(owner, id, groups));
@@ -79,8 +77,14 @@ impl Picture {
                 observed.rules.insert(rule.clone(), Reading::Absent);
             }
             Step::CreateConnector { name, security_groups, .. } => {
+                let found = |reading: &Reading<Connector>| {
+                    reading.present().is_some_and(|connector| connector.ours && connector.name == *name)
+                };
+                if let Some((arn, _)) = observed.connectors.iter().find(|(_, reading)| found(reading)) {
+                    return Some(Entry::Made(Resource::Connector(name.clone()), arn.0.clone()));
+                }
                 let arn = Arn(format!(
-                    "arn:aws:apprunner:{}:{}:vpcconnector/{name}/1/predicted",
+                    "arn:aws:apprunner:{}:{}:vpcconnector/{name}/{AFTER_APPLY}",
                     owner.region, owner.account
                 ));
                 let connector = Connector {
@@ -162,14 +166,18 @@ impl Picture {
                     digest: Fingerprint::of(owner, value),
                     address: pointing(Some(&to)).filter(|address| address.host == *value),
                     password: None,
-                    reach: Reach::None,
+                    reach: if to.address.as_ref().is_some_and(|address| address.host == *value) {
+                        reach(Some(&to))
+                    } else {
+                        Reach::None
+                    },
                 },
                 Setting::PlainSecret(address) => Variable {
                     delivery: Delivery::Plain,
                     digest: Fingerprint(AFTER_APPLY.to_owned()),
                     address: Some((**address).clone()),
                     password: credential(Some(&to)),
-                    reach: Reach::None,
+                    reach: reach(Some(&to)),
                 },
                 Setting::Prior(prior) => {
                     let (delivery, digest) = match prior {
@@ -269,6 +277,9 @@ impl Picture {
                 user: None,
                 tls: true,
             });
+            let (id, host) = (store.id.clone(), store.address.as_ref().map(|address| address.host.clone()));
+            observed.catalog.retain(|entry| entry.id != id);
+            observed.catalog.push(CatalogEntry { id, hosts: host.into_iter().collect() });
         }
         if let Some(copy) = observed.copy.present_mut().filter(|copy| copy.here) {
             copy.elapse(now);

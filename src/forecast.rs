@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::desired::Desired;
 use crate::effect::Picture;
 use crate::identity::Owner;
-use crate::plan::{Awaited, Block, Inputs, Phase, Plan, Wait, after, guard, plan};
+use crate::plan::{Awaited, Block, Inputs, Phase, Plan, Reason, Wait, after, guard, plan};
 use crate::step::Step;
 
 /// A migration of ten services has some 80 waves; more than this is a planner that turns in a circle.
@@ -24,7 +24,7 @@ pub struct Forecast {
     pub end: End,
     /// Where it ends.
     pub phase: Phase,
-    /// What a reader should know, from the first plan.
+    /// What a reader should know, each thing once.
     pub notes: Vec<String>,
 }
 
@@ -82,16 +82,23 @@ pub fn forecast(owner: &Owner, desired: &Desired, picture: &Picture, now: Timest
     let mut picture = picture.clone();
     let mut now = now;
     let mut waves = Vec::new();
-    let mut notes = Vec::new();
+    let mut notes: Vec<String> = Vec::new();
     let mut phase = Phase::Preflight;
-    for turn in 0..LIMIT {
-        let inputs = Inputs { owner, desired, observed: &picture.observed, journal: &picture.journal, now };
+    let mut stuck: Option<(u64, Vec<Awaited>)> = None;
+    for _ in 0..LIMIT {
+        let inputs = Inputs {
+            owner,
+            desired,
+            observed: &picture.observed,
+            journal: &picture.journal,
+            announced: Some(picture.journal.sequence),
+            now,
+        };
         let next = plan(&inputs);
         let broken = guard::violations(&inputs, &next);
         phase = next.phase;
-        if turn == 0 {
-            notes.clone_from(&next.notes);
-        }
+        let fresh: Vec<String> = next.notes.iter().filter(|note| !notes.contains(note)).cloned().collect();
+        notes.extend(fresh);
         if !broken.is_empty() {
             return Forecast { waves, end: End::Broken(broken), phase, notes };
         }
@@ -107,7 +114,15 @@ pub fn forecast(owner: &Owner, desired: &Desired, picture: &Picture, now: Timest
                 _ => None,
             });
             now = expected(&next, now);
-            waves.push(Wave { phase, steps: Vec::new(), waits: next.waits });
+            let awaited = next.waits.iter().map(|wait| wait.on.clone()).collect();
+            waves.push(Wave { phase, steps: Vec::new(), waits: next.waits.clone() });
+            // The model knows no time at which a reading succeeds, or a stranger's operation ends.
+            let same = Some((picture.journal.sequence, awaited));
+            if stuck == same && next.waits.iter().all(cannot_be_foreseen) {
+                let blocks = next.waits.into_iter().map(unforeseen).collect();
+                return Forecast { waves, end: End::Blocked(blocks), phase, notes };
+            }
+            stuck = same;
             match (approval, picture.journal.open_migration().map(|migration| migration.id.clone())) {
                 (Some(gate), Some(id)) => {
                     let entry = crate::journal::Entry::Approve(id, gate);
@@ -126,6 +141,34 @@ pub fn forecast(owner: &Owner, desired: &Desired, picture: &Picture, now: Timest
         waves.push(Wave { phase, steps: next.steps, waits: next.waits });
     }
     Forecast { waves, end: End::Broken(vec![format!("no end after {LIMIT} waves")]), phase, notes }
+}
+
+fn cannot_be_foreseen(wait: &Wait) -> bool {
+    match wait.on {
+        Awaited::Reading(_) | Awaited::ForeignOperation(_) => true,
+        Awaited::Store
+        | Awaited::Operation(..)
+        | Awaited::Listing(..)
+        | Awaited::CopyCaughtUp
+        | Awaited::CopyInStep
+        | Awaited::Checks(_)
+        | Awaited::LongestRequest
+        | Awaited::ClientsGone
+        | Awaited::Quiet
+        | Awaited::Bake
+        | Awaited::Approval(_)
+        | Awaited::Unused(_)
+        | Awaited::CopyCleared => false,
+    }
+}
+
+fn unforeseen(wait: Wait) -> Block {
+    let (reason, subject) = match wait.on {
+        Awaited::ForeignOperation(service) => (Reason::ServiceBusy, format!("service {service}")),
+        Awaited::Reading(what) => (Reason::ApiUnavailable, what),
+        other => (Reason::Progressing, format!("{other:?}")),
+    };
+    Block { reason, subject, message: wait.message, remedy: "nothing: it is looked at again by itself".to_owned() }
 }
 
 /// When what is awaited can be expected.

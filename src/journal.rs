@@ -29,6 +29,8 @@ pub struct Journal {
     pub latch: Option<Latch>,
     /// Things a completed migration left to be removed.
     pub leftovers: BTreeSet<Resource>,
+    /// How often in a row somebody took back what a completed migration had told the services.
+    pub reverts: u32,
 }
 
 /// What the services are told when nothing is under way.
@@ -127,6 +129,9 @@ pub struct Migration {
     pub services: Vec<ServiceMove>,
     /// The checks as they came out before the switch.
     pub baseline: Option<Vec<CheckResult>>,
+    /// The checks as they came out last, after the switch.
+    #[serde(default)]
+    pub checks: Vec<CheckResult>,
     /// Gates a person has opened.
     pub approved: BTreeSet<Gate>,
     /// Both stores were put in step, both ways, ready for the first switch.
@@ -170,7 +175,9 @@ pub struct StoreRecord {
 pub enum Gate {
     /// Before the first service is switched.
     Switch,
-    /// Before a store is deleted.
+    /// Before the old store is left: its users outside App Runner have been moved by hand.
+    Handover,
+    /// Before anything is retired.
     Retire,
 }
 
@@ -194,7 +201,7 @@ pub struct ServiceMove {
     pub back: Option<Move>,
     /// The call that gave its automatic deployments back.
     pub deployments_restored: Option<Move>,
-    /// Why the last call was refused for good, in the vendor's words.
+    /// Why the last call came to nothing for good, in the vendor's words.
     pub refused: Option<String>,
 }
 
@@ -261,6 +268,21 @@ pub struct Rollback {
     pub message: String,
     /// The old instances (those of the new store) are gone and both stores agree.
     pub drained: Option<Timestamp>,
+}
+
+impl Rollback {
+    /// The spec names the former store again.
+    pub const SPEC_REVERTED: &str = "SpecReverted";
+    /// The spec names a third store, or none.
+    pub const SPEC_CHANGED: &str = "SpecChanged";
+    /// A service is no longer what the way back was written down for.
+    pub const SERVICE_CHANGED: &str = "ServiceChanged";
+
+    /// Whether nothing failed and nobody asked to stop, so that what is wanted now may begin at once.
+    #[must_use]
+    pub fn plans_anew(&self) -> bool {
+        [Self::SPEC_REVERTED, Self::SPEC_CHANGED, Self::SERVICE_CHANGED].contains(&self.reason.as_str())
+    }
 }
 
 /// Why nothing moves.
@@ -330,16 +352,16 @@ pub enum Entry {
     Moving(Direction, String, Option<OperationId>),
     /// The call returned, or was recognised.
     Moved(Direction, String, OperationId),
-    /// The call never happened, or was refused: for good where the vendor's words are kept, else it may be made again.
+    /// The call never happened, or came to nothing: for good (until `retry`) where it is said why, else it may be made again.
     NotMoved(Direction, String, Option<String>),
     /// The last instance of the former configuration is gone.
     Drained,
-    /// The checks passed.
-    Validated,
+    /// The checks passed; how each came out.
+    Validated(Vec<CheckResult>),
     /// The checks passed after egress had changed on its own.
-    EgressValidated,
+    EgressValidated(Vec<CheckResult>),
     /// The bake is over.
-    Baked,
+    Baked(Vec<CheckResult>),
     /// The way back begins.
     RollBack {
         /// One stable word.
@@ -390,6 +412,15 @@ impl ServiceMove {
         }
     }
 
+    /// A call that was refused, or of which it cannot be told whether it was made, may be made again.
+    fn retry(&mut self) {
+        self.refused = None;
+        let moves = [&mut self.egress_moved, &mut self.forward, &mut self.back, &mut self.deployments_restored];
+        for slot in moves {
+            *slot = slot.take().filter(|moved| moved.operation.is_some());
+        }
+    }
+
     fn slot(&mut self, direction: Direction) -> &mut Option<Move> {
         match direction {
             Direction::Forward => &mut self.forward,
@@ -405,6 +436,16 @@ impl Journal {
     #[must_use]
     pub fn open_migration(&self) -> Option<&Migration> {
         self.migration.as_ref().filter(|migration| migration.ended.is_none())
+    }
+
+    /// Whether `next` goes the way of the last completed migration once more: somebody took that one back.
+    #[must_use]
+    pub fn is_a_revert(&self, next: &Migration) -> bool {
+        self.migration.as_ref().is_some_and(|last| {
+            let completed = last.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Completed);
+            let to = last.to.place() == next.to.place();
+            completed && to && last.from.as_ref().map(StoreRecord::place) == next.from.as_ref().map(StoreRecord::place)
+        })
     }
 
     /// The state after `entry` was written at `now`.
@@ -425,18 +466,25 @@ impl Journal {
                 next.leftovers.remove(resource);
             }
             Entry::Begin(migration) => {
+                next.reverts = if self.is_a_revert(migration) { self.reverts + 1 } else { 0 };
                 next.epoch = migration.epoch;
                 next.migration = Some((**migration).clone());
             }
             Entry::End(outcome, leftovers) => next.end(*outcome, leftovers, now),
             Entry::Retry => {
                 next.latch = None;
+                next.reverts = 0;
                 if let Some(migration) = next.migration.as_mut() {
-                    migration.hold = None;
-                    migration.services.iter_mut().for_each(|moved| moved.refused = None);
+                    if migration.hold.take().is_some() {
+                        migration.check_again(now);
+                    }
+                    migration.services.iter_mut().for_each(ServiceMove::retry);
                 }
             }
-            Entry::Settle(settled) => next.settled = Some(settled.clone()),
+            Entry::Settle(settled) => {
+                next.latch = next.latch.filter(|latch| latch.store == settled.store);
+                next.settled = Some(settled.clone());
+            }
             Entry::Baseline(_)
             | Entry::Approve(..)
             | Entry::Sealed
@@ -444,9 +492,9 @@ impl Journal {
             | Entry::Moved(..)
             | Entry::NotMoved(..)
             | Entry::Drained
-            | Entry::Validated
-            | Entry::EgressValidated
-            | Entry::Baked
+            | Entry::Validated(_)
+            | Entry::EgressValidated(_)
+            | Entry::Baked(_)
             | Entry::RollBack { .. }
             | Entry::Hold { .. }
             | Entry::Abort => {
@@ -472,19 +520,26 @@ impl Journal {
                 });
                 self.latch = None;
             }
-            Outcome::RolledBack => {
+            // Given up because the spec or a service changed: whatever is wanted now is planned anew.
+            Outcome::Abandoned if migration.rollback.as_ref().is_none_or(Rollback::plans_anew) => {}
+            Outcome::RolledBack | Outcome::Abandoned => {
                 let (reason, message) = migration
                     .rollback
                     .as_ref()
                     .map_or_else(Default::default, |rollback| (rollback.reason.clone(), rollback.message.clone()));
                 self.latch = Some(Latch { store: migration.to.id.clone(), reason, message, at: now });
             }
-            Outcome::Abandoned => {}
         }
     }
 }
 
 impl StoreRecord {
+    /// Which keys it means: the store, and the database of it.
+    #[must_use]
+    pub fn place(&self) -> (&StoreId, u32) {
+        (&self.id, self.address.as_ref().map_or(0, |address| address.db))
+    }
+
     /// Stands for address and password together: another binding needs other secrets.
     #[must_use]
     pub fn binding(&self) -> Option<Fingerprint> {
@@ -506,6 +561,19 @@ impl Migration {
     #[must_use]
     pub fn service(&self, service: &str) -> Option<&ServiceMove> {
         self.services.iter().find(|moved| moved.service == service)
+    }
+
+    /// What was found before a person said `retry` counts no more: checks are made again, and the bake begins anew.
+    fn check_again(&mut self, now: Timestamp) {
+        if self.baked.is_some() {
+            return;
+        }
+        if self.drained.is_some() {
+            self.drained = Some(now);
+            self.validated = None;
+        } else if self.sealed.is_some() {
+            self.sealed = Some(now);
+        }
     }
 
     fn apply(&mut self, entry: &Entry, now: Timestamp) {
@@ -536,11 +604,22 @@ impl Migration {
                 Some(rollback) => rollback.drained = Some(now),
                 None => self.drained = Some(now),
             },
-            Entry::Validated => self.validated = Some(now),
-            Entry::EgressValidated => self.egress_validated = Some(now),
-            Entry::Baked => self.baked = Some(now),
+            Entry::Validated(results) => {
+                self.validated = Some(now);
+                self.checks.clone_from(results);
+            }
+            Entry::EgressValidated(results) => {
+                self.egress_validated = Some(now);
+                self.checks.clone_from(results);
+            }
+            Entry::Baked(results) => {
+                self.baked = Some(now);
+                self.checks.clone_from(results);
+            }
             Entry::RollBack { reason, message } => {
                 self.hold = None;
+                // What was refused on the way there says nothing about the way back.
+                self.services.iter_mut().for_each(|moved| moved.refused = None);
                 self.rollback.get_or_insert(Rollback {
                     at: now,
                     reason: reason.clone(),
@@ -553,6 +632,7 @@ impl Migration {
             }
             Entry::Abort => {
                 self.hold = None;
+                self.services.iter_mut().for_each(|moved| moved.refused = None);
                 self.rollback.get_or_insert(Rollback {
                     at: now,
                     reason: "Aborted".to_owned(),

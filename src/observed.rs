@@ -62,6 +62,8 @@ pub struct Observed {
     pub source: Reading<Store>,
     /// Identities of the account's stores and the names they answer to.
     pub catalog: Vec<CatalogEntry>,
+    /// Why the catalog may lack stores, if it may: what is not in it then is not gone.
+    pub unlisted: Option<CloudError>,
     /// Connectors in use or named in the spec.
     pub connectors: BTreeMap<Arn, Reading<Connector>>,
     /// Security-group rules of the stores' groups, and those named in the spec.

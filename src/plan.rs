@@ -11,12 +11,17 @@ pub mod admission;
 mod back;
 mod copying;
 mod deletion;
+mod finish;
 mod forward;
 pub mod guard;
+mod interference;
 mod moves;
 pub mod network;
+mod preflight;
+mod provision;
 mod retire;
 mod settle;
+mod verify;
 pub(crate) mod wiring;
 
 use std::time::Duration;
@@ -44,6 +49,9 @@ pub struct Inputs<'a> {
     pub observed: &'a Observed,
     /// What was written down.
     pub journal: &'a Journal,
+    /// The journal's sequence after a line this process has just written and not acted upon: the call it announces was
+    /// not made yet. `None` where that is not certain, as after a crash.
+    pub announced: Option<u64>,
     /// When.
     pub now: Timestamp,
 }
@@ -193,9 +201,18 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
     let mut draft = Draft { inputs, plan: Plan::new(Phase::Preflight) };
     match inputs.desired {
         Desired::Present(target) => draft.present(target),
-        Desired::Absent { policy } => draft.deletion(*policy),
+        Desired::Absent { policy } => {
+            // With another account's credentials everything of ours would seem to be gone.
+            if draft.account_is_ours() {
+                draft.deletion(*policy);
+            }
+        }
     }
     let mut plan = draft.plan;
+    let is_stopped = plan.steps.is_empty() && plan.waits.is_empty() && !plan.blocks.is_empty();
+    if is_stopped && matches!(plan.phase, Phase::Preflight | Phase::Provisioning | Phase::Ready) {
+        plan.phase = Phase::Blocked;
+    }
     // A journal line is the word everything after it relies on, and what is destroyed cannot be weighed again:
     // both run alone.
     if let Some(alone) =
@@ -210,7 +227,8 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
 pub fn unread_journal(reading: &Reading<Journal>, now: Timestamp) -> Plan {
     let (owner, desired) = (Owner::nobody(), Desired::Absent { policy: crate::desired::DeletionPolicy::Retain });
     let (observed, journal) = (Observed::default(), Journal::default());
-    let inputs = Inputs { owner: &owner, desired: &desired, observed: &observed, journal: &journal, now };
+    let inputs =
+        Inputs { owner: &owner, desired: &desired, observed: &observed, journal: &journal, announced: None, now };
     let mut draft = Draft { inputs: &inputs, plan: Plan::new(Phase::Preflight) };
     draft.unread(reading, "the journal");
     draft.plan
@@ -244,7 +262,7 @@ impl<'a> Draft<'a> {
                     Reason::AccountMismatch,
                     "spec.aws",
                     format!("the credentials belong to account {account}, the object to {}", owner.account),
-                    "use credentials of that account, or set spec.aws.accountId",
+                    "use credentials of that account, or correct spec.aws",
                 );
                 false
             }
@@ -301,7 +319,14 @@ impl<'a> Draft<'a> {
     ) {
         let deadline = after(since, limit);
         if self.inputs.now >= deadline {
-            self.block(late.reason, late.subject, message.into(), late.remedy);
+            let took = self.inputs.now.duration_since(since).max(SignedDuration::ZERO).unsigned_abs();
+            let message = format!(
+                "{}; that has taken {}, and {} is the limit",
+                message.into(),
+                copying::shown(Some(took)),
+                copying::shown(Some(limit))
+            );
+            self.block(late.reason, late.subject, message, late.remedy);
         } else {
             self.wait(Wait { on, since, expected: None, deadline: Some(deadline), message: message.into() });
         }

@@ -81,9 +81,9 @@ pub fn is_news(step: &Step) -> bool {
             | Entry::NotMoved(_, _, Some(_))
             | Entry::Moved(..)
             | Entry::Drained
-            | Entry::Validated
-            | Entry::EgressValidated
-            | Entry::Baked
+            | Entry::Validated(_)
+            | Entry::EgressValidated(_)
+            | Entry::Baked(_)
             | Entry::RollBack { .. }
             | Entry::Hold { .. }
             | Entry::End(..)

@@ -358,6 +358,7 @@ impl Truth {
                 let mut whole = Picture { observed: observed.clone(), journal: Journal::default() };
                 whole.elapse(&Desired::Absent { policy: crate::desired::DeletionPolicy::Retain }, now);
                 observed.target = whole.observed.target;
+                observed.catalog = whole.observed.catalog;
             }
         }
         if let Some(copy) = observed.copy.present_mut().filter(|copy| copy.here) {

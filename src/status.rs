@@ -36,20 +36,24 @@ pub fn project(
     let copy = inputs.observed.copy.present();
     let services = services(inputs, target);
     let run = newest(inputs.observed);
+    let results: &[CheckResult] = match run {
+        Some(run) => &run.results,
+        None => migration.map(|migration| migration.checks.as_slice()).unwrap_or_default(),
+    };
     let mut status = SessionBackendStatus {
         observed_generation: generation,
         phase: Some(phase),
         summary: Summary {
             phase: progress(phase, copy),
             store: serving_words(inputs),
-            checks: run.map_or(String::new(), passed),
+            checks: passed(results),
             services: arrived(inputs, target),
             message: presentable(&message(plan), MESSAGE),
         },
         services,
         store: serving_store(inputs),
         migration: migration.map(|migration| migration_status(migration, plan, copy)),
-        checks: run.map(|run| run.results.iter().map(check).collect()).unwrap_or_default(),
+        checks: results.iter().map(check).collect(),
         usage: inputs.observed.target.present().and_then(usage),
         retained: retained(target, migration),
         conditions: Vec::new(),
@@ -203,7 +207,9 @@ fn serving_ids(observed: &Observed, target: &Target) -> Vec<StoreId> {
 
 fn serving_store(inputs: &Inputs<'_>) -> Option<StoreStatus> {
     let store = match inputs.journal.open_migration() {
-        Some(migration) if migration.drained.is_some() && migration.rollback.is_none() => inputs.observed.target.present(),
+        Some(migration) if migration.drained.is_some() && migration.rollback.is_none() => {
+            inputs.observed.target.present()
+        }
         Some(_) => inputs.observed.source.present(),
         None => serving_now(inputs),
     }?;
@@ -344,9 +350,11 @@ fn newest(observed: &Observed) -> Option<&Run> {
     observed.checks.values().filter(|run| run.finished.is_some()).max_by_key(|run| run.started)
 }
 
-fn passed(run: &Run) -> String {
-    let made: Vec<_> =
-        run.results.iter().filter(|result| !matches!(result.verdict, Verdict::Skipped(_))).collect();
+fn passed(results: &[CheckResult]) -> String {
+    if results.is_empty() {
+        return String::new();
+    }
+    let made: Vec<_> = results.iter().filter(|result| !matches!(result.verdict, Verdict::Skipped(_))).collect();
     let passed = made.iter().filter(|result| result.verdict == Verdict::Pass).count();
     format!("{passed}/{}", made.len())
 }
@@ -380,10 +388,11 @@ fn usage(store: &Store) -> Option<Usage> {
 /// The former store of a completed migration, where it was to be kept.
 fn retained(target: Option<&Target>, migration: Option<&Migration>) -> Vec<Retained> {
     let kept = target.is_none_or(|target| !target.migration.retire.delete_old_store);
-    let completed = migration.filter(|migration| {
-        migration.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Completed)
-    });
-    let Some(from) = completed.and_then(|migration| migration.from.as_ref()).filter(|_| kept) else { return Vec::new() };
+    let completed =
+        migration.filter(|migration| migration.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Completed));
+    let Some(from) = completed.and_then(|migration| migration.from.as_ref()).filter(|_| kept) else {
+        return Vec::new();
+    };
     let (kind, id) = match &from.id {
         StoreId::Upstash(id) => ("upstash-database", id.clone()),
         StoreId::ReplicationGroup(id) => ("replication-group", id.clone()),

@@ -334,15 +334,15 @@ impl fmt::Display for Entry {
             Self::Begin(migration) => write!(f, "migration {} begins; how to undo it is kept", migration.id),
             Self::Baseline(results) => write!(f, "baseline of {} checks", results.len()),
             Self::Approve(_, gate) => write!(f, "approved: {gate}"),
-            Self::Sealed => f.write_str("both stores are in step"),
+            Self::Sealed => f.write_str("everything is ready for the switch"),
             Self::Moving(direction, service, _) => write!(f, "about to {} {service}", direction.verb()),
             Self::Moved(_, service, operation) => write!(f, "{service}: operation {operation}"),
-            Self::NotMoved(_, service, None) => write!(f, "{service}: the call was not made"),
-            Self::NotMoved(_, service, Some(why)) => write!(f, "{service}: the call was refused: {why}"),
+            Self::NotMoved(_, service, None) => write!(f, "{service}: the call came to nothing and may be made again"),
+            Self::NotMoved(_, service, Some(why)) => write!(f, "{service}: the call came to nothing: {why}"),
             Self::Drained => f.write_str("drained"),
-            Self::Validated => f.write_str("checks passed"),
-            Self::EgressValidated => f.write_str("checks passed with the new egress"),
-            Self::Baked => f.write_str("bake over"),
+            Self::Validated(_) => f.write_str("checks passed"),
+            Self::EgressValidated(_) => f.write_str("checks passed with the new egress"),
+            Self::Baked(_) => f.write_str("bake over"),
             Self::RollBack { reason, message } => write!(f, "rolling back: {reason}: {message}"),
             Self::Hold { reason, message } => write!(f, "on hold: {reason}: {message}"),
             Self::End(outcome, _) => write!(f, "migration ended: {outcome:?}"),
@@ -368,6 +368,7 @@ impl fmt::Display for crate::journal::Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Switch => "switch",
+            Self::Handover => "handover",
             Self::Retire => "retire",
         })
     }

@@ -1,5 +1,11 @@
 //! Moving keys between real Redis servers: TLS and plain, restricted as ElastiCache and Upstash restrict them.
 #![cfg(feature = "shell")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "tests may panic and have clocks"
+)]
 
 #[path = "copy/server.rs"]
 mod server;

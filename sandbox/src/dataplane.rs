@@ -75,9 +75,9 @@ pub struct StoreUsage {
 pub struct HealthCheck {
     /// `None` = a TCP connection is enough.
     pub http_path: Option<String>,
-    /// Between two probes.
+    /// Between two probes, wall time.
     pub interval: Duration,
-    /// Of one probe.
+    /// Of one probe, wall time.
     pub timeout: Duration,
     /// Successes in a row that make an instance healthy.
     pub healthy: u32,
@@ -219,6 +219,8 @@ pub enum PlaneError {
 
 /// What really runs. One implementation runs processes; tests may count calls.
 pub trait DataPlane: Send + Sync + 'static {
+    /// The port of public HTTPS hosts: 443 where it may be bound.
+    fn public_port(&self) -> u16;
     /// Starts a server and makes its names resolvable.
     fn open_store(&self, spec: StoreSpec) -> BoxFuture<'_, Result<(), PlaneError>>;
     /// Ends the server; its names stop resolving.

@@ -15,14 +15,14 @@ use super::exit;
 use super::object::Session;
 use super::report::Report;
 use super::stop::Stop;
+use crate::api::Reason;
 use crate::checks::Stage;
 use crate::desired::{Desired, Mode};
-use crate::engine::{Cycle, World, cycle};
+use crate::engine::{Cycle, Memory, World, cycle};
 use crate::error::{Class, CloudError};
 use crate::identity::{MigrationId, Owner};
 use crate::journal::{Entry, Journal, Outcome};
 use crate::observed::{Observed, Reading};
-use crate::api::Reason;
 use crate::plan::{Awaited, Inputs, Phase, Plan, plan};
 use crate::render::apply::{CopyFigures, Ending, Event, Told, both_in_use, to_its_end};
 use crate::render::between;
@@ -65,8 +65,9 @@ impl<W: World, T: Time> Drive<'_, W, T> {
         let world = Watched { drive: self, started: AtomicBool::new(false), said: std::sync::Mutex::default() };
         let mut failures = Failures::default();
         let mut run = Run::default();
+        let mut memory = Memory::default();
         loop {
-            let turn = Box::pin(cycle(&world, owner, desired, || self.time.now())).await;
+            let turn = Box::pin(cycle(&world, owner, desired, &mut memory, || self.time.now())).await;
             run.look(&turn);
             let stays = turn.journal.open_migration().is_some_and(both_in_use);
             let ending = run.ending(&turn, desired, stays);
@@ -277,10 +278,8 @@ impl Failures {
     fn hopeless(&self, now: Timestamp) -> Option<Ending> {
         let (class, message) = self.last.as_ref()?;
         let too_long = self.since.is_some_and(|since| between(since, now) >= PATIENCE);
-        (self.refusals >= REFUSALS || too_long).then(|| Ending::Failed {
-            message: message.clone(),
-            remedy: Reason::of_class(*class).remedy().to_owned(),
-        })
+        (self.refusals >= REFUSALS || too_long)
+            .then(|| Ending::Failed { message: message.clone(), remedy: Reason::of_class(*class).remedy().to_owned() })
     }
 }
 
@@ -289,8 +288,13 @@ fn unread(turn: &Cycle) -> Option<(Class, String)> {
     if !turn.plan.steps.is_empty() || turn.plan.waits.is_empty() {
         return None;
     }
-    let readings: Vec<_> =
-        turn.plan.waits.iter().filter(|wait| matches!(wait.on, Awaited::Reading(_))).map(|wait| &wait.message).collect();
+    let readings: Vec<_> = turn
+        .plan
+        .waits
+        .iter()
+        .filter(|wait| matches!(wait.on, Awaited::Reading(_)))
+        .map(|wait| &wait.message)
+        .collect();
     let last = readings.last().filter(|_| readings.len() == turn.plan.waits.len())?;
     Some((Class::Transient, (*last).clone()))
 }
@@ -324,7 +328,7 @@ impl Said {
 impl<W: World, T: Time> Watched<'_, W, T> {
     /// Says where in its life the object is, before the first call of the turn; planning is pure, so it can be done twice.
     fn announce(&self, owner: &Owner, desired: &Desired, journal: &Journal, observed: &Observed) {
-        let inputs = Inputs { owner, desired, observed, journal, now: self.drive.time.now() };
+        let inputs = Inputs { owner, desired, observed, journal, announced: None, now: self.drive.time.now() };
         let phase = plan(&inputs).phase;
         let mut said = self.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if !std::mem::replace(&mut said.started, true) {
@@ -359,7 +363,13 @@ impl<W: World, T: Time> World for Watched<'_, W, T> {
         now: Timestamp,
     ) -> Result<Option<Entry>, CloudError> {
         if !self.started.load(Ordering::SeqCst) && self.drive.stop.is_asked() {
-            return Err(CloudError::new(Class::Conflict, "sessionbackend", "apply", "", "interrupted before this call"));
+            return Err(CloudError::new(
+                Class::Conflict,
+                "sessionbackend",
+                "apply",
+                "",
+                "interrupted before this call",
+            ));
         }
         self.started.store(true, Ordering::SeqCst);
         self.drive.say(Event::Begun { step: step.clone() });

@@ -62,8 +62,14 @@ pub async fn status(session: &Session, checks: bool) -> Result<u8, Error> {
         if checks && picture.journal.open_migration().is_none() && picture.journal.settled.is_some() {
             picture.observed.checks = at_rest(object, &picture.journal).await;
         }
-        let inputs =
-            Inputs { owner, desired, observed: &picture.observed, journal: &picture.journal, now: Clock.now() };
+        let inputs = Inputs {
+            owner,
+            desired,
+            observed: &picture.observed,
+            journal: &picture.journal,
+            announced: None,
+            now: Clock.now(),
+        };
         let plan = plan_wave(&inputs);
         let status = project(&inputs, &plan, *generation, None);
         let report = Report { inputs: &inputs, plan: &plan, status: &status };

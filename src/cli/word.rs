@@ -62,9 +62,10 @@ pub fn answer(journal: &Journal, word: &Word) -> Answer {
             Answer::Said(format!("it is on its way back already: {}: {}", rollback.reason, rollback.message))
         }
         (Word::Abort, Some(_)) => Answer::Say(Entry::Abort),
-        (Word::Abort, None) => {
-            Answer::No(format!("there is nothing to abort: {}", last(journal)), "change spec.store to move back".to_owned())
-        }
+        (Word::Abort, None) => Answer::No(
+            format!("there is nothing to abort: {}", last(journal)),
+            "change spec.store to move back".to_owned(),
+        ),
         (Word::Retry, Some(_)) => Answer::Say(Entry::Retry),
         (Word::Retry, None) if journal.latch.is_some() => Answer::Say(Entry::Retry),
         (Word::Retry, None) => {
@@ -148,7 +149,10 @@ pub(super) async fn write<W: World>(
         let last = journal.migration.as_ref().map(|migration| &migration.id);
         if let Some(id) = id.filter(|id| last != Some(*id)) {
             let now = last.map_or("there has been none".to_owned(), |last| format!("the last one is {last}"));
-            return Err(Error::refused(format!("{owner} has no migration {id}; {now}"), "look at `sessionbackend status`"));
+            return Err(Error::refused(
+                format!("{owner} has no migration {id}; {now}"),
+                "look at `sessionbackend status`",
+            ));
         }
         let entry = match answer(&journal, word) {
             Answer::Say(entry) => entry,

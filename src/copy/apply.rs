@@ -3,7 +3,7 @@
 //! The base of a key moves in the same script as the key, or not at all. Never writes a key whose deadline is unknown,
 //! never passes `ttl 0` for "expired".
 
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Value};
 
 use super::{
     base::encode,
@@ -20,7 +20,7 @@ const KEYS_A_SCRIPT: usize = 100;
 const BYTES_A_SCRIPT: usize = 1 << 20;
 
 /// Deadlines computed from `PTTL` are only so exact, in milliseconds.
-const SLACK: u32 = 50;
+pub(crate) const SLACK: u32 = 50;
 
 /// What the store must still hold.
 #[derive(Clone, Copy, Debug)]
@@ -212,7 +212,9 @@ impl Writer {
             command.arg(op.name).arg(op.base.as_ref().map_or(&fence.key, |base| &base.bucket));
         }
         command.arg(&fence.token).arg(mark_value).arg(self.slack);
-        ops.iter().for_each(|op| arguments(&mut command, op));
+        for op in ops {
+            arguments(&mut command, op);
+        }
         command
     }
 }
@@ -323,111 +325,4 @@ return {'OK'}
         Some("FENCED") => Err(CopyError::Fenced { by: words.next().unwrap_or_default() }),
         _ => Err(link.unexpected("EVAL", "neither done nor fenced")),
     }
-}
-
-/// Writes command by command, where dumps are not given or not taken: watched, so that a key that moved stays.
-pub(crate) async fn apply_typed(
-    link: &mut Link,
-    fence: &Fence,
-    op: &Op<'_>,
-    mark: &Mark,
-) -> Result<Applied, CopyError> {
-    let mut commands = redis::pipe();
-    commands.cmd("MULTI");
-    write_typed(&mut commands, link.store(), op)?;
-    if !still_as_expected(link, fence, op).await? {
-        return Ok(Applied::Moved);
-    }
-    finish_typed(&mut commands, op, mark);
-    commands.cmd("EXEC");
-    let mut replies = link.ask_all("EXEC", &commands).await?;
-    let last = replies.pop().unwrap_or_default();
-    for reply in replies {
-        link.check("MULTI", reply)?;
-    }
-    match link.check("EXEC", last)? {
-        Value::Nil => Ok(Applied::Moved),
-        done => {
-            for reply in items(done).unwrap_or_default() {
-                link.check("EXEC", reply)?;
-            }
-            Ok(Applied::Done)
-        }
-    }
-}
-
-fn write_typed(commands: &mut Pipeline, store: &str, op: &Op<'_>) -> Result<(), CopyError> {
-    let ends = match op.write {
-        Write::Put(Payload::Typed { content, .. }, deadline) => {
-            let writing = content.writing(op.name);
-            if writing.is_empty() {
-                let detail = "its type is known to the other store only".into();
-                return Err(CopyError::Refused { store: store.into(), prefix: prefix(op.name), detail });
-            }
-            commands.cmd("DEL").arg(op.name);
-            writing.cmd_iter().for_each(|command| {
-                commands.add_command(command.clone());
-            });
-            deadline.millis()
-        }
-        Write::Put(Payload::Text(text), deadline) => {
-            commands.cmd("SET").arg(op.name).arg(text.as_slice());
-            deadline.millis()
-        }
-        Write::Renew(deadline) => {
-            commands.cmd("PERSIST").arg(op.name);
-            deadline.millis()
-        }
-        Write::Delete => {
-            commands.cmd("DEL").arg(op.name);
-            None
-        }
-        Write::Nothing => None,
-    };
-    if let Some(at) = ends {
-        commands.cmd("PEXPIREAT").arg(op.name).arg(at);
-    }
-    Ok(())
-}
-
-fn finish_typed(commands: &mut Pipeline, op: &Op<'_>, mark: &Mark) {
-    if let Some(BaseMove { bucket, hash, entry }) = &op.base {
-        let field = hash.to_be_bytes();
-        match entry {
-            Some(entry) => commands.cmd("HSET").arg(bucket).arg(field.as_slice()).arg(encode(*entry)),
-            None => commands.cmd("HDEL").arg(bucket).arg(field.as_slice()),
-        };
-    }
-    if let Mark::Applied { key, sequence } = mark {
-        commands.cmd("SET").arg(key).arg(format!("{sequence}:1"));
-    }
-}
-
-/// Watches fence and key, then compares both with what they should be.
-async fn still_as_expected(link: &mut Link, fence: &Fence, op: &Op<'_>) -> Result<bool, CopyError> {
-    let mut commands = redis::pipe();
-    commands.cmd("WATCH").arg(&fence.key).arg(op.name).cmd("GET").arg(&fence.key);
-    let replies = link.ask_all("WATCH", &commands).await?;
-    let holder = replies.into_iter().nth(1).map(text).unwrap_or_default();
-    if holder != fence.token {
-        return Err(CopyError::Fenced { by: holder });
-    }
-    let same = match op.expect {
-        Expect::Any => true,
-        Expect::Absent | Expect::Is(_) => {
-            let now = super::read::read(link, &[op.name.to_vec()], 0).await?.seen.into_iter().next().flatten();
-            match (op.expect, now) {
-                (Expect::Is(seen), Some(now)) => {
-                    seen.raw_deadline.abs_diff(now.raw_deadline) <= u64::from(SLACK)
-                        && seen.entry.digest == now.entry.digest
-                }
-                (Expect::Absent, None) | (Expect::Any, _) => true,
-                (Expect::Absent, Some(_)) | (Expect::Is(_), None) => false,
-            }
-        }
-    };
-    if !same {
-        link.ask("UNWATCH", &redis::cmd("UNWATCH")).await?;
-    }
-    Ok(same)
 }

@@ -34,6 +34,8 @@ const INBOX: usize = 100_000;
 #[derive(Debug, Default)]
 pub(crate) struct Hints {
     pub(crate) keys: HashSet<Vec<u8>>,
+    /// When the first of them arrived.
+    pub(crate) since: Option<Instant>,
     /// Something may have been missed: sweep everything once.
     pub(crate) everything: bool,
     /// The earliest fence that came back.
@@ -74,6 +76,7 @@ impl Inbox {
 
     fn key(&self, name: Vec<u8>) {
         let mut hints = self.lock();
+        hints.since.get_or_insert_with(Instant::now);
         if hints.keys.len() < INBOX {
             hints.keys.insert(name);
         } else {
@@ -185,20 +188,20 @@ pub(crate) fn listen(endpoint: Endpoint, feed: Feed, inbox: Arc<Inbox>, spent: A
 }
 
 async fn follow(endpoint: &Endpoint, feed: Feed, inbox: &Inbox, spent: &Arc<AtomicU64>) -> Result<(), CopyError> {
-    let (pushes, mut pushed) = mpsc::unbounded_channel();
-    let mut link = Link::open_push(endpoint, spent.clone(), pushes).await?;
+    let (sender, mut arriving) = mpsc::unbounded_channel();
+    let mut link = Link::open_push(endpoint, spent.clone(), sender).await?;
     start(&mut link, feed).await?;
     inbox.set_up(true);
     loop {
-        let sent = Instant::now();
+        let asked = Instant::now();
         link.ping().await?;
         // The client hands over pushes in the order of the stream, so all that came before the PONG are here.
-        while let Ok(push) = pushed.try_recv() {
+        while let Ok(push) = arriving.try_recv() {
             inbox.push(push);
         }
-        inbox.fence(sent);
-        let next = sent + FENCE_EVERY;
-        while let Ok(push) = tokio::time::timeout_at(next, pushed.recv()).await {
+        inbox.fence(asked);
+        let next = asked + FENCE_EVERY;
+        while let Ok(push) = tokio::time::timeout_at(next, arriving.recv()).await {
             match push {
                 Some(push) => inbox.push(push),
                 None => return Ok(()),

@@ -57,7 +57,7 @@ impl Link {
         let opening = client.get_multiplexed_async_connection_with_config(&config);
         let connection = opening.await.map_err(|error| classify(&store, "connect", &error))?;
         let abilities = Abilities { expiretime: true, dump: true };
-        let mut link = Self { connection, store: store.into(), spent, abilities, counted: endpoint.counts_commands() };
+        let mut link = Self { connection, store: store.into(), spent, abilities, counted: endpoint.counted };
         if let Some(password) = &endpoint.password {
             let mut auth = redis::cmd("AUTH");
             if let Some(user) = &endpoint.user {
@@ -74,11 +74,11 @@ impl Link {
             Ok(_) | Err(CopyError::NotPermitted { .. }) => {}
             Err(error) => return Err(error),
         }
-        link.learn().await?;
         Ok(link)
     }
 
-    async fn learn(&mut self) -> Result<(), CopyError> {
+    /// Finds out what the server can do; whoever reads or writes keys must.
+    pub(crate) async fn learn(&mut self) -> Result<(), CopyError> {
         let mut commands = redis::pipe();
         commands.cmd("PEXPIRETIME").arg(PROBE).cmd("DUMP").arg(PROBE);
         let replies = self.ask_all("PEXPIRETIME", &commands).await?;
@@ -106,7 +106,7 @@ impl Link {
         let opening = client.get_multiplexed_async_connection_with_config(&config);
         let connection = opening.await.map_err(|error| classify(&store, "HELLO", &error))?;
         let abilities = Abilities { expiretime: true, dump: true };
-        let mut link = Self { connection, store: store.into(), spent, abilities, counted: endpoint.counts_commands() };
+        let mut link = Self { connection, store: store.into(), spent, abilities, counted: endpoint.counted };
         match link.ask("CLIENT SETNAME", redis::cmd("CLIENT").arg("SETNAME").arg(CLIENT_NAME)).await {
             Ok(_) | Err(CopyError::NotPermitted { .. }) => Ok(link),
             Err(error) => Err(error),

@@ -91,13 +91,13 @@ impl Runner {
             Side::New => &self.spec.to,
         };
         let took = self.rounds.on(side).took.unwrap_or_default();
-        let billed = endpoint.counts_commands();
+        let billed = endpoint.counted;
         if self.counting {
             return took.max(Duration::from_millis(if billed { 1_000 } else { 250 }));
         }
         match (self.feed_is_good(side), billed) {
             (true, false) => (took * 20).max(Duration::from_secs(10)),
-            (true, true) => Duration::from_secs(120),
+            (true, true) => Duration::from_mins(2),
             // Half of the time at most: we are a guest.
             (false, false) => took.max(Duration::from_millis(50)),
             (false, true) => took.max(self.spec.max_lag / 2).max(Duration::from_secs(1)),
@@ -231,11 +231,11 @@ impl Runner {
         loop {
             let Some(here) = self.lanes.get_mut(lane) else { return Ok(()) };
             let page = scan(here.links.on_mut(side.other()), cursor, None, PAGE * 2).await?;
-            let named = |name: &Vec<u8>| missing.contains(&hash(name));
-            let names: Vec<Vec<u8>> = page.names.into_iter().filter(named).collect();
-            names.iter().for_each(|name| {
+            let wanted = |name: &Vec<u8>| missing.contains(&hash(name));
+            let names: Vec<Vec<u8>> = page.names.into_iter().filter(wanted).collect();
+            for name in &names {
                 nowhere.remove(&hash(name));
-            });
+            }
             for some in names.chunks(PAGE) {
                 self.look(lane, side, some).await?;
             }

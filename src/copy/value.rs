@@ -150,30 +150,44 @@ impl Content {
         match self {
             Self::Hash(pairs) => {
                 sum.tag(b'h');
-                pairs.iter().for_each(|(field, value)| sum.add(field).add(value).end());
+                for (field, value) in pairs {
+                    sum.add(field).add(value);
+                }
             }
             Self::List(all) => {
                 sum.tag(b'l');
-                all.iter().for_each(|item| sum.add(item).end());
+                for item in all {
+                    sum.add(item);
+                }
             }
             Self::Set(all) => {
                 sum.tag(b'u');
-                all.iter().for_each(|item| sum.add(item).end());
+                for item in all {
+                    sum.add(item);
+                }
             }
             Self::Zset(all) => {
                 sum.tag(b'z');
                 // Servers print scores differently (7.0 with 17 digits, later ones the shortest way).
-                all.iter().for_each(|(member, score)| sum.add(member).add(&score.to_bits().to_be_bytes()).end());
+                for (member, score) in all {
+                    sum.add(member).add(&score.to_bits().to_be_bytes());
+                }
             }
             Self::Stream { entries, last, groups } => {
                 sum.tag(b'x').add(last);
                 for (id, fields) in entries {
                     sum.add(id).add(&fields.len().to_be_bytes());
-                    fields.iter().for_each(|field| sum.add(field).end());
+                    for field in fields {
+                        sum.add(field);
+                    }
                 }
-                groups.iter().for_each(|(name, last)| sum.add(name).add(last).end());
+                for (name, last) in groups {
+                    sum.add(name).add(last);
+                }
             }
-            Self::Foreign => sum.tag(b'?').add(dump.unwrap_or_default()).end(),
+            Self::Foreign => {
+                sum.tag(b'?').add(dump.unwrap_or_default());
+            }
         }
         sum.first_eight()
     }
@@ -185,28 +199,28 @@ impl Content {
             Self::Hash(pairs) => {
                 for some in pairs.chunks(500) {
                     commands.cmd("HSET").arg(name);
-                    some.iter().for_each(|(field, value)| {
+                    for (field, value) in some {
                         commands.arg(field.as_slice()).arg(value.as_slice());
-                    });
+                    }
                 }
             }
             Self::List(all) => all.chunks(500).for_each(|some| {
                 commands.cmd("RPUSH").arg(name);
-                some.iter().for_each(|item| {
+                for item in some {
                     commands.arg(item.as_slice());
-                });
+                }
             }),
             Self::Set(all) => all.chunks(500).for_each(|some| {
                 commands.cmd("SADD").arg(name);
-                some.iter().for_each(|item| {
+                for item in some {
                     commands.arg(item.as_slice());
-                });
+                }
             }),
             Self::Zset(all) => all.chunks(500).for_each(|some| {
                 commands.cmd("ZADD").arg(name);
-                some.iter().for_each(|(member, score)| {
+                for (member, score) in some {
                     commands.arg(score_text(*score)).arg(member.as_slice());
-                });
+                }
             }),
             Self::Stream { entries, last, groups } => write_stream(&mut commands, name, entries, last, groups),
             Self::Foreign => {}
@@ -224,9 +238,9 @@ fn write_stream(
 ) {
     for (id, fields) in entries {
         commands.cmd("XADD").arg(name).arg(id.as_slice());
-        fields.iter().for_each(|field| {
+        for field in fields {
             commands.arg(field.as_slice());
-        });
+        }
     }
     if entries.is_empty() {
         // A stream without entries exists only because of its groups or its past.
@@ -283,9 +297,6 @@ impl Sum {
         self.0.update(part);
         self
     }
-
-    #[expect(clippy::unused_self, reason = "ends a chain inside for_each, which wants a unit")]
-    fn end(&self) {}
 
     fn first_eight(self) -> u64 {
         first_eight(&self.0.finalize())

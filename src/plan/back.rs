@@ -1,18 +1,22 @@
 //! The way back: services in reverse order to exactly what they were, then drain, check, and latch.
 //! A way back that cannot start says so and keeps both stores in step.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use crate::checks::Stage;
 use crate::desired::Target;
+use crate::identity::StoreId;
 use crate::journal::{Direction, Entry, Migration, Outcome, Resource, Rollback, ServiceMove};
+use crate::observed::CopyState;
 use crate::step::{ServicePatch, Setting, Side};
 
 use super::admission::Intention;
-use super::forward::{Checked, told};
 use super::moves::{Drive, Driven, Standing, any_moved, standing};
-use super::wiring::is_undone;
-use super::{Draft, Phase, Reason};
+use super::verify::{Checked, told};
+use super::wiring::{is_undone, leads_to_new};
+use super::{Draft, Inputs, Phase, Reason};
 
 impl<'a> Draft<'a> {
     /// Takes the way back one wave further.
@@ -24,39 +28,48 @@ impl<'a> Draft<'a> {
         }
         let Some(last) = self.switch_back(target, migration, rollback) else { return };
         let Some(drained) = rollback.drained else {
-            if self.drained(target, migration, Side::To, last) {
+            if is_gone(self.inputs, migration) || self.drained(target, migration, Side::To, last) {
                 self.journal(Entry::Drained);
             }
             return;
         };
         match self.checked(migration, Stage::AfterRollback, drained) {
-            Checked::Passed => {
+            Checked::Passed(_) => {
                 if self.copy_cleared(migration) {
-                    self.journal(Entry::End(Outcome::RolledBack, Default::default()));
+                    self.journal(Entry::End(Outcome::RolledBack, self.secrets_of(migration)));
                 }
             }
-            Checked::Regressed(failed) => self.block(
-                Reason::RollbackBlocked,
-                format!("migration {}", migration.id),
-                format!("back on the former store, checks that passed before fail now: {}", told(&failed)),
-                "repair what the checks name; they are run again",
-            ),
+            Checked::Regressed(failed) => {
+                self.again(Stage::AfterRollback);
+                self.block(
+                    Reason::RollbackBlocked,
+                    format!("migration {}", migration.id),
+                    format!("back on the former store, checks that passed before fail now: {}", told(&failed)),
+                    "repair what the checks name; they are run again",
+                );
+            }
             Checked::Busy => {}
         }
     }
 
     /// Before the first call nothing has to be undone but our own traces.
-    fn abandon(&mut self, migration: &Migration) {
+    pub(super) fn abandon(&mut self, migration: &Migration) {
         if self.copy_cleared(migration) {
-            let secrets =
-                self.inputs.journal.made.keys().filter(|resource| self.is_of(resource, migration)).cloned().collect();
-            self.journal(Entry::End(Outcome::Abandoned, secrets));
+            self.journal(Entry::End(Outcome::Abandoned, self.secrets_of(migration)));
         }
     }
 
-    fn is_of(&self, resource: &Resource, migration: &Migration) -> bool {
-        let (Resource::Secret(name), Some(binding)) = (resource, migration.to.binding()) else { return false };
-        name.0.starts_with(&self.inputs.owner.epoch_secret(migration.epoch, &binding, "").0)
+    /// The secrets made for a migration that did not come about.
+    fn secrets_of(&self, migration: &Migration) -> BTreeSet<Resource> {
+        let of = |resource: &&Resource| match resource {
+            Resource::Secret(name) => self.is_epoch_secret(name, migration),
+            Resource::UpstashDatabase(_)
+            | Resource::ReplicationGroup(_)
+            | Resource::SubnetGroup(_)
+            | Resource::Connector(_)
+            | Resource::Rule(_) => false,
+        };
+        self.inputs.journal.made.keys().filter(of).cloned().collect()
     }
 
     /// Switches back what was switched, last one first; gives the moment the last one was done.
@@ -102,11 +115,14 @@ impl<'a> Draft<'a> {
                 }
             }
             let nothing_to_undo = undone && service.auto_deployments == moved.undo.auto_deployments;
-            if nothing_to_undo || (moved.forward.is_none() && moved.egress_moved.is_none()) {
+            let never_moved = moved.forward.is_none() && moved.egress_moved.is_none();
+            if nothing_to_undo || never_moved && !leads_to_new(service, moved, migration, self.inputs.owner) {
                 return Some(None);
             }
         }
-        if moved.back.as_ref().is_none_or(|back| back.operation.is_none()) && !self.in_step(target, migration) {
+        let is_called = moved.back.as_ref().is_some_and(|back| back.operation.is_some());
+        // From a store that is gone nothing can be carried back, and nobody may stay on it.
+        if !is_called && !is_gone(self.inputs, migration) && !self.in_step(target, migration) {
             return None;
         }
         let carries = undone && service.auto_deployments == moved.undo.auto_deployments;
@@ -132,7 +148,8 @@ impl<'a> Draft<'a> {
                 .map(|(name, _)| name.clone())
                 .collect(),
             egress: (service.egress != moved.undo.egress).then(|| moved.undo.egress.clone()),
-            auto_deployments: Some(moved.undo.auto_deployments),
+            auto_deployments: (service.auto_deployments != moved.undo.auto_deployments)
+                .then_some(moved.undo.auto_deployments),
             expect,
         });
         match driven {
@@ -149,4 +166,13 @@ impl<'a> Draft<'a> {
             }
         }
     }
+}
+
+/// Whether the new store is gone for certain: the vendor says so, and the copier cannot reach it either.
+pub(super) fn is_gone(inputs: &Inputs<'_>, migration: &Migration) -> bool {
+    let observed = inputs.observed;
+    let listed = observed.catalog.iter().any(|entry| entry.id == migration.to.id);
+    let copied = observed.copy.present().is_some_and(|copy| !matches!(copy.state, CopyState::Failed { .. }));
+    let external = matches!(migration.to.id, StoreId::External(..) | StoreId::Disabled);
+    observed.target.is_absent() && observed.unlisted.is_none() && !listed && !copied && !external
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::desired::Target;
-use crate::journal::{Entry, Migration};
+use crate::journal::{Entry, Gate, Migration};
 use crate::observed::{Copy, CopyState, Reading};
 use crate::step::{CopyMode, Side, Step};
 
@@ -13,6 +13,8 @@ use super::{Awaited, Draft, Late, Reason, Wait, after};
 
 /// A runner that has not been heard of for this long is taken for dead.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long a copier that failed for good is left alone before it is tried again.
+const TRIED_AGAIN: Duration = Duration::from_secs(60);
 /// How long a copy may stay behind, or out of step, before a person is asked.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(6 * 60 * 60);
 /// How long the drained store may keep clients beyond the longest request.
@@ -24,16 +26,20 @@ impl<'a> Draft<'a> {
         let alive = |copy: &&Copy| copy.here && self.inputs.now < after(copy.heartbeat, HEARTBEAT);
         let reading = &self.inputs.observed.copy;
         let copy = reading.present();
-        if let Some(Copy { state: CopyState::Failed { reason, message, temporary }, .. }) = copy {
-            if *temporary {
+        if let Some(Copy { state: CopyState::Failed { reason, message, temporary }, heartbeat, here, .. }) = copy {
+            // What a former process failed at this one has not tried yet; what it failed at itself it tries again.
+            if !here || self.inputs.now >= after(*heartbeat, TRIED_AGAIN) {
+                self.step(Step::Copy { migration: migration.id.clone(), mode });
+            }
+            if *temporary && *here {
                 self.step(Step::Copy { migration: migration.id.clone(), mode });
                 self.note(format!("the copy stopped ({reason}: {message}) and is tried again"));
-            } else {
+            } else if *here {
                 self.block(
                     Reason::CopyFailed,
                     format!("copy {}", migration.id),
                     format!("{reason}: {message}"),
-                    "see the message, then `retry`",
+                    "repair what it names; it is tried again every minute",
                 );
             }
             return None;
@@ -101,7 +107,11 @@ impl<'a> Draft<'a> {
             since: migration.sealed.unwrap_or(migration.began),
             expected: None,
             deadline: None,
-            message: format!("both stores are being brought in step; the lag is {}", shown(lag)),
+            message: format!(
+                "both stores are being brought in step; the lag is {} and may be {} (migration.maxLag)",
+                shown(lag),
+                shown(Some(target.migration.max_lag))
+            ),
         });
         false
     }
@@ -130,6 +140,9 @@ impl<'a> Draft<'a> {
             return true;
         }
         if !self.in_step(target, migration) {
+            return false;
+        }
+        if side == Side::From && !self.handed_over(target, migration) {
             return false;
         }
         let Some(copy) = self.inputs.observed.copy.present() else { return false };
@@ -172,6 +185,20 @@ impl<'a> Draft<'a> {
             },
         );
         false
+    }
+
+    /// Whether the users of the old store outside App Runner have been moved: only a person can say so.
+    fn handed_over(&mut self, target: &Target, migration: &Migration) -> bool {
+        let names: Vec<_> = target.other_consumers.iter().map(|other| other.name.as_str()).collect();
+        if names.is_empty() || migration.approved.contains(&Gate::Handover) {
+            return true;
+        }
+        self.note(format!(
+            "{} must be pointed to {} by hand now; until that is approved both stores are kept in step",
+            names.join(", "),
+            migration.to.id
+        ));
+        self.approved(true, migration, Gate::Handover)
     }
 
     /// Whether the copier has gone and taken its traces with it.

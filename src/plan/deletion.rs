@@ -1,12 +1,16 @@
 //! The object is being deleted. Never edits a service's variables or egress; needs no valid spec.
 
 use crate::desired::DeletionPolicy;
-use crate::journal::{Entry, Migration, Outcome, Resource};
-use crate::observed::{Egress, Reading};
-use crate::step::Step;
+use crate::identity::{RuleId, StoreId};
+use crate::journal::{Direction, Entry, Migration, Resource};
+use crate::observed::{Reading, Rule, Service};
+use crate::serving::identify;
+use crate::step::{CopyMode, Step};
 
-use super::moves::any_moved;
-use super::{Draft, Phase, Reason};
+use super::moves::{Standing, any_moved, standing};
+use super::retire::{names, order};
+use super::wiring::leads_to_new;
+use super::{Awaited, Draft, Phase, Reason, Wait};
 
 impl<'a> Draft<'a> {
     /// Releases our claims; with `Delete` also removes what we made and nothing references.
@@ -14,6 +18,14 @@ impl<'a> Draft<'a> {
         self.phase(Phase::Deleting);
         if let Some(migration) = self.inputs.journal.open_migration() {
             return self.deletion_in_migration(migration);
+        }
+        if !self.retire_leftovers() {
+            return;
+        }
+        if policy == DeletionPolicy::Retain {
+            for resource in self.inputs.journal.made.keys() {
+                self.note(format!("left as it is: {}", String::from(resource.clone())));
+            }
         }
         for (service, reading) in &self.inputs.observed.claims {
             match reading {
@@ -25,7 +37,7 @@ impl<'a> Draft<'a> {
                 }
                 Reading::Absent => {}
                 Reading::Unknown(_) | Reading::Hidden(_) => {
-                    self.unread(reading, &format!("the claims on service {service}"))
+                    self.unread(reading, &format!("the claims on service {service}"));
                 }
             }
         }
@@ -33,11 +45,7 @@ impl<'a> Draft<'a> {
             return;
         }
         match policy {
-            DeletionPolicy::Retain => {
-                for resource in self.inputs.journal.made.keys() {
-                    self.note(format!("left as it is: {}", String::from(resource.clone())));
-                }
-            }
+            DeletionPolicy::Retain => {}
             DeletionPolicy::Delete => self.delete_what_we_made(),
         }
         if self.plan.is_converged() {
@@ -45,49 +53,96 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Before the switch our traces are removed; after it nothing is touched and both stores are kept.
-    fn deletion_in_migration(&mut self, migration: &Migration) {
-        if any_moved(migration) {
-            return self.block(
-                Reason::DeletionFrozen,
-                format!("migration {}", migration.id),
-                format!(
-                    "services may be on {} and on {}: neither is touched",
-                    migration.to.id,
-                    migration.from.as_ref().map_or("the former wiring".into(), |from| from.id.to_string())
-                ),
-                Reason::DeletionFrozen.remedy(),
-            );
+    /// Before the switch our traces are removed; after it nothing is touched, both stores are kept, and kept in step.
+    fn deletion_in_migration(&mut self, migration: &'a Migration) {
+        if !self.is_known_what_was_called(migration) {
+            return;
         }
-        if self.copy_cleared(migration) {
-            self.journal(Entry::End(Outcome::Abandoned, Default::default()));
+        if !any_moved(migration) {
+            return self.abandon(migration);
         }
+        if migration.copies && migration.sealed.is_some() && migration.baked.is_none() {
+            self.copier(migration, CopyMode::BothWays);
+        }
+        let from = migration.from.as_ref().map_or("its former wiring".into(), |from| from.id.to_string());
+        let each: Vec<_> = migration
+            .services
+            .iter()
+            .map(|moved| match self.service(&moved.service) {
+                Some(service) if leads_to_new(service, moved, migration, self.inputs.owner) => {
+                    format!("{} is on {}", moved.service, migration.to.id)
+                }
+                Some(_) => format!("{} is on {from}", moved.service),
+                None => format!("where {} is could not be read", moved.service),
+            })
+            .collect();
+        self.block(
+            Reason::DeletionFrozen,
+            format!("migration {}", migration.id),
+            format!("a migration is under way and neither store is touched: {}", each.join("; ")),
+            "apply the manifest again until the migration has ended, then delete; or let go with the annotation sessionbackend.dev/abandon",
+        );
+    }
+
+    /// Whether every call that was announced is known to have been made or not.
+    fn is_known_what_was_called(&mut self, migration: &Migration) -> bool {
+        for moved in &migration.services {
+            for direction in [Direction::Egress, Direction::Forward] {
+                let Some(begun) = moved.moved(direction).filter(|begun| begun.operation.is_none()) else { continue };
+                let Some(service) = self.service(&moved.service) else { continue };
+                let carries =
+                    leads_to_new(service, moved, migration, self.inputs.owner) || service.egress != moved.undo.egress;
+                match standing(service, begun, carries, self.inputs.now) {
+                    Standing::NotMade | Standing::Overtaken => {
+                        self.journal(Entry::NotMoved(direction, moved.service.clone(), None));
+                        return false;
+                    }
+                    Standing::Recognised(id) => {
+                        self.journal(Entry::Moved(direction, moved.service.clone(), id));
+                        return false;
+                    }
+                    Standing::Unlisted => {
+                        self.wait(Wait {
+                            on: Awaited::Listing(direction, moved.service.clone()),
+                            since: begun.intended,
+                            expected: None,
+                            deadline: None,
+                            message: format!(
+                                "{}: waiting for App Runner to list the operation of our call",
+                                moved.service
+                            ),
+                        });
+                        return false;
+                    }
+                    Standing::Running(_) | Standing::Succeeded(_) | Standing::Failed(_) | Standing::Unclear(_) => {}
+                }
+            }
+        }
+        true
     }
 
     fn delete_what_we_made(&mut self) {
-        // Rules before connectors, groups before their subnets: the vendors refuse the other order.
-        let order = |resource: &Resource| match resource {
-            Resource::Rule(_) => 0,
-            Resource::Connector(_) => 1,
-            Resource::ReplicationGroup(_) => 2,
-            Resource::SubnetGroup(_) => 3,
-            Resource::UpstashDatabase(_) => 4,
-            Resource::Secret(_) => 5,
-        };
-        let mut made: Vec<_> = self.inputs.journal.made.iter().collect();
-        made.sort_by_key(|(resource, _)| order(resource));
-        for (resource, made) in made {
-            match self.delete_one(resource, made.id.as_deref()) {
+        let mut made: Vec<_> = self.inputs.journal.made.keys().collect();
+        made.sort_by_key(|resource| order(resource));
+        let mut gone = None;
+        for resource in made {
+            let blocks = self.plan.blocks.len();
+            match self.removal(resource) {
                 Some(step) => return self.step(step),
-                None if self.plan.is_converged() => return self.journal(Entry::Gone(resource.clone())),
-                None => return,
+                None if self.plan.blocks.len() > blocks => {}
+                None if !self.plan.waits.is_empty() => return,
+                None => gone = gone.or(Some(resource)),
             }
+        }
+        if let Some(resource) = gone {
+            self.journal(Entry::Gone(resource.clone()));
         }
     }
 
-    /// The step that deletes `resource`; nothing where it is gone already, or where the draft says why it must stay.
-    fn delete_one(&mut self, resource: &Resource, id: Option<&str>) -> Option<Step> {
+    /// The step that removes something of ours; nothing where it is gone already, or where the draft says why it stays.
+    pub(super) fn removal(&mut self, resource: &Resource) -> Option<Step> {
         let observed = self.inputs.observed;
+        let id = self.inputs.journal.made.get(resource).and_then(|made| made.id.clone());
         match resource {
             Resource::Secret(name) => {
                 let reading = observed.secrets.get(name).unwrap_or(&Reading::Absent);
@@ -95,46 +150,67 @@ impl<'a> Draft<'a> {
                 if secret.deletion.is_some() {
                     return None;
                 }
-                let used = |variable: &crate::observed::Variable| matches!(&variable.delivery, crate::observed::Delivery::Reference(arn) if *arn == secret.arn);
-                let user = observed
-                    .services
-                    .iter()
-                    .find(|(_, service)| service.present().is_some_and(|service| service.variables.values().any(used)));
-                match user {
-                    Some((user, _)) => self.kept(&format!("secret {name}"), user),
-                    None => Some(Step::DeleteSecret { name: name.clone() }),
-                }
+                let told = |service: &Service| service.variables.values().any(|variable| names(variable, &secret.arn));
+                self.unused_by_services(&format!("secret {name}"), told)?;
+                Some(Step::DeleteSecret { name: name.clone() })
             }
             Resource::Connector(name) => {
-                let found = observed.connectors.iter().find(|(arn, reading)| {
-                    Some(arn.0.as_str()) == id || reading.present().is_some_and(|connector| connector.name == *name)
-                });
-                let (arn, reading) = found?;
+                let (arn, reading) = observed.connectors.iter().find(|(arn, reading)| {
+                    Some(arn.0.as_str()) == id.as_deref()
+                        || reading.present().is_some_and(|connector| connector.name == *name && connector.ours)
+                })?;
                 self.still_there(reading, &format!("connector {name}"))?;
-                let user = observed.services.iter().find(|(_, service)| {
-                    service.present().is_some_and(|service| service.egress == Egress::Vpc(arn.clone()))
-                });
-                match user {
-                    Some((user, _)) => self.kept(&format!("connector {name}"), user),
-                    None => Some(Step::DeleteConnector { arn: arn.clone() }),
-                }
+                let users = self.users_of_connector(arn)?;
+                self.unused(&format!("connector {name}"), &users)?;
+                Some(Step::DeleteConnector { arn: arn.clone() })
             }
-            Resource::Rule(_) => {
-                let id = crate::identity::RuleId(id?.to_owned());
+            Resource::Rule(rule) => {
+                let id = id.map(RuleId).or_else(|| self.rule_of_ours(rule))?;
                 let reading = observed.rules.get(&id).unwrap_or(&Reading::Absent);
                 let rule = self.still_there(reading, &format!("rule {id}"))?;
+                let users = self.users_of_rule(rule)?;
+                self.unused(&format!("rule {id}"), &users)?;
                 Some(Step::RevokeIngress { group: rule.group.clone(), rule: id })
             }
             Resource::UpstashDatabase(name) => {
-                let id = id?.to_owned();
-                self.store_unused(&crate::identity::StoreId::Upstash(id.clone()), name)?;
+                let id = id.or_else(|| self.former_database(name))?;
+                self.unused_store(&StoreId::Upstash(id.clone()), name)?;
                 Some(Step::DeleteUpstashDatabase { id, name: name.clone() })
             }
             Resource::ReplicationGroup(id) => {
-                self.store_unused(&crate::identity::StoreId::ReplicationGroup(id.clone()), id)?;
+                self.unused_store(&StoreId::ReplicationGroup(id.clone()), id)?;
                 Some(Step::DeleteReplicationGroup { id: id.clone() })
             }
+            // Nothing observes subnet groups: the call itself says that it is gone.
             Resource::SubnetGroup(name) => Some(Step::DeleteSubnetGroup { name: name.clone() }),
+        }
+    }
+
+    /// A rule whose id was lost with the reply: found by what it admits, and our tag.
+    fn rule_of_ours(&self, name: &str) -> Option<RuleId> {
+        let is = |rule: &Rule| {
+            let port = rule.from_port.unwrap_or_default();
+            let named = rule.source.as_ref().map(|source| Step::rule_name(&rule.group, source, port));
+            rule.ours && named == Some(Resource::Rule(name.to_owned()))
+        };
+        self.inputs
+            .observed
+            .rules
+            .iter()
+            .find(|(_, reading)| reading.present().is_some_and(is))
+            .map(|(id, _)| id.clone())
+    }
+
+    /// The database the last migration came from, where that is the one called `name`.
+    fn former_database(&self, name: &str) -> Option<String> {
+        let from = self.inputs.journal.migration.as_ref()?.from.as_ref()?;
+        match &from.id {
+            StoreId::Upstash(id) if from.name == name => Some(id.clone()),
+            StoreId::Upstash(_)
+            | StoreId::ReplicationGroup(_)
+            | StoreId::ServerlessCache(_)
+            | StoreId::External(..)
+            | StoreId::Disabled => None,
         }
     }
 
@@ -150,33 +226,41 @@ impl<'a> Draft<'a> {
     }
 
     /// `Some` where the store still exists and no service points to it.
-    fn store_unused(&mut self, id: &crate::identity::StoreId, name: &str) -> Option<()> {
+    fn unused_store(&mut self, id: &StoreId, name: &str) -> Option<()> {
         let observed = self.inputs.observed;
-        let hosts = observed.catalog.iter().find(|entry| entry.id == *id).map(|entry| &entry.hosts)?;
-        for (service, reading) in &observed.services {
-            let Some(found) = reading.present() else {
-                if !reading.is_absent() {
-                    self.unread(reading, &format!("service {service}"));
-                    return None;
-                }
-                continue;
-            };
-            let points = |variable: &crate::observed::Variable| {
-                variable.address.as_ref().is_some_and(|address| hosts.contains(&address.host))
-            };
-            if found.variables.values().any(points) {
-                self.kept(&format!("store {name}"), service);
-                return None;
+        if !observed.catalog.iter().any(|entry| entry.id == *id) {
+            if let Some(error) = &observed.unlisted {
+                self.unread(&Reading::<()>::Unknown(error.clone()), "the list of stores");
             }
+            return None;
         }
-        Some(())
+        self.unused_by_services(&format!("store {name}"), |service| {
+            let mut addresses = service.variables.values().filter_map(|variable| variable.address.as_ref());
+            addresses.any(|address| identify(address, &observed.catalog) == *id)
+        })
     }
 
-    fn kept(&mut self, what: &str, user: &str) -> Option<Step> {
+    fn unused_by_services(&mut self, what: &str, uses: impl Fn(&Service) -> bool) -> Option<()> {
+        let mut users = Vec::new();
+        for (name, reading) in &self.inputs.observed.services {
+            match self.still_there(reading, &format!("service {name}")) {
+                Some(service) if uses(service) => users.push(name.clone()),
+                Some(_) => {}
+                None if reading.is_absent() => {}
+                None => return None,
+            }
+        }
+        self.unused(what, &users)
+    }
+
+    fn unused(&mut self, what: &str, users: &[String]) -> Option<()> {
+        if users.is_empty() {
+            return Some(());
+        }
         self.block(
             Reason::InUse,
             what,
-            format!("service {user} still uses it"),
+            format!("it is still used by service {}", users.join(", ")),
             "point the service elsewhere, or use deletionPolicy: Retain",
         );
         None

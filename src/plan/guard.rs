@@ -2,14 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use crate::desired::Desired;
 use crate::env;
-use crate::identity::SecretName;
-use crate::journal::{Direction, Journal, Migration, Outcome, Prior, Resource};
-use crate::observed::{CopyState, Delivery, Egress, Reading};
+use crate::identity::{Arn, RuleId, SecretName, StoreId};
+use crate::journal::{Direction, Gate, Journal, Migration, Outcome, Prior, Resource};
+use crate::observed::{CopyState, Delivery, Egress, Placement, Reading, StoreStatus};
+use crate::serving::identify;
 use crate::step::{ServicePatch, Setting, Step};
 
-use super::{Inputs, Plan, after, copying::HEARTBEAT};
-use crate::desired::Desired;
+use super::back::is_gone;
+use super::copying::HEARTBEAT;
+use super::retire::admits;
+use super::{Inputs, Plan, after};
 
 /// What `plan` would break, in words. Empty is the rule.
 #[must_use]
@@ -30,33 +34,8 @@ fn violation(inputs: &Inputs<'_>, step: &Step) -> Option<String> {
         }),
         Step::PatchService(patch) => patch_violation(inputs, patch),
         Step::DeleteSecret { name } => secret_violation(inputs, name),
-        Step::DeleteConnector { arn } => {
-            let used = inputs
-                .observed
-                .services
-                .values()
-                .filter_map(Reading::present)
-                .any(|service| service.egress == Egress::Vpc(arn.clone()));
-            let returning = inputs.journal.open_migration().is_some_and(|migration| {
-                migration.services.iter().any(|moved| moved.undo.egress == Egress::Vpc(arn.clone()))
-            });
-            let allowed = named(inputs, |target| target.migration.retire.connectors.contains(arn))
-                || inputs.journal.made.iter().any(|(resource, made)| matches!(resource, Resource::Connector(name) if *name == arn.0 || made.id.as_deref() == Some(&arn.0) || arn.0.contains(&format!("/{name}/"))));
-            match (used || returning, allowed) {
-                (true, _) => {
-                    Some(format!("connector {arn} would be deleted while a running or returning revision uses it"))
-                }
-                (false, false) => Some(format!("connector {arn} is neither ours nor named in the spec")),
-                (false, true) => None,
-            }
-        }
-        Step::RevokeIngress { rule, .. } => {
-            let allowed = named(inputs, |target| target.migration.retire.rules.contains(rule))
-                || inputs.journal.made.values().any(|made| made.id.as_deref() == Some(&rule.0));
-            let open = inputs.journal.open_migration().is_some();
-            (open || !allowed)
-                .then(|| format!("rule {rule} would be removed during a migration, or is neither ours nor named"))
-        }
+        Step::DeleteConnector { arn } => connector_violation(inputs, arn),
+        Step::RevokeIngress { rule, .. } => rule_violation(inputs, rule),
         Step::DeleteUpstashDatabase { name, id } => {
             store_violation(inputs, &Resource::UpstashDatabase(name.clone()), id)
         }
@@ -74,6 +53,66 @@ fn violation(inputs: &Inputs<'_>, step: &Step) -> Option<String> {
         | Step::CountQuiet { .. }
         | Step::RunChecks { .. } => None,
     }
+}
+
+fn connector_violation(inputs: &Inputs<'_>, arn: &Arn) -> Option<String> {
+    let egress = Egress::Vpc(arn.clone());
+    let observed = inputs.observed;
+    let used = observed.services.values().filter_map(Reading::present).any(|service| service.egress == egress)
+        || observed.bystanders.present().into_iter().flatten().any(|other| other.egress == egress);
+    let returning = inputs
+        .journal
+        .open_migration()
+        .is_some_and(|migration| migration.services.iter().any(|moved| moved.undo.egress == egress));
+    let made = |resource: &Resource, id: Option<&str>| match resource {
+        Resource::Connector(name) => *name == arn.0 || id == Some(&arn.0) || arn.0.contains(&format!("/{name}/")),
+        Resource::UpstashDatabase(_)
+        | Resource::ReplicationGroup(_)
+        | Resource::SubnetGroup(_)
+        | Resource::Rule(_)
+        | Resource::Secret(_) => false,
+    };
+    let allowed = named(inputs, |target| target.migration.retire.connectors.contains(arn))
+        || inputs.journal.made.iter().any(|(resource, of)| made(resource, of.id.as_deref()));
+    match (used || returning, allowed) {
+        (true, _) => Some(format!("connector {arn} would be deleted while a running or returning revision uses it")),
+        (false, false) => Some(format!("connector {arn} is neither ours nor named in the spec")),
+        (false, true) => None,
+    }
+}
+
+fn rule_violation(inputs: &Inputs<'_>, id: &RuleId) -> Option<String> {
+    let observed = inputs.observed;
+    let reading = observed.rules.get(id).and_then(Reading::present);
+    let allowed = named(inputs, |target| target.migration.retire.rules.contains(id))
+        || inputs.journal.made.iter().any(|(resource, made)| {
+            let by_name = || {
+                let rule = reading.filter(|rule| rule.ours)?;
+                Some(Step::rule_name(&rule.group, rule.source.as_ref()?, rule.from_port?))
+            };
+            made.id.as_deref() == Some(&id.0) || by_name().as_ref() == Some(resource)
+        });
+    if inputs.journal.open_migration().is_some() || !allowed {
+        return Some(format!("rule {id} would be removed during a migration, or is neither ours nor named"));
+    }
+    let rule = reading?;
+    let stores: Vec<_> = [&observed.target, &observed.source]
+        .into_iter()
+        .filter_map(Reading::present)
+        .filter(|store| matches!(&store.placement, Placement::Vpc { groups, .. } if groups.contains(&rule.group)))
+        .map(|store| &store.id)
+        .collect();
+    let serves = observed.services.values().filter_map(Reading::present).any(|service| {
+        let through = match &service.egress {
+            Egress::Vpc(arn) => {
+                observed.connectors.get(arn).and_then(Reading::present).is_none_or(|connector| admits(rule, connector))
+            }
+            Egress::Default => false,
+        };
+        let mut addresses = service.variables.values().filter_map(|variable| variable.address.as_ref());
+        through && addresses.any(|address| stores.contains(&&identify(address, &observed.catalog)))
+    });
+    serves.then(|| format!("rule {id} would be removed while a service reaches its store through it"))
 }
 
 fn named(inputs: &Inputs<'_>, says: impl Fn(&crate::desired::Target) -> bool) -> bool {
@@ -101,10 +140,36 @@ fn patch_violation(inputs: &Inputs<'_>, patch: &ServicePatch) -> Option<String> 
     if let Some(name) = foreign_variable(inputs, migration, patch) {
         return Some(format!("{who}: variable {name} is not ours and its way back is not kept"));
     }
-    if migration.copies && moves_clients(patch.direction) && !kept_in_step(inputs) {
+    if let Some(secret) = patch.set.values().find_map(|setting| unmade_secret(inputs, setting)) {
+        return Some(format!("{who} would be told a secret that does not exist: {secret}"));
+    }
+    if patch.direction == Direction::Forward && !may_serve(inputs, migration) {
+        return Some(format!("{who} would be told a store that does not serve: {}", migration.to.id));
+    }
+    let nothing_to_carry = patch.direction == Direction::Back && is_gone(inputs, migration);
+    if migration.copies && moves_clients(patch.direction) && !nothing_to_carry && !kept_in_step(inputs) {
         return Some(format!("{who} would be moved while the stores are not kept in step"));
     }
     None
+}
+
+fn unmade_secret(inputs: &Inputs<'_>, setting: &Setting) -> Option<Arn> {
+    let Setting::Secret(arn) = setting else { return None };
+    let mut secrets = inputs.observed.secrets.values().filter_map(Reading::present);
+    (!secrets.any(|secret| secret.arn == *arn && secret.deletion.is_none())).then(|| arn.clone())
+}
+
+fn may_serve(inputs: &Inputs<'_>, migration: &Migration) -> bool {
+    let to = &migration.to.id;
+    match (&inputs.observed.target, to) {
+        (_, StoreId::External(..) | StoreId::Disabled) => true,
+        (Reading::Present(store), _) if store.id == *to => match store.status {
+            StoreStatus::Available | StoreStatus::Modifying => true,
+            StoreStatus::Creating | StoreStatus::Deleting | StoreStatus::Failed(_) => false,
+        },
+        (Reading::Present(_) | Reading::Absent, _) => inputs.observed.catalog.iter().any(|entry| entry.id == *to),
+        (Reading::Unknown(_) | Reading::Hidden(_), _) => false,
+    }
 }
 
 fn moves_clients(direction: Direction) -> bool {
@@ -157,8 +222,8 @@ fn names_secret(migration: &Migration, name: &SecretName) -> bool {
 }
 
 fn store_violation(inputs: &Inputs<'_>, resource: &Resource, id: &str) -> Option<String> {
-    if !inputs.journal.made.contains_key(resource) {
-        return Some(format!("{} is not ours", String::from(resource.clone())));
+    if !inputs.journal.made.contains_key(resource) && !is_let_go(inputs, id) {
+        return Some(format!("{} is neither ours nor the old store that was let go", String::from(resource.clone())));
     }
     if inputs.journal.open_migration().is_some() {
         return Some(format!("{} would be deleted during a migration", String::from(resource.clone())));
@@ -168,10 +233,8 @@ fn store_violation(inputs: &Inputs<'_>, resource: &Resource, id: &str) -> Option
         .catalog
         .iter()
         .filter(|entry| match &entry.id {
-            crate::identity::StoreId::Upstash(known) | crate::identity::StoreId::ReplicationGroup(known) => known == id,
-            crate::identity::StoreId::ServerlessCache(_)
-            | crate::identity::StoreId::External(..)
-            | crate::identity::StoreId::Disabled => false,
+            StoreId::Upstash(known) | StoreId::ReplicationGroup(known) => known == id,
+            StoreId::ServerlessCache(_) | StoreId::External(..) | StoreId::Disabled => false,
         })
         .flat_map(|entry| &entry.hosts)
         .collect();
@@ -182,6 +245,18 @@ fn store_violation(inputs: &Inputs<'_>, resource: &Resource, id: &str) -> Option
             .any(|variable| variable.address.as_ref().is_some_and(|address| hosts.contains(&address.host)))
     });
     serves.then(|| format!("{} would be deleted while it serves", String::from(resource.clone())))
+}
+
+/// Whether the last migration came from the store with that id, and both the spec and a person said that it may go.
+fn is_let_go(inputs: &Inputs<'_>, id: &str) -> bool {
+    let last = inputs.journal.migration.as_ref().filter(|_| has_completed(inputs.journal));
+    last.is_some_and(|last| {
+        let came_from = last.from.as_ref().is_some_and(|from| match &from.id {
+            StoreId::Upstash(known) | StoreId::ReplicationGroup(known) => known == id,
+            StoreId::ServerlessCache(_) | StoreId::External(..) | StoreId::Disabled => false,
+        });
+        came_from && last.approved.contains(&Gate::Retire)
+    })
 }
 
 /// Whether the last migration ended with the services on the new store.

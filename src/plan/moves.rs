@@ -107,14 +107,16 @@ impl Draft<'_> {
         let newest = drive.service.operations.first().map(|operation| operation.id.clone());
         let Some(moved) = drive.moved.moved(drive.direction) else {
             if let Some(why) = &drive.moved.refused {
-                return Driven::Failed(Reason::Rejected, format!("App Runner refuses the update of {name}: {why}"));
+                return Driven::Failed(Reason::Rejected, format!("{name}: {why}"));
             }
             if self.admitted(name, drive.service, drive.intention) {
                 self.journal(Entry::Moving(drive.direction, name.clone(), newest));
             }
             return Driven::Busy;
         };
-        match standing(drive.service, moved, drive.carries, now) {
+        let announced = moved.operation.is_none() && self.inputs.announced == Some(self.inputs.journal.sequence);
+        let standing = if announced { Standing::NotMade } else { standing(drive.service, moved, drive.carries, now) };
+        match standing {
             Standing::NotMade => {
                 if self.admitted(name, drive.service, drive.intention) {
                     let expect = Expect {
@@ -139,12 +141,19 @@ impl Draft<'_> {
                 Driven::Busy
             }
             Standing::Succeeded(ended) => Driven::Done(ended),
-            Standing::Failed(id) => Driven::Failed(
-                Reason::DeploymentFailed,
-                format!(
+            Standing::Failed(id) => {
+                let why = format!(
                     "App Runner's operation {id} on {name} failed and the platform went back to the former configuration"
-                ),
-            ),
+                );
+                match drive.direction {
+                    Direction::Forward | Direction::Egress => Driven::Failed(Reason::DeploymentFailed, why),
+                    // There is no way back from these: a person mends the cause and says `retry`.
+                    Direction::Back | Direction::Restore => {
+                        self.journal(Entry::NotMoved(drive.direction, name.clone(), Some(why)));
+                        Driven::Busy
+                    }
+                }
+            }
         }
     }
 
@@ -207,16 +216,18 @@ impl Draft<'_> {
                 false
             }
             Admission::Paused => {
-                self.block(
-                    Reason::ServicePaused,
-                    subject,
-                    "it is paused, and a paused service cannot be updated",
-                    "resume it",
-                );
+                let waits = match intention {
+                    Intention::ChangeBack => "; the way back waits for it, and both stores are kept in step",
+                    Intention::Begin | Intention::Change | Intention::Look => "",
+                };
+                let message = format!("it is paused, and a paused service cannot be updated{waits}");
+                self.block(Reason::ServicePaused, subject, message, "resume it");
                 false
             }
             Admission::Failed => {
-                let message = format!("its status is {:?}", service.status);
+                let status =
+                    if service.status == ServiceStatus::CreateFailed { "CREATE_FAILED" } else { "DELETE_FAILED" };
+                let message = format!("its status is {status}");
                 self.block(Reason::ServiceUnusable, subject, message, Reason::ServiceUnusable.remedy());
                 false
             }

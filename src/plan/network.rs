@@ -5,7 +5,7 @@
 use crate::desired::{Consent, EgressPolicy};
 use crate::identity::Arn;
 use crate::journal::EgressChange;
-use crate::observed::{Connector, Egress, Placement, Reach, Reading, Service};
+use crate::observed::{Connector, Egress, Placement, Reach, Service};
 
 use super::{Block, Reason};
 
@@ -38,7 +38,12 @@ pub fn egress_change<'a>(question: &Question<'_>, connector: impl Fn(&Arn) -> Op
         Placement::Public => to_public(question, now, ends, &connector),
         Placement::Vpc { vpc, .. } => to_vpc(question, now, ends, vpc, &connector),
         Placement::Nowhere if ends == now => Ok(EgressChange::None),
-        Placement::Nowhere => Ok(EgressChange::Last(ends.clone())),
+        Placement::Nowhere => {
+            if *ends == Egress::Default {
+                no_private_host(question)?;
+            }
+            Ok(EgressChange::Last(ends.clone()))
+        }
     }
 }
 
@@ -71,7 +76,10 @@ fn to_public<'a>(
     match nat(question, arn, connector)? {
         true if ends == now => Ok(EgressChange::None),
         true => match ends {
-            Egress::Default => Ok(EgressChange::Last(Egress::Default)),
+            Egress::Default => {
+                no_private_host(question)?;
+                Ok(EgressChange::Last(Egress::Default))
+            }
             Egress::Vpc(next) => with_nat(question, next, connector, EgressChange::Last(ends.clone())),
         },
         false => match ends {
@@ -104,7 +112,7 @@ fn to_vpc<'a>(
             question,
             Reason::Unreachable,
             format!("its egress is public and the new store is inside {vpc}"),
-            "set egress.vpcConnector for the service: arn of a connector in that VPC, or create",
+            "set egress.type: VPC for the service, with vpcConnector.arn of a connector in that VPC or vpcConnector.create",
         ));
     };
     let found = read(question, next, connector)?;
@@ -119,22 +127,47 @@ fn to_vpc<'a>(
     match now {
         _ if ends == now => Ok(EgressChange::None),
         Egress::Vpc(_) => Ok(EgressChange::WithVariables(ends.clone())),
-        Egress::Default => {
-            let calls_public = question.service.variables.values().any(|variable| variable.reach != Reach::None);
-            if found.nat == Some(true) || !calls_public || question.consent.no_internet {
-                return Ok(EgressChange::First(ends.clone()));
-            }
-            let found = if found.endpoints.is_empty() { "none".to_owned() } else { found.endpoints.join(", ") };
-            Err(block(
-                question,
-                Reason::NoInternet,
-                format!(
-                    "connector {next} has no NAT: the service would lose the internet (endpoints in the VPC: {found})"
-                ),
-                "add a NAT gateway, or set migration.consent.noInternet: true",
-            ))
-        }
+        Egress::Default => enter_vpc(question, ends, next, found),
     }
+}
+
+/// Default egress today, the store inside a VPC. Without NAT the internet ends with the call: what else is out there
+/// needs consent, and a store that is out there can only be left in the very same call.
+fn enter_vpc(question: &Question<'_>, ends: &Egress, arn: &Arn, found: &Connector) -> Answer {
+    if found.nat == Some(true) {
+        return Ok(EgressChange::First(ends.clone()));
+    }
+    let variables = || question.service.variables.iter();
+    let elsewhere = variables().find(|(_, variable)| {
+        let out = matches!(variable.reach, Reach::Public | Reach::Unknown);
+        out && variable.address.is_none()
+    });
+    if let Some((name, variable)) = elsewhere.filter(|_| !question.consent.no_internet) {
+        let nat = match found.nat {
+            Some(_) => "has no NAT",
+            None => "may have no NAT (its routes could not be read)",
+        };
+        let why = match variable.reach {
+            Reach::Unknown => "refers to a value that could not be read",
+            Reach::None | Reach::Public | Reach::Private(_) => "names a host on the internet",
+        };
+        let endpoints = if found.endpoints.is_empty() { "none".to_owned() } else { found.endpoints.join(", ") };
+        return Err(block(
+            question,
+            Reason::NoInternet,
+            format!(
+                "connector {arn} {nat}: the service would lose the internet, and variable {name} {why} (endpoints found in the VPC: {endpoints})"
+            ),
+            "add a NAT gateway, or set spec.migration.consent.noInternet: true",
+        ));
+    }
+    let leaves_a_public_store =
+        variables().any(|(_, variable)| variable.address.is_some() && variable.reach == Reach::Public);
+    Ok(if leaves_a_public_store {
+        EgressChange::WithVariables(ends.clone())
+    } else {
+        EgressChange::First(ends.clone())
+    })
 }
 
 fn with_nat<'a>(
@@ -184,13 +217,33 @@ fn read<'a>(
     })
 }
 
+/// What is certain to be cut off: a private host in a variable that is not the store's.
+fn no_private_host(question: &Question<'_>) -> Result<(), Box<Block>> {
+    for (name, variable) in &question.service.variables {
+        if let Reach::Private(host) = &variable.reach
+            && variable.address.is_none()
+        {
+            return Err(block(
+                question,
+                Reason::VpcNeeded,
+                format!(
+                    "variable {name} names {host}, which only the VPC reaches; with egress Default it would be cut off"
+                ),
+                "set egress.type: Keep for the service",
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// No private host in other variables and no group that admits the connector's; what cannot be read is unknown, never none.
 fn nothing_else_in_the_vpc<'a>(
     question: &Question<'_>,
     arn: &Arn,
     connector: &impl Fn(&Arn) -> Option<&'a Connector>,
 ) -> Result<(), Box<Block>> {
-    let remedy = "add a NAT gateway and keep the connector, or stay";
+    let needed = |why: String, remedy: &str| Err(block(question, Reason::VpcNeeded, why, remedy));
+    let keep = "add a NAT gateway to the connector's subnets and keep the egress, or stay";
     for (name, variable) in &question.service.variables {
         let why = match &variable.reach {
             Reach::Private(host) if variable.address.is_none() => {
@@ -199,27 +252,24 @@ fn nothing_else_in_the_vpc<'a>(
             Reach::Unknown => format!("variable {name} refers to a value that could not be read"),
             Reach::None | Reach::Public | Reach::Private(_) => continue,
         };
-        return Err(block(
-            question,
-            Reason::NetworkPath,
-            format!("{why}; without the connector it would be cut off"),
-            remedy,
-        ));
+        let remedy = match &variable.reach {
+            Reach::Unknown => {
+                "let the value be read (secretsmanager:GetSecretValue), add a NAT gateway and keep the egress, or stay"
+            }
+            Reach::None | Reach::Public | Reach::Private(_) => keep,
+        };
+        return needed(format!("{why}; without the connector it would be cut off"), remedy);
     }
     match &read(question, arn, connector)?.admitted_by {
         Some(groups) if groups.is_empty() => Ok(()),
         Some(groups) => {
             let names: Vec<_> = groups.iter().map(ToString::to_string).collect();
-            let why = format!(
-                "security groups {} admit the connector: something else in the VPC may be in use",
-                names.join(", ")
-            );
-            Err(block(question, Reason::NetworkPath, why, remedy))
+            needed(format!("something else in the VPC may be in use: {} admits the connector", names.join(", ")), keep)
         }
-        None => {
-            let why = "which security groups admit the connector could not be read".to_owned();
-            Err(block(question, Reason::NetworkPath, why, "grant ec2:DescribeSecurityGroupRules"))
-        }
+        None => needed(
+            "which security groups admit the connector could not be read".to_owned(),
+            "grant ec2:DescribeSecurityGroupRules",
+        ),
     }
 }
 
@@ -230,13 +280,4 @@ fn block(question: &Question<'_>, reason: Reason, message: impl Into<String>, re
         message: message.into(),
         remedy: remedy.to_owned(),
     })
-}
-
-/// Whether `reading` can be decided on at all.
-#[must_use]
-pub fn is_settled<T>(reading: &Reading<T>) -> bool {
-    match reading {
-        Reading::Present(_) | Reading::Absent => true,
-        Reading::Unknown(_) | Reading::Hidden(_) => false,
-    }
 }

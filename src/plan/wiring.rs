@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::desired::{SecretDelivery, Target};
 use crate::env::{self, Outline};
 use crate::identity::{Address, Arn, Epoch, Fingerprint, Owner, SecretName, StoreId};
-use crate::journal::{Prior, StoreRecord, Undo};
+use crate::journal::{Migration, Prior, ServiceMove, StoreRecord, Undo};
 use crate::observed::{Delivery, Observed, Reading, Service, Variable};
 use crate::step::Setting;
 
@@ -37,10 +37,22 @@ pub(crate) struct Wires<'a> {
 impl Wires<'_> {
     /// What `service` is to be told about `to` in `epoch`.
     pub(crate) fn wiring(&self, service: &Service, to: &StoreRecord, epoch: Epoch) -> Wiring {
+        self.wiring_among(service.variables.keys().cloned().collect(), service, to, epoch)
+    }
+
+    /// The same in the middle of a migration: of the variables that are written where they are present, those count
+    /// whose way back was kept. What appeared since is somebody else's.
+    pub(crate) fn wiring_of(&self, moved: &ServiceMove, service: &Service, to: &StoreRecord, epoch: Epoch) -> Wiring {
+        let mut wiring = self.wiring_among(moved.undo.variables.keys().cloned().collect(), service, to, epoch);
+        wiring.unset.retain(|name| moved.undo.variables.contains_key(name));
+        wiring
+    }
+
+    fn wiring_among(&self, present: BTreeSet<String>, service: &Service, to: &StoreRecord, epoch: Epoch) -> Wiring {
         let mut wiring = Wiring::default();
         let names = env::names(&self.target.env.format);
         if let Some(address) = &to.address {
-            self.point_to(service, to, address, epoch, &mut wiring);
+            self.point_to(&present, to, address, epoch, &mut wiring);
         }
         wiring.unset = names
             .into_iter()
@@ -49,10 +61,16 @@ impl Wires<'_> {
         wiring
     }
 
-    fn point_to(&self, service: &Service, to: &StoreRecord, address: &Address, epoch: Epoch, wiring: &mut Wiring) {
-        let present: BTreeSet<String> = service.variables.keys().cloned().collect();
+    fn point_to(
+        &self,
+        present: &BTreeSet<String>,
+        to: &StoreRecord,
+        address: &Address,
+        epoch: Epoch,
+        wiring: &mut Wiring,
+    ) {
         let upstash = matches!(to.id, StoreId::Upstash(_));
-        let outline = env::outline(&self.target.env.format, &present, address, to.credential.is_some(), upstash);
+        let outline = env::outline(&self.target.env.format, present, address, to.credential.is_some(), upstash);
         for (name, outline) in outline {
             let setting = match (outline, self.target.env.secrets) {
                 (Outline::Plain(value), _) => Setting::Plain(value),
@@ -123,4 +141,16 @@ pub(crate) fn was(variable: Option<&Variable>, prior: &Prior) -> bool {
 /// Whether a service is as it was before the migration.
 pub(crate) fn is_undone(service: &Service, undo: &Undo) -> bool {
     service.egress == undo.egress && undo.variables.iter().all(|(name, prior)| was(service.variables.get(name), prior))
+}
+
+/// Whether a service was told of the new store of a migration, by whichever call.
+pub(crate) fn leads_to_new(service: &Service, moved: &ServiceMove, migration: &Migration, owner: &Owner) -> bool {
+    let Some(binding) = migration.to.binding() else { return false };
+    let prefix = owner.epoch_secret(migration.epoch, &binding, "");
+    moved.undo.variables.keys().filter_map(|name| service.variables.get(name)).any(|variable| {
+        match &variable.delivery {
+            Delivery::Reference(arn) => arn.secret_name().is_some_and(|name| name.0.starts_with(&prefix.0)),
+            Delivery::Plain => variable.address.is_some() && variable.address == migration.to.address,
+        }
+    })
 }

@@ -202,7 +202,10 @@ impl CopyFigures {
         let lag = self.lag_ms.map_or("not known".to_owned(), |lag| span(Duration::from_millis(lag)));
         match self.conflicts {
             0 => format!("in step, lag {lag}"),
-            conflicts => format!("in step, lag {lag}, {} changed on both sides", super::plural(usize::try_from(conflicts).unwrap_or(usize::MAX), "key")),
+            conflicts => format!(
+                "in step, lag {lag}, {} changed on both sides",
+                super::plural(usize::try_from(conflicts).unwrap_or(usize::MAX), "key")
+            ),
         }
     }
 }
@@ -377,15 +380,14 @@ fn checks(stage: Stage, results: &[CheckResult]) -> Vec<String> {
 }
 
 fn block(block: &Block) -> Vec<String> {
-    vec![
-        format!("✗ {}: {} ({})", block.subject, block.message, block.reason),
-        format!("  → {}", block.remedy),
-    ]
+    vec![format!("✗ {}: {} ({})", block.subject, block.message, block.reason), format!("  → {}", block.remedy)]
 }
 
 fn ended(end: &Ending) -> Vec<String> {
     match end {
-        Ending::Converged { migration: Some(id) } => vec![format!("✓ done: migration {id} is complete; nothing is left to do")],
+        Ending::Converged { migration: Some(id) } => {
+            vec![format!("✓ done: migration {id} is complete; nothing is left to do")]
+        }
         Ending::Converged { migration: None } => vec!["✓ nothing is left to do".to_owned()],
         Ending::Deleted => vec!["✓ deleted: nothing is left to remove".to_owned()],
         Ending::RolledBack { blocks } => {
@@ -419,7 +421,9 @@ fn ended(end: &Ending) -> Vec<String> {
 
 fn interrupted(migration: Option<&MigrationId>, out_of_step: bool) -> Vec<String> {
     let mut lines = vec![match migration {
-        Some(id) => format!("⏹ stopped; migration {id} stays open, and a second `apply` goes on where this one stopped"),
+        Some(id) => {
+            format!("⏹ stopped; migration {id} stays open, and a second `apply` goes on where this one stopped")
+        }
         None => "⏹ stopped; a second `apply` goes on where this one stopped".to_owned(),
     }];
     if out_of_step {

@@ -75,7 +75,9 @@ impl Preview {
         Self {
             owner: owner.clone(),
             bake: target.map(|target| target.migration.bake_time),
-            services: target.map(|target| target.services.iter().map(|service| service.name.clone()).collect()).unwrap_or_default(),
+            services: target
+                .map(|target| target.services.iter().map(|service| service.name.clone()).collect())
+                .unwrap_or_default(),
             candidates: target.filter(|_| moves).map(|target| candidates(target, observed)).unwrap_or_default(),
             from,
             to,
@@ -259,7 +261,10 @@ impl Preview {
                 });
             }
             End::Broken(why) => {
-                let _ = writeln!(out, "\nNothing will be done: this plan contradicts itself. Please report it with `-o json`.");
+                let _ = writeln!(
+                    out,
+                    "\nNothing will be done: this plan contradicts itself. Please report it with `-o json`."
+                );
                 why.iter().for_each(|why| {
                     let _ = writeln!(out, "  {why}");
                 });
@@ -362,7 +367,9 @@ fn awaited(on: &Awaited, wait: &Wait) -> String {
     match on {
         Awaited::Reading(what) => format!("until {what} can be read"),
         Awaited::Store => "until the store is available".to_owned(),
-        Awaited::Operation(_, service) => format!("until App Runner says that our operation on {service} has succeeded"),
+        Awaited::Operation(_, service) => {
+            format!("until App Runner says that our operation on {service} has succeeded")
+        }
         Awaited::Listing(_, service) => format!("until the operation on {service} is listed"),
         Awaited::ForeignOperation(service) => format!("until somebody else's operation on {service} is over"),
         Awaited::CopyCaughtUp => "until the new store has caught up".to_owned(),

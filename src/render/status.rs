@@ -113,7 +113,9 @@ impl Report<'_> {
             Driver::Unseen => {
                 return line(out, "driver", "whether an apply is running cannot be seen from here");
             }
-            Driver::Gone(Some(at)) => format!("last heard of at {} ({} ago)", moment(at), span(between(at, self.inputs.now))),
+            Driver::Gone(Some(at)) => {
+                format!("last heard of at {} ({} ago)", moment(at), span(between(at, self.inputs.now)))
+            }
             Driver::Gone(None) => "no apply is at work".to_owned(),
         };
         line(out, "!", &format!("NOBODY IS DRIVING THIS MIGRATION: {since}"));
@@ -138,7 +140,11 @@ impl Report<'_> {
         if let Some(copy) = self.inputs.observed.copy.present().filter(|_| migration.ended.is_none()) {
             let figures = CopyFigures::of(copy);
             let worst = span(Duration::from_millis(copy.worst_lag_ms));
-            line(out, "copy", &format!("{}; worst lag since the switch {worst}; {} keys", figures.text(), number(copy.total)));
+            line(
+                out,
+                "copy",
+                &format!("{}; worst lag since the switch {worst}; {} keys", figures.text(), number(copy.total)),
+            );
         }
         if let Some(gate) = &shown.gate {
             line(out, "", &format!("→ sessionbackend approve {}/{gate} -f FILE", migration.id));
@@ -181,4 +187,3 @@ impl Report<'_> {
 fn line(out: &mut String, label: &str, text: &str) {
     let _ = writeln!(out, "  {label:<10} {text}");
 }
-

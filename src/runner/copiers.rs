@@ -15,7 +15,7 @@ use crate::identity::MigrationId;
 use crate::merge;
 use crate::observed::{Copy, CopyState, Reading};
 use crate::step::{CopyMode, Side};
-use crate::world::long::{CopyJob, Copiers};
+use crate::world::long::{Copiers, CopyJob};
 
 /// The copiers of this process.
 pub struct LocalCopiers {
@@ -133,11 +133,12 @@ impl LocalCopiers {
         };
         let now = (self.now)();
         // A runner that let go of the fence is silent for ever.
-        let silent = stored.silent_for.map_or(SignedDuration::MAX, |silent| {
-            SignedDuration::try_from(silent).unwrap_or(SignedDuration::MAX)
-        });
+        let silent = stored
+            .silent_for
+            .map_or(SignedDuration::MAX, |silent| SignedDuration::try_from(silent).unwrap_or(SignedDuration::MAX));
         let heartbeat = now.checked_sub(silent).unwrap_or(Timestamp::UNIX_EPOCH);
-        let mut copy = stored.progress.as_ref().map_or_else(|| nothing(heartbeat), |progress| shown(progress, heartbeat));
+        let mut copy =
+            stored.progress.as_ref().map_or_else(|| nothing(heartbeat), |progress| shown(progress, heartbeat));
         // What stopped another runner is tried again by this one.
         if matches!(copy.state, CopyState::Failed { .. }) {
             copy.state = CopyState::Starting;

@@ -40,7 +40,7 @@ impl CloudWorld {
         let asked: BTreeSet<String> = named.iter().map(|(name, _)| name.clone()).collect();
         let format = target.map(|target| &target.env.format);
         let (account, listed, stores, connectors, claims, copy) = futures::join!(
-            self.aws.sts.account(),
+            self.account(),
             self.aws.apprunner.services(),
             self.list_stores(),
             self.aws.apprunner.connectors(),
@@ -70,6 +70,7 @@ impl CloudWorld {
             target: target_store,
             source,
             catalog: stores.catalog(),
+            unlisted: stores.gap().cloned(),
             connectors,
             rules,
             secrets,
@@ -78,6 +79,15 @@ impl CloudWorld {
             copy,
             checks: self.long.checker.runs(),
         }
+    }
+
+    async fn account(&self) -> Result<String, CloudError> {
+        if let Some(account) = self.cache.account.get("", cache::ACCOUNT) {
+            return Ok(account);
+        }
+        let account = self.aws.sts.account().await?;
+        self.cache.account.put("", account.clone());
+        Ok(account)
     }
 
     async fn services(
@@ -329,8 +339,7 @@ enum Told {
     Hidden(String),
 }
 
-/// The first service's word counts; where one of them already uses the store of the spec another may still be on the
-/// old one, so an address that is not the first service's is looked for only by the planner, which sees them all.
+/// The first address found, in switching order. Services that disagree are the planner's to refuse: it sees them all.
 fn told(target: &Target, services: &BTreeMap<String, Reading<Service>>) -> Told {
     let names = env::names(&target.env.format);
     let mut hidden = None;

@@ -177,8 +177,12 @@ fn changed(
 }
 
 fn remove(map: &mut Option<HashMap<String, String>>, name: &str) {
-    if let Some(map) = map {
-        map.remove(name);
+    // An empty map is left out: so it was before its first entry, and the way back ends where it began.
+    if let Some(values) = map {
+        values.remove(name);
+    }
+    if map.as_ref().is_some_and(HashMap::is_empty) {
+        *map = None;
     }
 }
 

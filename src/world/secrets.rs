@@ -95,11 +95,7 @@ impl CloudWorld {
         let names = epoch_secret_names(owner, format, journal, target);
         let readings = names.into_iter().map(|name| async move {
             let described = self.aws.secretsmanager.describe(&name.0).await;
-            let secret = described.map(|found| Secret {
-                arn: found.arn,
-                // The vendor tells when it was deleted; the recovery window is ours.
-                deletion: found.deleted,
-            });
+            let secret = described.map(|found| Secret { arn: found.arn, deletion: found.deleted });
             (name, reading(secret))
         });
         join_all(readings).await.into_iter().collect()

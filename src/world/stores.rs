@@ -54,11 +54,22 @@ impl Listings {
         groups.chain(caches).chain(databases).collect()
     }
 
+    /// Why the catalog may lack a store, if it may.
+    pub(super) fn gap(&self) -> Option<&CloudError> {
+        self.elasticache_gap().or(self.upstash_gap())
+    }
+
     /// Why the catalog may lack the store at `host`, if it may.
     fn blind(&self, host: &str) -> Option<CloudError> {
-        let elasticache = self.groups.as_ref().err().or(self.serverless.as_ref().err());
-        let upstash = self.databases.as_ref().and_then(|databases| databases.as_ref().err());
-        if env::is_upstash(host) { upstash.cloned() } else { elasticache.cloned() }
+        if env::is_upstash(host) { self.upstash_gap() } else { self.elasticache_gap() }.cloned()
+    }
+
+    fn elasticache_gap(&self) -> Option<&CloudError> {
+        self.groups.as_ref().err().or(self.serverless.as_ref().err())
+    }
+
+    fn upstash_gap(&self) -> Option<&CloudError> {
+        self.databases.as_ref()?.as_ref().err()
     }
 }
 

@@ -117,6 +117,7 @@ fn endpoint(flavor: Flavor, port: u16) -> Endpoint {
         return endpoint;
     }
     endpoint.tls = true;
+    endpoint.counted = flavor == Flavor::Upstash;
     endpoint.password = Some(SecretString::from(PASSWORD));
     endpoint.ca = Some(include_bytes!("tls/ca.pem").to_vec());
     endpoint
@@ -177,9 +178,9 @@ impl Client {
 
     pub(crate) async fn args<T: FromRedisValue, A: redis::ToRedisArgs>(&mut self, args: &[A]) -> T {
         let mut command = redis::Cmd::new();
-        args.iter().for_each(|arg| {
+        for arg in args {
             command.arg(arg);
-        });
+        }
         command.query_async(&mut self.0).await.unwrap_or_else(|error| panic!("{error}"))
     }
 
@@ -227,7 +228,7 @@ pub(crate) async fn until_seen(
 ) -> Progress {
     let failed = |progress: &Progress| matches!(progress.state, State::Failed(_));
     let found = tokio::time::timeout(
-        Duration::from_secs(60),
+        Duration::from_mins(1),
         progress.wait_for(|progress| wanted(progress) || failed(progress)),
     )
     .await

@@ -102,7 +102,7 @@ async fn visit(seed: u64, fleet: Arc<Fleet>, mut old: Client, mut new: Client) -
         let (serves_old, serves_new) = (fleet.old.load(Ordering::SeqCst), fleet.new.load(Ordering::SeqCst));
         let client = match (serves_old, serves_new) {
             (true, true) if chance.random_bool(0.5) => &mut old,
-            (false, true) | (true, true) => &mut new,
+            (true | false, true) => &mut new,
             (true | false, false) => &mut old,
         };
         memory.requests += 1;

@@ -1,20 +1,23 @@
 //! Worlds to start from, and a driver that turns the engine until nothing moves.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod world;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sessionbackend::desired::*;
 use sessionbackend::effect::Picture;
-use sessionbackend::engine::{Cycle, cycle};
+use sessionbackend::engine::{Cycle, Memory, cycle};
 use sessionbackend::identity::*;
 use sessionbackend::observed::*;
-use sessionbackend::plan::Phase;
+use sessionbackend::plan::{Phase, Plan, Wait};
 use sessionbackend::sim::{Faults, SimWorld};
 
-pub const CONNECTOR: &str = "arn:aws:apprunner:us-east-1:123456789012:vpcconnector/by-hand/1/0123";
+pub const CONNECTOR: &str =
+    "arn:aws:apprunner:us-east-1:123456789012:vpcconnector/by-hand/1/0123456789abcdef0123456789abcdef";
 pub const HOST: &str = "master.liberty.abc123.use1.cache.amazonaws.com";
 
 pub fn at(second: i64) -> Timestamp {
@@ -71,7 +74,7 @@ pub fn target(services: &[&str]) -> Target {
             bake_time: Duration::from_secs(1800),
             on_failure: OnFailure::Rollback,
             consent: Consent { no_internet: false, data_loss: false, quota_share: 25 },
-            approval: Approval { switch: false, retire: true },
+            approval: Approval { switch: false, retire: false },
             retire: Retire {
                 delete_old_store: false,
                 rules: vec!["sgr-0123456789abcdef0".into()],
@@ -225,15 +228,25 @@ pub struct Drive {
     pub soon_after_calls: Vec<usize>,
 }
 
+/// Virtual time costs nothing but turns: what is known to take until then is not looked at before.
+pub fn pause(plan: &Plan, now: Timestamp) -> Duration {
+    let until = |wait: &Wait| Some(wait.expected?.duration_since(now).max(SignedDuration::ZERO).unsigned_abs());
+    let known: Option<Vec<Duration>> = plan.waits.iter().map(until).collect();
+    let known = known.and_then(|known| known.into_iter().min()).unwrap_or_default();
+    plan.poll(now).max(known).max(Duration::from_secs(4))
+}
+
 /// Turns the engine until nothing moves: at rest, blocked, or only waiting for a person.
 pub fn drive(world: &SimWorld, owner: &Owner, desired: &Desired) -> Drive {
     let mut still = 0;
     let mut lives = 1;
     let mut soon_after_calls = Vec::new();
     let mut soon = 2;
+    let mut memory = Memory::default();
     for cycles in 1..20_000 {
-        let Some(turn) = cycle(world, owner, desired, || world.now()).now_or_never() else {
+        let Some(turn) = cycle(world, owner, desired, &mut memory, || world.now()).now_or_never() else {
             world.crash();
+            memory = Memory::default();
             world.advance(Duration::from_secs(1));
             lives += 1;
             still = 0;
@@ -252,14 +265,10 @@ pub fn drive(world: &SimWorld, owner: &Owner, desired: &Desired) -> Drive {
                 return Drive { last: turn, cycles, lives, soon_after_calls };
             }
         }
-        let wait = if turn.plan.steps.is_empty() {
-            turn.plan.poll(world.now()).max(Duration::from_millis(500))
-        } else {
-            Duration::from_millis(50)
-        };
+        let wait = if turn.plan.steps.is_empty() { pause(&turn.plan, world.now()) } else { Duration::from_millis(50) };
         world.advance(wait);
     }
-    let turn = cycle(world, owner, desired, || world.now()).now_or_never();
+    let turn = cycle(world, owner, desired, &mut memory, || world.now()).now_or_never();
     panic!("no end in sight: {:#?}", turn.map(|turn| turn.plan));
 }
 
@@ -276,8 +285,9 @@ pub fn pictures_of_a_migration() -> Vec<Picture> {
     let (owner, desired) = (owner(), present(target(&["web"])));
     let world = start(on_elasticache(&["web"]), Faults::default());
     let mut pictures = vec![world.picture()];
+    let mut memory = Memory::default();
     for _ in 0..400 {
-        let Some(turn) = cycle(&world, &owner, &desired, || world.now()).now_or_never() else { break };
+        let Some(turn) = cycle(&world, &owner, &desired, &mut memory, || world.now()).now_or_never() else { break };
         if turn.plan.is_converged() {
             break;
         }

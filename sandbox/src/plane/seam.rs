@@ -15,6 +15,10 @@ use crate::plane::address::Behind;
 use crate::plane::front::Upstream;
 
 impl DataPlane for Plane {
+    fn public_port(&self) -> u16 {
+        Self::public_port(self)
+    }
+
     fn open_store(&self, spec: StoreSpec) -> BoxFuture<'_, Result<(), PlaneError>> {
         self.start_store(spec).boxed()
     }

@@ -62,6 +62,9 @@ fn a_service_without_any_variable_gets_its_first() {
     let bare = SourceConfiguration::builder().image_repository(image).build();
     let next = changed(bare, vec![("REDIS_URL".into(), Change::Reference("arn:ours".into()))]).unwrap();
     assert_eq!(maps(&next).1["REDIS_URL"], "arn:ours");
+    let back = changed(next, vec![("REDIS_URL".into(), Change::Gone)]).unwrap();
+    let settings = back.image_repository.unwrap().image_configuration.unwrap();
+    assert_eq!((settings.runtime_environment_variables, settings.runtime_environment_secrets), (None, None));
 }
 
 #[test]

@@ -326,7 +326,8 @@ impl Running {
     }
 
     fn spec(&self, config: &Config) -> Result<DeploymentSpec, String> {
-        let spec = self.cloud.shared.change(|state| spec::of(state, &self.arn, &self.id, config));
+        let speed = self.cloud.shared.clock.speed();
+        let spec = self.cloud.shared.change(|state| spec::of(state, &self.arn, &self.id, config, speed));
         if let Err(reason) = &spec {
             self.say(&format!("Failed to retrieve a secret for the application. {reason}"));
         }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{config, deployment, invalid, invalid_state, not_found, scaling};
 use crate::api::{ApiError, Call, Reply, epoch, page, required, tags_in, text, without_nulls};
+use crate::cloud::Cloud;
 use crate::state::apprunner::{Operation, Service};
 use crate::state::{State, hex, random, uuid};
 
@@ -144,20 +145,28 @@ pub(super) fn begin(call: &mut Call<'_>, arn: &str, kind: &'static str) -> Reply
         _ => deployment::Work::Delete,
     };
     call.cloud.spawn(deployment::run(call.cloud.clone(), arn.to_owned(), id.clone(), work));
-    let shown = shown(call.state, &call.state.apprunner.services[arn]);
+    let shown = shown(call, &call.state.apprunner.services[arn]);
     Ok(json!({"Service": shown, "OperationId": id}))
 }
 
+/// The host; with its port where 443 could not be had.
+fn url(cloud: &Cloud, service: &Service) -> String {
+    match cloud.plane.public_port() {
+        443 => service.url.clone(),
+        port => format!("{}:{port}", service.url),
+    }
+}
+
 /// The Service object; tags are not part of it.
-fn shown(state: &State, service: &Service) -> Value {
+fn shown(call: &Call<'_>, service: &Service) -> Value {
     without_nulls(json!({
-        "ServiceName": service.name, "ServiceId": service.id, "ServiceArn": service.arn, "ServiceUrl": service.url,
+        "ServiceName": service.name, "ServiceId": service.id, "ServiceArn": service.arn, "ServiceUrl": url(call.cloud, service),
         "CreatedAt": epoch(service.created), "UpdatedAt": epoch(service.updated),
         "DeletedAt": service.deleted.map(epoch), "Status": service.status,
         "SourceConfiguration": service.desired.source, "InstanceConfiguration": service.desired.instance,
         "HealthCheckConfiguration": service.desired.health, "NetworkConfiguration": service.desired.network,
         "ObservabilityConfiguration": service.desired.observability, "EncryptionConfiguration": service.encryption,
-        "AutoScalingConfigurationSummary": scaling::summary(state, &service.desired.scaling),
+        "AutoScalingConfigurationSummary": scaling::summary(call.state, &service.desired.scaling),
     }))
 }
 
@@ -165,13 +174,14 @@ pub(super) fn describe(call: &mut Call<'_>, input: &Value) -> Reply {
     let arn = required(input, "ServiceArn");
     // A deleted service is described for a while as DELETED.
     let found = call.state.apprunner.services.get(arn).ok_or_else(|| not_found("Service", arn))?;
-    Ok(json!({"Service": shown(call.state, found)}))
+    Ok(json!({"Service": shown(call, found)}))
 }
 
 pub(super) fn list(call: &mut Call<'_>, input: &Value) -> Reply {
     let live = call.state.apprunner.services.values().filter(|s| s.status != "DELETED");
+    let cloud = call.cloud;
     let all = live.map(|s| {
-        json!({"ServiceName": s.name, "ServiceId": s.id, "ServiceArn": s.arn, "ServiceUrl": s.url,
+        json!({"ServiceName": s.name, "ServiceId": s.id, "ServiceArn": s.arn, "ServiceUrl": url(cloud, s),
             "CreatedAt": epoch(s.created), "UpdatedAt": epoch(s.updated), "Status": s.status})
     });
     let (items, next) = page(all.collect(), text(input, "NextToken"), results(input))

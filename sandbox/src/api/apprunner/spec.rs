@@ -9,7 +9,13 @@ use crate::state::State;
 use crate::state::apprunner::Config;
 
 /// The deployment of a configuration, references resolved; or why it cannot be had.
-pub(super) fn of(state: &mut State, arn: &str, operation: &str, config: &Config) -> Result<DeploymentSpec, String> {
+pub(super) fn of(
+    state: &mut State,
+    arn: &str,
+    operation: &str,
+    config: &Config,
+    speed: f64,
+) -> Result<DeploymentSpec, String> {
     let env = secret::environment(state, config)?;
     let instances = state.apprunner.scaling.get(&config.scaling).map_or(1, |s| s.min);
     let egress = match config.connector() {
@@ -21,7 +27,9 @@ pub(super) fn of(state: &mut State, arn: &str, operation: &str, config: &Config)
     };
     let service = state.apprunner.services.get(arn).ok_or("the service is gone")?;
     let runtime = runtime_of(&config.source);
-    let seconds = |member: &str, default: u64| Duration::from_secs(config.health[member].as_u64().unwrap_or(default));
+    let seconds = |member: &str, default: u64| {
+        Duration::from_secs(config.health[member].as_u64().unwrap_or(default)).div_f64(speed)
+    };
     let times = |member: &str, default: u32| {
         config.health[member].as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(default)
     };
