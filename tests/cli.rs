@@ -1,6 +1,12 @@
 //! What people and scripts see of the command line: golden texts of plan, apply and status over the world in memory, and
 //! the release binary's own behaviour where no cloud is needed. `UPDATE_GOLDEN=1` writes the goldens anew.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by panicking")]
+#![allow(
+    clippy::redundant_closure_for_method_calls,
+    reason = "a method of a type with a lifetime is not general enough"
+)]
+
 mod support;
 
 use std::path::PathBuf;
@@ -89,7 +95,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 fn liberty() -> Target {
     let mut target = target(&["liberty-web"]);
-    target.migration.bake_time = Duration::from_secs(600);
+    target.migration.bake_time = Duration::from_mins(10);
     target
 }
 
@@ -332,7 +338,7 @@ fn transition_times_move_only_with_the_status_and_events_tell_the_flips() {
         project(&inputs, &plan(&inputs), Some(1), previous)
     };
     let first = look(None);
-    sim.advance(Duration::from_secs(60));
+    sim.advance(Duration::from_mins(1));
     let second = look(Some(&first));
     assert_eq!(first, second);
     let fresh = look(None);
