@@ -252,8 +252,8 @@ fn services(inputs: &Inputs<'_>, target: Option<&Target>) -> Vec<ServiceStatus> 
     let names = crate::env::names(&target.env.format);
     let last = |name: &str| {
         let moved = inputs.journal.migration.as_ref()?.service(name)?;
-        let moves = [&moved.deployments_restored, &moved.back, &moved.egress_moved, &moved.forward];
-        moves.into_iter().flatten().max_by_key(|moved| moved.intended)?.operation.as_ref().map(ToString::to_string)
+        let calls = [&moved.deployments_restored, &moved.back, &moved.egress_moved, &moved.forward];
+        calls.into_iter().flatten().max_by_key(|moved| moved.intended)?.operation.as_ref().map(ToString::to_string)
     };
     let one = |spec: &crate::desired::ServiceRef| {
         let reading = inputs.observed.services.get(&spec.name).unwrap_or(&Reading::Absent);

@@ -1,6 +1,7 @@
 //! What people and scripts see of the command line: golden texts of plan, apply and status over the world in memory, and
 //! the release binary's own behaviour where no cloud is needed. `UPDATE_GOLDEN=1` writes the goldens anew.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::pedantic, reason = "in a test a panic is the message")]
+
 mod support;
 
 use std::path::PathBuf;
@@ -89,7 +90,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 fn liberty() -> Target {
     let mut target = target(&["liberty-web"]);
-    target.migration.bake_time = Duration::from_secs(600);
+    target.migration.bake_time = Duration::from_mins(10);
     target
 }
 
@@ -332,7 +333,7 @@ fn transition_times_move_only_with_the_status_and_events_tell_the_flips() {
         project(&inputs, &plan(&inputs), Some(1), previous)
     };
     let first = look(None);
-    sim.advance(Duration::from_secs(60));
+    sim.advance(Duration::from_mins(1));
     let second = look(Some(&first));
     assert_eq!(first, second);
     let fresh = look(None);

@@ -22,7 +22,7 @@ use crate::engine::{Cycle, Memory, World, cycle};
 use crate::error::{Class, CloudError};
 use crate::identity::{MigrationId, Owner};
 use crate::journal::{Entry, Journal, Outcome};
-use crate::observed::{Observed, Reading};
+use crate::observed::{CopyState, Observed, Reading};
 use crate::plan::{Awaited, Inputs, Phase, Plan, plan};
 use crate::render::apply::{CopyFigures, Ending, Event, Told, both_in_use, to_its_end};
 use crate::render::between;
@@ -30,6 +30,8 @@ use crate::step::Step;
 
 /// The longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// The longest pause while both stores may be in use.
+const ATTENTIVE: Duration = Duration::from_secs(2);
 /// Refusals in a row that only a person can end.
 const REFUSALS: u32 = 5;
 /// How long failures that may end by themselves are put up with.
@@ -79,7 +81,7 @@ impl<W: World, T: Time> Drive<'_, W, T> {
             if !stays && let Some(ending) = failures.hopeless(self.time.now()) {
                 return self.end(ending, run.copy);
             }
-            let pause = self.pause(&turn, &failures, run.repeats(&turn));
+            let pause = self.pause(&turn, &failures, run.repeats(&turn), if stays { ATTENTIVE } else { LONGEST_PAUSE });
             if self.stop.is_asked() || self.sleep(pause).await.is_err() {
                 let migration = turn.journal.open_migration().map(|migration| migration.id.clone());
                 return self.end(Ending::Interrupted { migration, out_of_step: stays }, run.copy);
@@ -96,8 +98,9 @@ impl<W: World, T: Time> Drive<'_, W, T> {
         }
     }
 
-    fn pause(&self, turn: &Cycle, failures: &Failures, repeats: u32) -> Duration {
+    fn pause(&self, turn: &Cycle, failures: &Failures, repeats: u32, longest: Duration) -> Duration {
         if let Some(pause) = failures.pause() {
+            let pause = pause.min(longest);
             self.say(Event::Retrying { after: pause, failures: failures.row });
             return pause;
         }
@@ -249,7 +252,11 @@ struct Failures {
 
 impl Failures {
     fn count(&mut self, turn: &Cycle) {
-        let failed = turn.failure().map(|error| (error.class, error.to_string())).or_else(|| unread(turn));
+        let failed = turn
+            .failure()
+            .map(|error| (error.class, error.to_string()))
+            .or_else(|| unread(turn))
+            .or_else(|| stuck(turn));
         let Some((class, message)) = failed else { return *self = Self::default() };
         self.row = self.row.saturating_add(1);
         self.refusals = if class.is_temporary() { 0 } else { self.refusals + 1 };
@@ -272,7 +279,7 @@ impl Failures {
             | Class::Subscription
             | Class::Rejected => 500,
         };
-        Some(Duration::from_millis(base << self.row.min(8)).min(LONGEST_PAUSE))
+        Some(Duration::from_millis(base << self.row.min(8)))
     }
 
     fn hopeless(&self, now: Timestamp) -> Option<Ending> {
@@ -280,6 +287,18 @@ impl Failures {
         let too_long = self.since.is_some_and(|since| between(since, now) >= PATIENCE);
         (self.refusals >= REFUSALS || too_long)
             .then(|| Ending::Failed { message: message.clone(), remedy: Reason::of_class(*class).remedy().to_owned() })
+    }
+}
+
+/// Where the copy goes on by itself as soon as what is in its way is gone.
+fn stuck(turn: &Cycle) -> Option<(Class, String)> {
+    match &turn.observed.copy.present()?.state {
+        CopyState::Failed { message, temporary: true, .. } => Some((Class::Transient, message.clone())),
+        CopyState::Failed { .. }
+        | CopyState::Starting
+        | CopyState::Bulk
+        | CopyState::Following
+        | CopyState::BothWays => None,
     }
 }
 
@@ -336,7 +355,9 @@ impl<W: World, T: Time> Watched<'_, W, T> {
             self.drive.say(Event::Started { object: owner.to_string(), resumes });
         }
         let results = said.new_results(observed);
-        results.into_iter().for_each(|event| self.drive.say(event));
+        for event in results {
+            self.drive.say(event);
+        }
         if said.phase.replace(phase) != Some(phase) {
             self.drive.say(Event::Phase { phase });
         }

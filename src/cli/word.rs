@@ -110,10 +110,10 @@ pub async fn retry(session: &Session, id: Option<&MigrationId>) -> Result<u8, Er
 async fn say(session: &Session, id: Option<&MigrationId>, word: &Word) -> Result<u8, Error> {
     let objects = session.objects().await?;
     let Connection { owner, world, .. } = pick(&objects, id)?;
-    let said = write(world, owner, id, word).await?;
+    let answer = write(world, owner, id, word).await?;
     match session.output {
-        Output::Text => output::line(&format!("{owner}: {said}")),
-        Output::Json => output::document(vec![json!({ "object": owner.to_string(), "said": said })]),
+        Output::Text => output::line(&format!("{owner}: {answer}")),
+        Output::Json => output::document(vec![json!({ "object": owner.to_string(), "said": answer })]),
     }
     Ok(exit::CONVERGED)
 }
@@ -142,7 +142,7 @@ pub(super) async fn write<W: World>(
     world: &W,
     owner: &Owner,
     id: Option<&MigrationId>,
-    word: &Word,
+    said: &Word,
 ) -> Result<String, Error> {
     for attempt in 1.. {
         let journal = look::journal(world, owner).await?;
@@ -154,14 +154,14 @@ pub(super) async fn write<W: World>(
                 "look at `sessionbackend status`",
             ));
         }
-        let entry = match answer(&journal, word) {
+        let entry = match answer(&journal, said) {
             Answer::Say(entry) => entry,
             Answer::Said(already) => return Ok(already),
             Answer::No(what, remedy) => return Err(Error::refused(format!("{owner}: {what}"), remedy)),
         };
         let step = Step::Journal { expect: journal.sequence, entry };
         match world.perform(owner, &step, &journal, Clock.now()).await {
-            Ok(_) => return Ok(written(word)),
+            Ok(_) => return Ok(written(said)),
             Err(error) if error.class == Class::Conflict && attempt < ATTEMPTS => {
                 Clock.sleep(std::time::Duration::from_millis(200)).await;
             }

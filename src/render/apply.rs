@@ -259,12 +259,11 @@ impl Narrator {
             Event::Started { object, resumes: None } => vec![object.clone()],
             Event::Started { object, resumes: Some(id) } => vec![format!("{object}: goes on with migration {id}")],
             Event::Phase { phase } => vec![format!("── {}", super::plan::heading(*phase))],
-            Event::Begun { .. } => Vec::new(),
             Event::Done { step } if is_news(step) && self.done.as_ref() != Some(step) => {
                 self.done = Some(step.clone());
                 vec![format!("{} {}", Mark::of(step).sign(), words(step))]
             }
-            Event::Done { .. } => Vec::new(),
+            Event::Begun { .. } | Event::Done { .. } => Vec::new(),
             Event::Failed { step, error } => vec![format!("! {}: {error}", words(step))],
             Event::Retrying { after, failures } => {
                 vec![format!("  trying again in {} (failed {})", span(*after), times(*failures))]
@@ -293,7 +292,8 @@ impl Narrator {
             let text = waiting(wait, copy, at);
             let said = self.waits.get(&key).filter(|(last, former)| {
                 // The longer it has been waited, the less news it is that it still is.
-                let quiet = if *former == text { (AGAIN * 4).max(between(wait.since, at) / 4) } else { AGAIN };
+                let still = (AGAIN * 4).max(between(wait.since, at) / 4);
+                let quiet = if *former == wait.message { still } else { AGAIN };
                 between(*last, at) < quiet
             });
             if let Some(said) = said {
@@ -304,7 +304,7 @@ impl Narrator {
                     waited => format!(" (for {} now)", span(waited)),
                 };
                 lines.push(format!("… {text}{waited}"));
-                now.insert(key, (at, text));
+                now.insert(key, (at, wait.message.clone()));
             }
         }
         self.waits = now;

@@ -251,23 +251,25 @@ impl Preview {
             End::Converged => {}
             End::Blocked(blocks) => {
                 out.push('\n');
-                blocks.iter().for_each(|block| out.push_str(&blocked(block)));
+                for block in blocks {
+                    out.push_str(&blocked(block));
+                }
             }
             End::AwaitsApproval => out.push_str("\nA person's word is needed to go on.\n"),
             End::Broken(_) if !self.unread().is_empty() => {
                 out.push_str("\nWhat follows cannot be foreseen:\n");
-                self.unread().iter().for_each(|what| {
+                for what in self.unread() {
                     let _ = writeln!(out, "  {what}");
-                });
+                }
             }
             End::Broken(why) => {
                 let _ = writeln!(
                     out,
                     "\nNothing will be done: this plan contradicts itself. Please report it with `-o json`."
                 );
-                why.iter().for_each(|why| {
+                for why in why {
                     let _ = writeln!(out, "  {why}");
-                });
+                }
             }
         }
     }
