@@ -164,7 +164,8 @@ impl Picture {
                 Setting::Plain(value) => {
                     // A host alone, or a whole URL without a password in it.
                     let leads = |address: &Address| {
-                        address.host == *value || crate::env::parse_url(value).is_ok_and(|(told, _)| told.host == address.host)
+                        address.host == *value
+                            || crate::env::parse_url(value).is_ok_and(|(told, _)| told.host == address.host)
                     };
                     let address = pointing(Some(&to)).filter(leads);
                     Variable {

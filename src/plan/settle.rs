@@ -86,7 +86,8 @@ impl<'a> Draft<'a> {
         let looked_up = [&observed.target, &observed.source].into_iter().filter_map(Reading::present);
         let entries = looked_up.filter_map(|store| {
             let host = store.address.as_ref()?.host.clone();
-            (!matches!(store.id, StoreId::External(..))).then(|| CatalogEntry { id: store.id.clone(), hosts: vec![host] })
+            (!matches!(store.id, StoreId::External(..)))
+                .then(|| CatalogEntry { id: store.id.clone(), hosts: vec![host] })
         });
         observed.catalog.iter().cloned().chain(entries).collect()
     }
