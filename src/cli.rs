@@ -54,7 +54,7 @@ async fn run(arguments: Arguments, environment: Environment) -> Result<u8, Error
     match command {
         Command::Plan(files) => look::plan(&session(files)).await,
         Command::Apply(files) => drive::apply(&session(files)).await,
-        Command::Status(files) => look::status(&session(files)).await,
+        Command::Status(args::Status { no_checks, files }) => look::status(&session(files), !no_checks).await,
         Command::Approve(args::Approve { gate, files }) => word::approve(&session(files), &gate).await,
         Command::Abort(args::Word { migration, files }) => word::abort(&session(files), migration.as_ref()).await,
         Command::Retry(args::Word { migration, files }) => word::retry(&session(files), migration.as_ref()).await,

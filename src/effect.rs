@@ -115,7 +115,7 @@ impl Picture {
             }
             Step::DeleteSecret { name } => {
                 if let Some(secret) = observed.secrets.get_mut(name).and_then(Reading::present_mut) {
-                    secret.deletion = Some(crate::plan::after(now, std::time::Duration::from_secs(7 * 86_400)));
+                    secret.deletion = Some(crate::plan::after(now, std::time::Duration::from_hours(168)));
                 }
             }
             Step::PatchService(patch) => return self.patch(owner, patch, now),
@@ -164,7 +164,8 @@ impl Picture {
                 Setting::Plain(value) => {
                     // A host alone, or a whole URL without a password in it.
                     let leads = |address: &Address| {
-                        address.host == *value || crate::env::parse_url(value).is_ok_and(|(told, _)| told.host == address.host)
+                        address.host == *value
+                            || crate::env::parse_url(value).is_ok_and(|(told, _)| told.host == address.host)
                     };
                     let address = pointing(Some(&to)).filter(leads);
                     Variable {

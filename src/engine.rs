@@ -64,8 +64,21 @@ impl Cycle {
     }
 }
 
+/// What a process remembers from turn to turn; losing it costs a wait, never correctness.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// See [`Inputs::announced`].
+    announced: Option<u64>,
+}
+
 /// One turn. `clock` is read after the observation, so that nothing seen lies in the future.
-pub async fn cycle<W: World>(world: &W, owner: &Owner, desired: &Desired, clock: impl Fn() -> Timestamp) -> Cycle {
+pub async fn cycle<W: World>(
+    world: &W,
+    owner: &Owner,
+    desired: &Desired,
+    memory: &mut Memory,
+    clock: impl Fn() -> Timestamp,
+) -> Cycle {
     let journal = match world.journal(owner).await {
         Reading::Present(journal) => journal,
         Reading::Absent => Journal::default(),
@@ -82,9 +95,11 @@ pub async fn cycle<W: World>(world: &W, owner: &Owner, desired: &Desired, clock:
     };
     let observed = world.observe(owner, desired, &journal).await;
     let at = clock();
-    let inputs = Inputs { owner, desired, observed: &observed, journal: &journal, now: at };
+    let inputs =
+        Inputs { owner, desired, observed: &observed, journal: &journal, announced: memory.announced, now: at };
     let plan = guarded(&inputs, plan(&inputs));
-    let outcomes = if looks_only(desired) { Vec::new() } else { act(world, owner, &plan, &journal, &clock).await };
+    let outcomes =
+        if looks_only(desired) { Vec::new() } else { act(world, owner, &plan, &journal, memory, &clock).await };
     Cycle { at, observed, journal, plan, outcomes }
 }
 
@@ -116,8 +131,12 @@ async fn act<W: World>(
     owner: &Owner,
     plan: &Plan,
     journal: &Journal,
+    memory: &mut Memory,
     clock: &impl Fn() -> Timestamp,
 ) -> Vec<Outcome> {
+    if !plan.steps.is_empty() {
+        memory.announced = None;
+    }
     let calls = plan.steps.iter().map(|step| async move { (step, world.perform(owner, step, journal, clock()).await) });
     let mut state = journal.clone();
     let mut outcomes = Vec::new();
@@ -130,6 +149,7 @@ async fn act<W: World>(
             && result.is_ok()
         {
             state = state.apply(entry, clock());
+            memory.announced = Some(state.sequence);
         }
         outcomes.push(Outcome { step: step.clone(), result: result.map(drop) });
         let Some(entry) = entry else { continue };

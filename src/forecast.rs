@@ -86,7 +86,14 @@ pub fn forecast(owner: &Owner, desired: &Desired, picture: &Picture, now: Timest
     let mut phase = Phase::Preflight;
     let mut stuck: Option<(u64, Vec<Awaited>)> = None;
     for _ in 0..LIMIT {
-        let inputs = Inputs { owner, desired, observed: &picture.observed, journal: &picture.journal, now };
+        let inputs = Inputs {
+            owner,
+            desired,
+            observed: &picture.observed,
+            journal: &picture.journal,
+            announced: Some(picture.journal.sequence),
+            now,
+        };
         let next = plan(&inputs);
         let broken = guard::violations(&inputs, &next);
         phase = next.phase;

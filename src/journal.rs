@@ -129,6 +129,9 @@ pub struct Migration {
     pub services: Vec<ServiceMove>,
     /// The checks as they came out before the switch.
     pub baseline: Option<Vec<CheckResult>>,
+    /// The checks as they came out last, after the switch.
+    #[serde(default)]
+    pub checks: Vec<CheckResult>,
     /// Gates a person has opened.
     pub approved: BTreeSet<Gate>,
     /// Both stores were put in step, both ways, ready for the first switch.
@@ -353,12 +356,12 @@ pub enum Entry {
     NotMoved(Direction, String, Option<String>),
     /// The last instance of the former configuration is gone.
     Drained,
-    /// The checks passed.
-    Validated,
+    /// The checks passed; how each came out.
+    Validated(Vec<CheckResult>),
     /// The checks passed after egress had changed on its own.
-    EgressValidated,
+    EgressValidated(Vec<CheckResult>),
     /// The bake is over.
-    Baked,
+    Baked(Vec<CheckResult>),
     /// The way back begins.
     RollBack {
         /// One stable word.
@@ -489,9 +492,9 @@ impl Journal {
             | Entry::Moved(..)
             | Entry::NotMoved(..)
             | Entry::Drained
-            | Entry::Validated
-            | Entry::EgressValidated
-            | Entry::Baked
+            | Entry::Validated(_)
+            | Entry::EgressValidated(_)
+            | Entry::Baked(_)
             | Entry::RollBack { .. }
             | Entry::Hold { .. }
             | Entry::Abort => {
@@ -601,9 +604,18 @@ impl Migration {
                 Some(rollback) => rollback.drained = Some(now),
                 None => self.drained = Some(now),
             },
-            Entry::Validated => self.validated = Some(now),
-            Entry::EgressValidated => self.egress_validated = Some(now),
-            Entry::Baked => self.baked = Some(now),
+            Entry::Validated(results) => {
+                self.validated = Some(now);
+                self.checks.clone_from(results);
+            }
+            Entry::EgressValidated(results) => {
+                self.egress_validated = Some(now);
+                self.checks.clone_from(results);
+            }
+            Entry::Baked(results) => {
+                self.baked = Some(now);
+                self.checks.clone_from(results);
+            }
             Entry::RollBack { reason, message } => {
                 self.hold = None;
                 // What was refused on the way there says nothing about the way back.

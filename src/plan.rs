@@ -11,9 +11,9 @@ pub mod admission;
 mod back;
 mod copying;
 mod deletion;
+mod finish;
 mod forward;
 pub mod guard;
-mod finish;
 mod interference;
 mod moves;
 pub mod network;
@@ -49,6 +49,9 @@ pub struct Inputs<'a> {
     pub observed: &'a Observed,
     /// What was written down.
     pub journal: &'a Journal,
+    /// The journal's sequence after a line this process has just written and not acted upon: the call it announces was
+    /// not made yet. `None` where that is not certain, as after a crash.
+    pub announced: Option<u64>,
     /// When.
     pub now: Timestamp,
 }
@@ -224,7 +227,8 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
 pub fn unread_journal(reading: &Reading<Journal>, now: Timestamp) -> Plan {
     let (owner, desired) = (Owner::nobody(), Desired::Absent { policy: crate::desired::DeletionPolicy::Retain });
     let (observed, journal) = (Observed::default(), Journal::default());
-    let inputs = Inputs { owner: &owner, desired: &desired, observed: &observed, journal: &journal, now };
+    let inputs =
+        Inputs { owner: &owner, desired: &desired, observed: &observed, journal: &journal, announced: None, now };
     let mut draft = Draft { inputs: &inputs, plan: Plan::new(Phase::Preflight) };
     draft.unread(reading, "the journal");
     draft.plan
@@ -345,7 +349,7 @@ impl<'a> Draft<'a> {
                 Reason::of_class(error.class).remedy(),
             ),
             Reading::Hidden(why) => {
-                self.block(Reason::Hidden, what, why.clone(), "make it visible, or name it in the spec")
+                self.block(Reason::Hidden, what, why.clone(), "make it visible, or name it in the spec");
             }
             Reading::Absent => self.wait(Wait {
                 on: Awaited::Reading(what.to_owned()),
@@ -364,6 +368,7 @@ impl<'a> Draft<'a> {
 }
 
 /// What becomes of a wait whose deadline has passed.
+#[derive(Clone, Copy)]
 pub(crate) struct Late<'a> {
     reason: Reason,
     subject: &'a str,

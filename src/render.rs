@@ -81,9 +81,9 @@ pub fn is_news(step: &Step) -> bool {
             | Entry::NotMoved(_, _, Some(_))
             | Entry::Moved(..)
             | Entry::Drained
-            | Entry::Validated
-            | Entry::EgressValidated
-            | Entry::Baked
+            | Entry::Validated(_)
+            | Entry::EgressValidated(_)
+            | Entry::Baked(_)
             | Entry::RollBack { .. }
             | Entry::Hold { .. }
             | Entry::End(..)
@@ -184,7 +184,7 @@ pub fn number(value: u64) -> String {
     let digits = value.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);

@@ -32,24 +32,28 @@ pub fn project(
 ) -> SessionBackendStatus {
     let target = target(inputs.desired);
     let migration = inputs.journal.migration.as_ref();
-    let phase = phase(inputs, plan);
+    let phase = phase(inputs, plan, previous);
     let copy = inputs.observed.copy.present();
     let services = services(inputs, target);
     let run = newest(inputs.observed);
+    let results: &[CheckResult] = match run {
+        Some(run) => &run.results,
+        None => migration.map(|migration| migration.checks.as_slice()).unwrap_or_default(),
+    };
     let mut status = SessionBackendStatus {
         observed_generation: generation,
         phase: Some(phase),
         summary: Summary {
             phase: progress(phase, copy),
             store: serving_words(inputs),
-            checks: run.map_or(String::new(), passed),
+            checks: passed(results),
             services: arrived(inputs, target),
             message: presentable(&message(plan), MESSAGE),
         },
         services,
         store: serving_store(inputs),
         migration: migration.map(|migration| migration_status(migration, plan, copy)),
-        checks: run.map(|run| run.results.iter().map(check).collect()).unwrap_or_default(),
+        checks: results.iter().map(check).collect(),
         usage: inputs.observed.target.present().and_then(usage),
         retained: retained(target, migration),
         conditions: Vec::new(),
@@ -96,8 +100,12 @@ fn target(desired: &Desired) -> Option<&Target> {
     }
 }
 
-fn phase(inputs: &Inputs<'_>, plan: &Plan) -> Phase {
+fn phase(inputs: &Inputs<'_>, plan: &Plan, previous: Option<&SessionBackendStatus>) -> Phase {
     use crate::plan::Phase as Planned;
+    if is_unread(plan) {
+        // Nothing can be concluded from a reading that failed: it is as it was.
+        return previous.and_then(|previous| previous.phase).unwrap_or(Phase::Pending);
+    }
     let moved = inputs
         .journal
         .open_migration()
@@ -121,6 +129,12 @@ fn phase(inputs: &Inputs<'_>, plan: &Plan) -> Phase {
         Planned::Blocked => Phase::Blocked,
         Planned::Deleting | Planned::Deleted => Phase::Deleting,
     }
+}
+
+/// Whether nothing can be said but that something could not be read.
+fn is_unread(plan: &Plan) -> bool {
+    let unread = |wait: &crate::plan::Wait| matches!(wait.on, Awaited::Reading(_));
+    plan.steps.is_empty() && plan.blocks.is_empty() && !plan.waits.is_empty() && plan.waits.iter().all(unread)
 }
 
 /// The phase, and where it copies how far, in steps of 5.
@@ -193,7 +207,9 @@ fn serving_ids(observed: &Observed, target: &Target) -> Vec<StoreId> {
 
 fn serving_store(inputs: &Inputs<'_>) -> Option<StoreStatus> {
     let store = match inputs.journal.open_migration() {
-        Some(migration) if migration.drained.is_some() && migration.rollback.is_none() => inputs.observed.target.present(),
+        Some(migration) if migration.drained.is_some() && migration.rollback.is_none() => {
+            inputs.observed.target.present()
+        }
         Some(_) => inputs.observed.source.present(),
         None => serving_now(inputs),
     }?;
@@ -236,8 +252,8 @@ fn services(inputs: &Inputs<'_>, target: Option<&Target>) -> Vec<ServiceStatus> 
     let names = crate::env::names(&target.env.format);
     let last = |name: &str| {
         let moved = inputs.journal.migration.as_ref()?.service(name)?;
-        let moves = [&moved.deployments_restored, &moved.back, &moved.egress_moved, &moved.forward];
-        moves.into_iter().flatten().max_by_key(|moved| moved.intended)?.operation.as_ref().map(ToString::to_string)
+        let calls = [&moved.deployments_restored, &moved.back, &moved.egress_moved, &moved.forward];
+        calls.into_iter().flatten().max_by_key(|moved| moved.intended)?.operation.as_ref().map(ToString::to_string)
     };
     let one = |spec: &crate::desired::ServiceRef| {
         let reading = inputs.observed.services.get(&spec.name).unwrap_or(&Reading::Absent);
@@ -247,8 +263,17 @@ fn services(inputs: &Inputs<'_>, target: Option<&Target>) -> Vec<ServiceStatus> 
             Reading::Unknown(error) => (None, Some(format!("it could not be read: {error}"))),
             Reading::Hidden(why) => (None, Some(why.clone())),
         };
+        let known = [inputs.observed.source.present(), inputs.observed.target.present()];
         let store = service.map(|service| match serving(service, &names, &inputs.observed.catalog) {
-            Serving::Store(id, address) => format!("{id} ({})", address.host),
+            Serving::Store(id, address) => {
+                let name = known.iter().flatten().find(|store| store.id == id).map_or("", |store| store.name.as_str());
+                match &id {
+                    StoreId::External(..) | StoreId::Disabled => id.to_string(),
+                    StoreId::Upstash(_) | StoreId::ReplicationGroup(_) | StoreId::ServerlessCache(_) => {
+                        format!("{} ({})", store_words(&id, name), address.host)
+                    }
+                }
+            }
             Serving::Nothing => StoreId::Disabled.to_string(),
             Serving::Unseen(why) => why,
         });
@@ -325,9 +350,11 @@ fn newest(observed: &Observed) -> Option<&Run> {
     observed.checks.values().filter(|run| run.finished.is_some()).max_by_key(|run| run.started)
 }
 
-fn passed(run: &Run) -> String {
-    let made: Vec<_> =
-        run.results.iter().filter(|result| !matches!(result.verdict, Verdict::Skipped(_))).collect();
+fn passed(results: &[CheckResult]) -> String {
+    if results.is_empty() {
+        return String::new();
+    }
+    let made: Vec<_> = results.iter().filter(|result| !matches!(result.verdict, Verdict::Skipped(_))).collect();
     let passed = made.iter().filter(|result| result.verdict == Verdict::Pass).count();
     format!("{passed}/{}", made.len())
 }
@@ -361,10 +388,11 @@ fn usage(store: &Store) -> Option<Usage> {
 /// The former store of a completed migration, where it was to be kept.
 fn retained(target: Option<&Target>, migration: Option<&Migration>) -> Vec<Retained> {
     let kept = target.is_none_or(|target| !target.migration.retire.delete_old_store);
-    let completed = migration.filter(|migration| {
-        migration.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Completed)
-    });
-    let Some(from) = completed.and_then(|migration| migration.from.as_ref()).filter(|_| kept) else { return Vec::new() };
+    let completed =
+        migration.filter(|migration| migration.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Completed));
+    let Some(from) = completed.and_then(|migration| migration.from.as_ref()).filter(|_| kept) else {
+        return Vec::new();
+    };
     let (kind, id) = match &from.id {
         StoreId::Upstash(id) => ("upstash-database", id.clone()),
         StoreId::ReplicationGroup(id) => ("replication-group", id.clone()),

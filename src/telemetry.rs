@@ -17,7 +17,8 @@ pub fn start(filter: Option<&str>) {
         Err(error) => (EnvFilter::new(DEFAULT), Some(error)),
     };
     let format = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let started = tracing_subscriber::registry().with(format.with_filter(directives.and(filter_fn(is_ours_or_calm)))).try_init();
+    let started =
+        tracing_subscriber::registry().with(format.with_filter(directives.and(filter_fn(is_ours_or_calm)))).try_init();
     if let Err(error) = started {
         eprintln!("sessionbackend: no log: {error}");
     }

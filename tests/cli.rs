@@ -1,5 +1,6 @@
 //! What people and scripts see of the command line: golden texts of plan, apply and status over the world in memory, and
 //! the release binary's own behaviour where no cloud is needed. `UPDATE_GOLDEN=1` writes the goldens anew.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::pedantic, reason = "in a test a panic is the message")]
 
 mod support;
 
@@ -89,7 +90,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 fn liberty() -> Target {
     let mut target = target(&["liberty-web"]);
-    target.migration.bake_time = Duration::from_secs(600);
+    target.migration.bake_time = Duration::from_mins(10);
     target
 }
 
@@ -214,7 +215,8 @@ fn an_interrupted_apply_makes_no_further_call_and_a_second_one_goes_on() {
         };
         let story = apply_until(&sim, &present(liberty()), nth);
         let begun = story.told.iter().filter(|told| matches!(told.event, Event::Begun { .. })).count();
-        let ended = story.told.iter().filter(|told| matches!(told.event, Event::Done { .. } | Event::Failed { .. })).count();
+        let ended =
+            story.told.iter().filter(|told| matches!(told.event, Event::Done { .. } | Event::Failed { .. })).count();
         assert_eq!(begun, ended, "a call was left in flight");
         if number + 1 < calls {
             assert!(matches!(story.ending, Ending::Interrupted { .. }), "call {number}: {:?}", story.ending);
@@ -234,7 +236,7 @@ fn an_interruption_while_both_stores_are_in_use_says_what_that_means() {
     let draining = |event: &Event| matches!(event, Event::Phase { phase: Phase::Draining });
     let story = apply_until(&sim, &present(liberty()), draining);
     let Ending::Interrupted { out_of_step: true, .. } = story.ending else { panic!("{}", story.lines()) };
-    assert!(story.lines().contains("nobody keeps them in step"));
+    assert!(story.lines().contains("nobody keeps them in step"), "{}", story.lines());
     sim.crash();
     sim.advance(Duration::from_secs(90));
     golden("status-undriven.txt", &status_of(&sim, &liberty(), |report| report.text()));
@@ -289,7 +291,14 @@ fn destroy_lets_go_of_a_settled_object() {
 fn status_of<T>(sim: &SimWorld, target: &Target, read: impl Fn(&Report<'_>) -> T) -> T {
     let Picture { observed, journal } = sim.picture();
     let (owner, desired) = (owner(), present(target.clone()));
-    let inputs = Inputs { owner: &owner, desired: &desired, observed: &observed, journal: &journal, now: sim.now() };
+    let inputs = Inputs {
+        owner: &owner,
+        desired: &desired,
+        observed: &observed,
+        journal: &journal,
+        announced: None,
+        now: sim.now(),
+    };
     let plan = plan(&inputs);
     let status = project(&inputs, &plan, Some(1), None);
     read(&Report { inputs: &inputs, plan: &plan, status: &status })
@@ -313,11 +322,18 @@ fn transition_times_move_only_with_the_status_and_events_tell_the_flips() {
     let look = |previous: Option<&_>| {
         let Picture { observed, journal } = sim.picture();
         let owner = owner();
-        let inputs = Inputs { owner: &owner, desired: &desired, observed: &observed, journal: &journal, now: sim.now() };
+        let inputs = Inputs {
+            owner: &owner,
+            desired: &desired,
+            observed: &observed,
+            journal: &journal,
+            announced: None,
+            now: sim.now(),
+        };
         project(&inputs, &plan(&inputs), Some(1), previous)
     };
     let first = look(None);
-    sim.advance(Duration::from_secs(60));
+    sim.advance(Duration::from_mins(1));
     let second = look(Some(&first));
     assert_eq!(first, second);
     let fresh = look(None);
@@ -385,7 +401,8 @@ fn validate_accepts_a_good_manifest_and_names_a_missing_secret() {
 
 #[test]
 fn validate_names_every_mistake_at_once_and_exits_1() {
-    let wrong = MANIFEST.replace("us-east-1 }\n  services", "mars }\n  services").replace("format: Url", "format: Urll");
+    let wrong =
+        MANIFEST.replace("us-east-1 }\n  services", "mars }\n  services").replace("format: Url", "format: Urll");
     let ran = sessionbackend(&["validate", "-f", "-"], &wrong, &[]);
     assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""));
     assert!(ran.err.contains("spec.aws.region") && ran.err.contains("spec.env.format"), "{}", ran.err);
@@ -420,7 +437,8 @@ fn destroy_without_anybody_to_ask_needs_yes() {
         ("SESSIONBACKEND_SECRET_UPSTASH_API_EMAIL", "a@example.com"),
         ("SESSIONBACKEND_SECRET_UPSTASH_API_APIKEY", "k"),
     ];
-    let known = MANIFEST.replace("aws: { region: us-east-1 }", "aws: { region: us-east-1, accountId: \"123456789012\" }");
+    let known =
+        MANIFEST.replace("aws: { region: us-east-1 }", "aws: { region: us-east-1, accountId: \"123456789012\" }");
     let ran = sessionbackend(&["destroy", "-f", "-"], &known, &environment);
     assert_eq!(ran.code, Some(1), "{}", ran.out);
     assert!(ran.err.contains("--yes"), "{}", ran.err);

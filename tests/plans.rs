@@ -1,7 +1,14 @@
 //! Golden plans: a manifest and a world in, the plan as a person reads it out. Each case is `tests/plans/<case>.yaml`
 //! (a comment that says what it shows, the manifest, `---`, the world) beside the text in `<case>.txt`.
 //! `UPDATE=1 cargo test --test plans` writes the texts anew; read them before you commit them.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, missing_docs, reason = "a test may panic")]
+#![allow(clippy::pedantic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "a test may panic"
+)]
 
 mod support;
 
@@ -139,7 +146,14 @@ fn story(text: &str) -> (Owner, Desired, Picture, jiff::Timestamp) {
 
 fn golden(text: &str) -> String {
     let (owner, desired, picture, now) = story(text);
-    let inputs = Inputs { owner: &owner, desired: &desired, observed: &picture.observed, journal: &picture.journal, now };
+    let inputs = Inputs {
+        owner: &owner,
+        desired: &desired,
+        observed: &picture.observed,
+        journal: &picture.journal,
+        announced: None,
+        now,
+    };
     let first = plan(&inputs);
     let broken = guard::violations(&inputs, &first);
     assert!(broken.is_empty(), "{broken:?}");
@@ -167,7 +181,8 @@ fn plans_are_as_they_were_read_and_found_right() {
         let found = match std::panic::catch_unwind(|| golden(&text)) {
             Ok(found) => found,
             Err(why) => {
-                let why = why.downcast_ref::<String>().cloned().or_else(|| Some((*why.downcast_ref::<&str>()?).to_owned()));
+                let why =
+                    why.downcast_ref::<String>().cloned().or_else(|| Some((*why.downcast_ref::<&str>()?).to_owned()));
                 differ.push(format!("{name}: {}", why.unwrap_or_default()));
                 continue;
             }
@@ -179,6 +194,12 @@ fn plans_are_as_they_were_read_and_found_right() {
             differ.push(format!("{name}:\n{}", pretty_assertions::StrComparison::new(&expected, &found)));
         }
     }
-    assert!(differ.is_empty(), "{} of {} cases differ (UPDATE=1 writes them anew)\n{}", differ.len(), names.len(), differ.join("\n"));
+    assert!(
+        differ.is_empty(),
+        "{} of {} cases differ (UPDATE=1 writes them anew)\n{}",
+        differ.len(),
+        names.len(),
+        differ.join("\n")
+    );
     assert!(names.len() >= 40, "only {} cases", names.len());
 }

@@ -38,7 +38,8 @@ fn throws() -> impl Strategy<Value = Vec<u8>> {
 
 fn planned(desired: &Desired, picture: &Picture, now: Timestamp) -> Plan {
     let owner = owner();
-    let inputs = Inputs { owner: &owner, desired, observed: &picture.observed, journal: &picture.journal, now };
+    let inputs =
+        Inputs { owner: &owner, desired, observed: &picture.observed, journal: &picture.journal, announced: None, now };
     let (once, twice) = (plan(&inputs), plan(&inputs));
     assert_eq!(once, twice, "planning is not deterministic");
     let broken = guard::violations(&inputs, &once);

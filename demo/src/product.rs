@@ -94,13 +94,19 @@ impl Product<'_> {
         Ok(Apply { child, lines })
     }
 
-    /// How many changes `plan` would make; 0 = nothing left to do.
+    /// How many changes `plan` would make; 0 = nothing left to do. A plan that is blocked (1), as after a rollback,
+    /// says so and counts its changes all the same.
     ///
     /// # Errors
     /// When it cannot plan.
     pub async fn plan(&self) -> Result<u64, ProductError> {
-        let (code, answer) = self.json("plan", &[0, 2]).await?;
-        Ok(if code == 0 { 0 } else { amount(&answer["changes"]).max(1) })
+        let (code, answer) = self.json("plan", &[0, 1, 2]).await?;
+        let changes = answer["changes"].as_u64().ok_or_else(|| ProductError::Failed {
+            command: "plan".to_owned(),
+            code: Some(code),
+            message: "its answer counts no changes".to_owned(),
+        })?;
+        Ok(if code == 2 { changes.max(1) } else { changes })
     }
 
     /// What it says about itself.
@@ -129,6 +135,7 @@ impl Product<'_> {
         };
         let answer = serde_json::from_slice(&output.stdout)
             .map_err(|why| ProductError::Answer { command: word.to_owned(), why })?;
+        std::fs::write(self.manifest.with_file_name(format!("{word}.json")), &output.stdout)?;
         Ok((code, answer))
     }
 }

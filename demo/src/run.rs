@@ -22,8 +22,6 @@ use stage::Stage;
 
 type Error = Box<dyn std::error::Error>;
 
-/// Name of the new database in the manifest.
-const NEW_STORE: &str = "liberty";
 /// `apply` has its own deadlines; this one is for an `apply` that hangs.
 const PATIENCE: Duration = Duration::from_mins(8);
 /// How often a line about the visitors is written when nothing changes.
@@ -221,7 +219,7 @@ async fn alongside(
         switched(sandbox, world).await?;
         terminal.say("service", "the switch has begun: its configuration names another store");
         if scenario == Scenario::Rollback {
-            sandbox.deny_command(NEW_STORE, "SETEX").await?;
+            sandbox.deny_command(&world::new_store(sandbox).await?, "SETEX").await?;
             terminal.say("fault", "the new store refuses SETEX from now on; the app itself uses SET");
         }
         std::future::pending::<Result<_, Error>>().await

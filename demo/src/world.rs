@@ -21,6 +21,8 @@ pub const VARIABLE: &str = "REDIS_URL";
 /// Instances of the service.
 pub const INSTANCES: u32 = 3;
 const GROUP: &str = "liberty";
+/// Name of the new database in the manifest.
+const NEW_STORE: &str = "liberty";
 
 /// What was made, as far as the story needs it again.
 #[derive(Debug, Clone)]
@@ -133,6 +135,19 @@ pub struct Made {
     pub databases: usize,
     /// Secrets of an epoch that are not on their way out, by ARN.
     pub epochs: Vec<String>,
+}
+
+/// Id of the new store: its name is the old one's too, and a fault must not meet the wrong one.
+///
+/// # Errors
+/// The vendor's error, or that there is no such database.
+pub async fn new_store(sandbox: &Sandbox) -> Result<String, SandboxError> {
+    let databases = sandbox.call("upstash", "ListDatabases", json!({})).await?;
+    let named = databases.as_array().into_iter().flatten().find(|database| database["database_name"] == NEW_STORE);
+    named.map(|database| text(&database["database_id"])).ok_or_else(|| SandboxError::Command {
+        command: "call upstash ListDatabases".to_owned(),
+        message: format!("no database is named {NEW_STORE}"),
+    })
 }
 
 /// What `sessionbackend` made and is still there.

@@ -147,11 +147,8 @@ pub async fn run(
         .enumerate()
         .map(|(index, job)| async move { (index, carry_out(job, stage, context).await) }.boxed())
         .collect();
-    let mut results: Vec<_> = stream::iter(runs)
-        .buffer_unordered(CONCURRENT)
-        .inspect(|(_, result)| progress(result.clone()))
-        .collect()
-        .await;
+    let mut results: Vec<_> =
+        stream::iter(runs).buffer_unordered(CONCURRENT).inspect(|(_, result)| progress(result.clone())).collect().await;
     results.sort_by_key(|(index, _)| *index);
     results.into_iter().map(|(_, result)| result).collect()
 }

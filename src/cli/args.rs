@@ -41,7 +41,7 @@ pub enum Command {
     /// Carry it out in the foreground, to the end; goes on where a former apply stopped.
     Apply(Files),
     /// Show what is, what is waited for, and whether somebody is driving an open migration.
-    Status(Files),
+    Status(Status),
     /// Open a gate of a migration.
     Approve(Approve),
     /// Go back, or give up before the switch; a running apply takes it up, else the next one does.
@@ -67,6 +67,17 @@ pub struct Files {
     /// A file of SessionBackend and Secret documents, - for standard input; can be given several times.
     #[arg(short, long, required = true, value_name = "FILE")]
     pub file: Vec<PathBuf>,
+}
+
+/// Looks at what is.
+#[derive(Clone, Debug, Args)]
+pub struct Status {
+    /// Make no checks: by default those that are harmless at rest are made, where the services are at rest.
+    #[arg(long)]
+    pub no_checks: bool,
+    /// The manifests.
+    #[command(flatten)]
+    pub files: Files,
 }
 
 /// Opens a gate.

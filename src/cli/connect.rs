@@ -35,6 +35,8 @@ pub struct Connection {
     pub world: CloudWorld,
     /// The copiers of this process, to be ended before it.
     pub copiers: Arc<LocalCopiers>,
+    /// The checks of this process.
+    pub checker: Arc<LocalChecker>,
 }
 
 /// Connects one object.
@@ -70,10 +72,14 @@ pub async fn connect(session: &Session, manifest: &Manifest, entry: &Entry) -> R
     let http = Client::new(None).map_err(|error| Error::refused(error.to_string(), "look at SSL_CERT_FILE"))?;
     let plug = Plug { now, http, logs: aws.logs.clone(), secrets: headers(&values, entry)? };
     let checker = Arc::new(LocalChecker::new(plug));
-    let long = Long { copiers: Arc::clone(&copiers) as _, checker, servers: Arc::new(RedisServers) };
+    let long = Long {
+        copiers: Arc::clone(&copiers) as _,
+        checker: Arc::clone(&checker) as _,
+        servers: Arc::new(RedisServers),
+    };
     let world = CloudWorld::new(aws, upstash, inputs, long);
     let generation = entry.object.metadata.generation;
-    Ok(Connection { owner, desired: entry.desired.clone(), generation, world, copiers })
+    Ok(Connection { owner, desired: entry.desired.clone(), generation, world, copiers, checker })
 }
 
 fn now() -> Timestamp {

@@ -1,6 +1,7 @@
 //! The loop of `apply` and `destroy`: one engine turn after another until nothing is left to do, somebody is needed, or it
 //! is interrupted. Generic over the world and over time; it tells what happens and leaves to others how that is shown.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,13 +15,14 @@ use super::exit;
 use super::object::Session;
 use super::report::Report;
 use super::stop::Stop;
+use crate::api::Reason;
+use crate::checks::Stage;
 use crate::desired::{Desired, Mode};
-use crate::engine::{Cycle, World, cycle};
+use crate::engine::{Cycle, Memory, World, cycle};
 use crate::error::{Class, CloudError};
 use crate::identity::{MigrationId, Owner};
 use crate::journal::{Entry, Journal, Outcome};
-use crate::observed::{Observed, Reading};
-use crate::api::Reason;
+use crate::observed::{CopyState, Observed, Reading};
 use crate::plan::{Awaited, Inputs, Phase, Plan, plan};
 use crate::render::apply::{CopyFigures, Ending, Event, Told, both_in_use, to_its_end};
 use crate::render::between;
@@ -28,10 +30,12 @@ use crate::step::Step;
 
 /// The longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// The longest pause while both stores may be in use.
+const ATTENTIVE: Duration = Duration::from_secs(2);
 /// Refusals in a row that only a person can end.
 const REFUSALS: u32 = 5;
 /// How long failures that may end by themselves are put up with.
-const PATIENCE: Duration = Duration::from_secs(15 * 60);
+const PATIENCE: Duration = Duration::from_mins(15);
 
 /// The clock and the waiting, so that a test can turn both.
 pub trait Time: Sync {
@@ -63,23 +67,24 @@ impl<W: World, T: Time> Drive<'_, W, T> {
         let world = Watched { drive: self, started: AtomicBool::new(false), said: std::sync::Mutex::default() };
         let mut failures = Failures::default();
         let mut run = Run::default();
+        let mut memory = Memory::default();
         loop {
-            let turn = Box::pin(cycle(&world, owner, desired, || self.time.now())).await;
+            let turn = Box::pin(cycle(&world, owner, desired, &mut memory, || self.time.now())).await;
             run.look(&turn);
             let stays = turn.journal.open_migration().is_some_and(both_in_use);
             let ending = run.ending(&turn, desired, stays);
             self.show(&turn, desired, ending.is_some());
             if let Some(ending) = ending {
-                return self.end(ending);
+                return self.end(ending, run.copy);
             }
             failures.count(&turn);
             if !stays && let Some(ending) = failures.hopeless(self.time.now()) {
-                return self.end(ending);
+                return self.end(ending, run.copy);
             }
-            let pause = self.pause(&turn, &failures);
+            let pause = self.pause(&turn, &failures, run.repeats(&turn), if stays { ATTENTIVE } else { LONGEST_PAUSE });
             if self.stop.is_asked() || self.sleep(pause).await.is_err() {
                 let migration = turn.journal.open_migration().map(|migration| migration.id.clone());
-                return self.end(Ending::Interrupted { migration, out_of_step: stays });
+                return self.end(Ending::Interrupted { migration, out_of_step: stays }, run.copy);
             }
         }
     }
@@ -93,13 +98,18 @@ impl<W: World, T: Time> Drive<'_, W, T> {
         }
     }
 
-    fn pause(&self, turn: &Cycle, failures: &Failures) -> Duration {
+    fn pause(&self, turn: &Cycle, failures: &Failures, repeats: u32, longest: Duration) -> Duration {
         if let Some(pause) = failures.pause() {
+            let pause = pause.min(longest);
             self.say(Event::Retrying { after: pause, failures: failures.row });
             return pause;
         }
-        // After a wave the world is looked at again at once: what the steps changed decides what is next.
-        if turn.plan.steps.is_empty() { turn.plan.poll(self.time.now()) } else { Duration::from_millis(20) }
+        if turn.plan.steps.is_empty() {
+            return turn.plan.poll(self.time.now());
+        }
+        // After a wave the world is looked at again at once: what the steps changed decides what is next. A wave that is
+        // planned again asks for something that needs its time.
+        Duration::from_millis(20 << repeats.min(6))
     }
 
     /// What the turn has to say besides its calls. What stops the run is said once, by its ending.
@@ -115,15 +125,15 @@ impl<W: World, T: Time> Drive<'_, W, T> {
         if !blocks.is_empty() && !ends {
             self.say(Event::Blocked { blocks: blocks.clone() });
             if turn.journal.open_migration().is_some_and(both_in_use) {
-                let text = "both stores are in use, so this process stays and keeps them in step; \
+                let text = "both stores may be in use, so this process stays and keeps them in step; \
                             `sessionbackend retry` or `abort` from another terminal is taken up here";
                 self.say(Event::Note { text: text.to_owned() });
             }
         }
     }
 
-    fn end(&self, ending: Ending) -> Ending {
-        self.say(Event::Ended { end: ending.clone() });
+    fn end(&self, ending: Ending, copy: Option<CopyFigures>) -> Ending {
+        self.say(Event::Ended { end: ending.clone(), copy });
         ending
     }
 
@@ -139,6 +149,10 @@ struct Interrupted;
 struct Run {
     /// The migration that was open at some time of this run.
     migration: Option<MigrationId>,
+    /// How the copy stood when it was last seen.
+    copy: Option<CopyFigures>,
+    wave: Vec<Step>,
+    repeats: u32,
 }
 
 impl Run {
@@ -146,6 +160,14 @@ impl Run {
         if let Some(open) = turn.journal.open_migration() {
             self.migration = Some(open.id.clone());
         }
+        self.copy = turn.observed.copy.present().map(CopyFigures::of).or(self.copy);
+    }
+
+    /// How often in a row the same wave was planned before.
+    fn repeats(&mut self, turn: &Cycle) -> u32 {
+        self.repeats = if self.wave == turn.plan.steps { self.repeats.saturating_add(1) } else { 0 };
+        self.wave.clone_from(&turn.plan.steps);
+        self.repeats
     }
 
     /// How the run ends now, if it does. `stays` where somebody has to keep two stores in step whatever else is wrong.
@@ -230,7 +252,11 @@ struct Failures {
 
 impl Failures {
     fn count(&mut self, turn: &Cycle) {
-        let failed = turn.failure().map(|error| (error.class, error.to_string())).or_else(|| unread(turn));
+        let failed = turn
+            .failure()
+            .map(|error| (error.class, error.to_string()))
+            .or_else(|| unread(turn))
+            .or_else(|| stuck(turn));
         let Some((class, message)) = failed else { return *self = Self::default() };
         self.row = self.row.saturating_add(1);
         self.refusals = if class.is_temporary() { 0 } else { self.refusals + 1 };
@@ -253,16 +279,26 @@ impl Failures {
             | Class::Subscription
             | Class::Rejected => 500,
         };
-        Some(Duration::from_millis(base << self.row.min(8)).min(LONGEST_PAUSE))
+        Some(Duration::from_millis(base << self.row.min(8)))
     }
 
     fn hopeless(&self, now: Timestamp) -> Option<Ending> {
         let (class, message) = self.last.as_ref()?;
         let too_long = self.since.is_some_and(|since| between(since, now) >= PATIENCE);
-        (self.refusals >= REFUSALS || too_long).then(|| Ending::Failed {
-            message: message.clone(),
-            remedy: Reason::of_class(*class).remedy().to_owned(),
-        })
+        (self.refusals >= REFUSALS || too_long)
+            .then(|| Ending::Failed { message: message.clone(), remedy: Reason::of_class(*class).remedy().to_owned() })
+    }
+}
+
+/// Where the copy goes on by itself as soon as what is in its way is gone.
+fn stuck(turn: &Cycle) -> Option<(Class, String)> {
+    match &turn.observed.copy.present()?.state {
+        CopyState::Failed { message, temporary: true, .. } => Some((Class::Transient, message.clone())),
+        CopyState::Failed { .. }
+        | CopyState::Starting
+        | CopyState::Bulk
+        | CopyState::Following
+        | CopyState::BothWays => None,
     }
 }
 
@@ -271,8 +307,13 @@ fn unread(turn: &Cycle) -> Option<(Class, String)> {
     if !turn.plan.steps.is_empty() || turn.plan.waits.is_empty() {
         return None;
     }
-    let readings: Vec<_> =
-        turn.plan.waits.iter().filter(|wait| matches!(wait.on, Awaited::Reading(_))).map(|wait| &wait.message).collect();
+    let readings: Vec<_> = turn
+        .plan
+        .waits
+        .iter()
+        .filter(|wait| matches!(wait.on, Awaited::Reading(_)))
+        .map(|wait| &wait.message)
+        .collect();
     let last = readings.last().filter(|_| readings.len() == turn.plan.waits.len())?;
     Some((Class::Transient, (*last).clone()))
 }
@@ -290,17 +331,32 @@ struct Watched<'a, W, T> {
 struct Said {
     started: bool,
     phase: Option<Phase>,
+    /// The runs of checks that were told, by when they began.
+    checks: BTreeMap<Stage, Timestamp>,
+}
+
+impl Said {
+    /// The runs of checks that are over and were not told yet.
+    fn new_results(&mut self, observed: &Observed) -> Vec<Event> {
+        let finished = observed.checks.iter().filter(|(_, run)| run.finished.is_some());
+        let fresh = finished.filter(|(stage, run)| self.checks.insert(**stage, run.started) != Some(run.started));
+        fresh.map(|(stage, run)| Event::Checks { stage: *stage, results: run.results.clone() }).collect()
+    }
 }
 
 impl<W: World, T: Time> Watched<'_, W, T> {
     /// Says where in its life the object is, before the first call of the turn; planning is pure, so it can be done twice.
     fn announce(&self, owner: &Owner, desired: &Desired, journal: &Journal, observed: &Observed) {
-        let inputs = Inputs { owner, desired, observed, journal, now: self.drive.time.now() };
+        let inputs = Inputs { owner, desired, observed, journal, announced: None, now: self.drive.time.now() };
         let phase = plan(&inputs).phase;
         let mut said = self.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if !std::mem::replace(&mut said.started, true) {
             let resumes = journal.open_migration().map(|migration| migration.id.clone());
             self.drive.say(Event::Started { object: owner.to_string(), resumes });
+        }
+        let results = said.new_results(observed);
+        for event in results {
+            self.drive.say(event);
         }
         if said.phase.replace(phase) != Some(phase) {
             self.drive.say(Event::Phase { phase });
@@ -328,7 +384,13 @@ impl<W: World, T: Time> World for Watched<'_, W, T> {
         now: Timestamp,
     ) -> Result<Option<Entry>, CloudError> {
         if !self.started.load(Ordering::SeqCst) && self.drive.stop.is_asked() {
-            return Err(CloudError::new(Class::Conflict, "sessionbackend", "apply", "", "interrupted before this call"));
+            return Err(CloudError::new(
+                Class::Conflict,
+                "sessionbackend",
+                "apply",
+                "",
+                "interrupted before this call",
+            ));
         }
         self.started.store(true, Ordering::SeqCst);
         self.drive.say(Event::Begun { step: step.clone() });

@@ -23,7 +23,9 @@ impl Environment {
     /// Reads it once.
     #[must_use]
     pub fn read() -> Self {
-        Self::of(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))))
+        Self::of(
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        )
     }
 
     /// The part of `variables` that is for us.

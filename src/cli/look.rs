@@ -1,5 +1,8 @@
 //! `plan` and `status`: look at the world, change nothing.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use super::args::Output;
 use super::clock::Clock;
 use super::connect::Connection;
@@ -7,6 +10,7 @@ use super::drive::Time as _;
 use super::error::Error;
 use super::object::Session;
 use super::{exit, output};
+use crate::checks::{Run, Stage};
 use crate::desired::Desired;
 use crate::effect::Picture;
 use crate::engine::World;
@@ -14,9 +18,15 @@ use crate::identity::Owner;
 use crate::journal::Journal;
 use crate::observed::Reading;
 use crate::plan::{Inputs, plan as plan_wave};
+use crate::render::between;
 use crate::render::plan::Preview;
 use crate::render::status::Report;
 use crate::status::project;
+use crate::step::Step;
+use crate::world::long::Checker as _;
+
+/// How long `status` waits for its checks.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// `plan`: 0 nothing to do, 1 something is in the way, 2 changes.
 ///
@@ -40,17 +50,26 @@ pub async fn plan(session: &Session) -> Result<u8, Error> {
     Ok(code)
 }
 
-/// `status`: 0 whatever it says, as long as it can be said.
+/// `status`: 0 whatever it says, as long as it can be said. With `checks`, those that are harmless at rest are made.
 ///
 /// # Errors
 /// When it cannot be looked at all.
-pub async fn status(session: &Session) -> Result<u8, Error> {
+pub async fn status(session: &Session, checks: bool) -> Result<u8, Error> {
     let mut documents = Vec::new();
     for (at, object) in session.objects().await?.iter().enumerate() {
         let Connection { owner, desired, world, generation, .. } = object;
-        let picture = look(world, owner, desired).await?;
-        let inputs =
-            Inputs { owner, desired, observed: &picture.observed, journal: &picture.journal, now: Clock.now() };
+        let mut picture = look(world, owner, desired).await?;
+        if checks && picture.journal.open_migration().is_none() && picture.journal.settled.is_some() {
+            picture.observed.checks = at_rest(object, &picture.journal).await;
+        }
+        let inputs = Inputs {
+            owner,
+            desired,
+            observed: &picture.observed,
+            journal: &picture.journal,
+            announced: None,
+            now: Clock.now(),
+        };
         let plan = plan_wave(&inputs);
         let status = project(&inputs, &plan, *generation, None);
         let report = Report { inputs: &inputs, plan: &plan, status: &status };
@@ -63,6 +82,26 @@ pub async fn status(session: &Session) -> Result<u8, Error> {
         output::document(documents);
     }
     Ok(exit::CONVERGED)
+}
+
+/// The checks that are made at rest: they write nothing, and somebody else's store is asked for PING and INFO only.
+async fn at_rest(object: &Connection, journal: &Journal) -> BTreeMap<Stage, Run> {
+    let step = Step::RunChecks { stage: Stage::Rest };
+    let runs = || object.checker.runs();
+    if object.world.perform(&object.owner, &step, journal, Clock.now()).await.is_err() {
+        return runs();
+    }
+    let began = Clock.now();
+    let is_over = |runs: &BTreeMap<Stage, Run>| runs.get(&Stage::Rest).is_none_or(|run| run.finished.is_some());
+    while !is_over(&runs()) && between(began, Clock.now()) < PATIENCE {
+        Clock.sleep(Duration::from_millis(50)).await;
+    }
+    let mut seen = runs();
+    for run in seen.values_mut() {
+        // What is not known by now is shown as far as it is.
+        run.finished.get_or_insert(Clock.now());
+    }
+    seen
 }
 
 /// The journal, and everything else.

@@ -56,7 +56,8 @@ impl Report {
             Way::Live { narrator, area, bars } => match &told.event {
                 Event::Waiting { waits, copy } => wait(area, bars, waits, copy.as_ref(), told.at),
                 event => {
-                    if let Event::Ended { .. } | Event::Phase { .. } = event {
+                    // What was waited for before a call is over, or is said anew after it.
+                    if let Event::Ended { .. } | Event::Phase { .. } | Event::Begun { .. } = event {
                         bars.drain(..).for_each(|bar| bar.finish_and_clear());
                     }
                     for line in narrator.news(told) {
@@ -75,12 +76,9 @@ fn wait(area: &MultiProgress, bars: &mut Vec<ProgressBar>, waits: &[Wait], copy:
             bar.finish_and_clear();
         }
     }
-    while bars.len() < waits.len() {
-        let bar = area.add(ProgressBar::new_spinner());
-        bar.enable_steady_tick(Duration::from_millis(120));
-        bars.push(bar);
-    }
-    for (bar, wait) in bars.iter().zip(waits) {
+    for (at, wait) in waits.iter().enumerate() {
+        let known = bars.get(at).cloned();
+        let bar = known.clone().unwrap_or_else(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()));
         let bulk = copy.filter(|copy| copy.bulk && copy.total > 0 && wait.on == Awaited::CopyCaughtUp);
         if let Some(copy) = bulk {
             bar.set_style(style("{spinner} {msg} [{bar:24}] {percent}%  {elapsed}"));
@@ -91,6 +89,11 @@ fn wait(area: &MultiProgress, bars: &mut Vec<ProgressBar>, waits: &[Wait], copy:
         }
         bar.set_elapsed(between(wait.since, now));
         bar.set_message(waiting(wait, copy, now));
+        if known.is_none() {
+            let bar = area.add(bar);
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bars.push(bar);
+        }
     }
 }
 

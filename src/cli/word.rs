@@ -62,9 +62,10 @@ pub fn answer(journal: &Journal, word: &Word) -> Answer {
             Answer::Said(format!("it is on its way back already: {}: {}", rollback.reason, rollback.message))
         }
         (Word::Abort, Some(_)) => Answer::Say(Entry::Abort),
-        (Word::Abort, None) => {
-            Answer::No(format!("there is nothing to abort: {}", last(journal)), "change spec.store to move back".to_owned())
-        }
+        (Word::Abort, None) => Answer::No(
+            format!("there is nothing to abort: {}", last(journal)),
+            "change spec.store to move back".to_owned(),
+        ),
         (Word::Retry, Some(_)) => Answer::Say(Entry::Retry),
         (Word::Retry, None) if journal.latch.is_some() => Answer::Say(Entry::Retry),
         (Word::Retry, None) => {
@@ -109,10 +110,10 @@ pub async fn retry(session: &Session, id: Option<&MigrationId>) -> Result<u8, Er
 async fn say(session: &Session, id: Option<&MigrationId>, word: &Word) -> Result<u8, Error> {
     let objects = session.objects().await?;
     let Connection { owner, world, .. } = pick(&objects, id)?;
-    let said = write(world, owner, id, word).await?;
+    let answer = write(world, owner, id, word).await?;
     match session.output {
-        Output::Text => output::line(&format!("{owner}: {said}")),
-        Output::Json => output::document(vec![json!({ "object": owner.to_string(), "said": said })]),
+        Output::Text => output::line(&format!("{owner}: {answer}")),
+        Output::Json => output::document(vec![json!({ "object": owner.to_string(), "said": answer })]),
     }
     Ok(exit::CONVERGED)
 }
@@ -141,23 +142,26 @@ pub(super) async fn write<W: World>(
     world: &W,
     owner: &Owner,
     id: Option<&MigrationId>,
-    word: &Word,
+    said: &Word,
 ) -> Result<String, Error> {
     for attempt in 1.. {
         let journal = look::journal(world, owner).await?;
         let last = journal.migration.as_ref().map(|migration| &migration.id);
         if let Some(id) = id.filter(|id| last != Some(*id)) {
             let now = last.map_or("there has been none".to_owned(), |last| format!("the last one is {last}"));
-            return Err(Error::refused(format!("{owner} has no migration {id}; {now}"), "look at `sessionbackend status`"));
+            return Err(Error::refused(
+                format!("{owner} has no migration {id}; {now}"),
+                "look at `sessionbackend status`",
+            ));
         }
-        let entry = match answer(&journal, word) {
+        let entry = match answer(&journal, said) {
             Answer::Say(entry) => entry,
             Answer::Said(already) => return Ok(already),
             Answer::No(what, remedy) => return Err(Error::refused(format!("{owner}: {what}"), remedy)),
         };
         let step = Step::Journal { expect: journal.sequence, entry };
         match world.perform(owner, &step, &journal, Clock.now()).await {
-            Ok(_) => return Ok(written(word)),
+            Ok(_) => return Ok(written(said)),
             Err(error) if error.class == Class::Conflict && attempt < ATTEMPTS => {
                 Clock.sleep(std::time::Duration::from_millis(200)).await;
             }

@@ -64,7 +64,12 @@ pub(crate) struct Base {
     sweep: [u32; 2],
     /// Mask of the buckets in the target; set when sealed.
     mask: Option<u32>,
+    /// What has moved while the base was being stored.
+    moved: Option<Hashes>,
 }
+
+/// A bucket's number and its fields.
+pub(crate) type Bucket = (u32, Vec<(u64, Vec<u8>)>);
 
 const fn at(side: Side) -> usize {
     match side {
@@ -84,6 +89,9 @@ impl Base {
 
     /// Moves the base of a key; it counts as seen by the sweeps that are under way.
     pub(crate) fn set(&mut self, hash: u64, entry: Option<Entry>) {
+        if let Some(moved) = &mut self.moved {
+            moved.insert(hash);
+        }
         match entry {
             Some(entry) => {
                 self.held.insert(hash, Held { entry, seen: self.sweep });
@@ -134,8 +142,9 @@ impl Base {
         u32::try_from(wanted).unwrap_or(1 << 20).next_power_of_two()
     }
 
-    /// Writes the whole base into the target; `seal_with` comes first.
-    pub(crate) async fn store(&self, target: &mut Link, ours: &Ours, from: u32) -> Result<(), CopyError> {
+    /// The whole base by buckets, to be stored; what moves from now on is noted. `seal_with` comes first.
+    pub(crate) fn sorted(&mut self) -> Vec<Bucket> {
+        self.moved = Some(Hashes::default());
         let mut buckets: HashMap<u32, Vec<(u64, Vec<u8>)>> = HashMap::new();
         let foreign = self.foreign.iter().map(|hash| (*hash, FOREIGN.to_vec()));
         for (hash, value) in self.held.iter().map(|(hash, held)| (*hash, encode(held.entry))).chain(foreign) {
@@ -143,18 +152,43 @@ impl Base {
                 buckets.entry(bucket).or_default().push((hash, value));
             }
         }
-        let buckets: Vec<_> = buckets.into_iter().collect();
-        for some in buckets.chunks(100) {
-            let mut commands = redis::pipe();
-            for (bucket, entries) in some {
-                commands.cmd("HSET").arg(ours.base(from, *bucket));
-                for (hash, value) in entries {
-                    commands.arg(hash.to_be_bytes().as_slice()).arg(value.as_slice());
-                }
+        buckets.into_iter().collect()
+    }
+
+    /// Writes some buckets into the target.
+    pub(crate) async fn store(
+        &self,
+        target: &mut Link,
+        ours: &Ours,
+        from: u32,
+        buckets: &[Bucket],
+    ) -> Result<(), CopyError> {
+        let mut commands = redis::pipe();
+        for (bucket, entries) in buckets {
+            commands.cmd("HSET").arg(ours.base(from, *bucket));
+            for (hash, value) in entries {
+                commands.arg(hash.to_be_bytes().as_slice()).arg(value.as_slice());
             }
-            for reply in target.ask_all("HSET", &commands).await? {
-                target.check("HSET", reply)?;
-            }
+        }
+        for reply in target.ask_all("HSET", &commands).await? {
+            target.check("HSET", reply)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what has moved since `sorted`.
+    pub(crate) async fn store_changes(&mut self, target: &mut Link, ours: &Ours, from: u32) -> Result<(), CopyError> {
+        let mut commands = redis::pipe();
+        for hash in self.moved.take().unwrap_or_default() {
+            let Some(bucket) = self.bucket(hash) else { continue };
+            let (bucket, field) = (ours.base(from, bucket), hash.to_be_bytes());
+            match self.get(hash) {
+                Some(entry) => commands.cmd("HSET").arg(bucket).arg(field.as_slice()).arg(encode(entry)),
+                None => commands.cmd("HDEL").arg(bucket).arg(field.as_slice()),
+            };
+        }
+        for reply in target.ask_all("HSET", &commands).await? {
+            target.check("HSET", reply)?;
         }
         Ok(())
     }

@@ -34,6 +34,8 @@ const INBOX: usize = 100_000;
 #[derive(Debug, Default)]
 pub(crate) struct Hints {
     pub(crate) keys: HashSet<Vec<u8>>,
+    /// When the first of them arrived.
+    pub(crate) since: Option<Instant>,
     /// Something may have been missed: sweep everything once.
     pub(crate) everything: bool,
     /// The earliest fence that came back.
@@ -74,6 +76,7 @@ impl Inbox {
 
     fn key(&self, name: Vec<u8>) {
         let mut hints = self.lock();
+        hints.since.get_or_insert_with(Instant::now);
         if hints.keys.len() < INBOX {
             hints.keys.insert(name);
         } else {

@@ -49,8 +49,9 @@ impl Ours {
         format!("{}base:{from}:{bucket:x}", self.root)
     }
 
-    pub(crate) fn bases(&self) -> String {
-        format!("{}base:*", self.root)
+    /// Matches the buckets of one pair.
+    pub(crate) fn bases(&self, from: u32) -> String {
+        format!("{}base:{from}:*", self.root)
     }
 
     /// Keys found in the target before we wrote anything; in the target.

@@ -74,11 +74,11 @@ impl Link {
             Ok(_) | Err(CopyError::NotPermitted { .. }) => {}
             Err(error) => return Err(error),
         }
-        link.learn().await?;
         Ok(link)
     }
 
-    async fn learn(&mut self) -> Result<(), CopyError> {
+    /// Finds out what the server can do; whoever reads or writes keys must.
+    pub(crate) async fn learn(&mut self) -> Result<(), CopyError> {
         let mut commands = redis::pipe();
         commands.cmd("PEXPIRETIME").arg(PROBE).cmd("DUMP").arg(PROBE);
         let replies = self.ask_all("PEXPIRETIME", &commands).await?;

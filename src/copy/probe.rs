@@ -1,4 +1,5 @@
-//! What a store is, by its own word: one connection, PING, INFO and TIME (not billed by Upstash). Changes nothing.
+//! What a store is, by its own word: one connection, PING and INFO (not billed by Upstash), TIME, and whether the
+//! notifications' setting may be read. Changes nothing and touches no key.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 use super::{
     Endpoint,
     error::CopyError,
-    link::{Link, int, items, text},
+    link::{Link, items, text},
     read::clock,
 };
 
@@ -52,14 +53,14 @@ pub struct StoreFacts {
 /// Looks at a store.
 pub async fn probe(endpoint: &Endpoint) -> Result<StoreFacts, CopyError> {
     let mut link = Link::open(endpoint, endpoint.database, Arc::new(AtomicU64::new(0))).await?;
-    facts(&mut link).await
+    facts(&mut link, endpoint.database).await
 }
 
-pub(crate) async fn facts(link: &mut Link) -> Result<StoreFacts, CopyError> {
+pub(crate) async fn facts(link: &mut Link, database: u32) -> Result<StoreFacts, CopyError> {
     let info = text(link.ask("INFO", &redis::cmd("INFO")).await?);
     let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
     let number = |name: &str| field(name).and_then(|value| value.parse::<u64>().ok());
-    let keys = int(&link.ask("DBSIZE", &redis::cmd("DBSIZE")).await?).unwrap_or_default();
+    let databases = keyspace(&info);
     let notify = link.ask("CONFIG GET", redis::cmd("CONFIG").arg("GET").arg("notify-keyspace-events")).await;
     let notify = notify.ok().and_then(items).and_then(|pair| pair.into_iter().nth(1)).map(text);
     let mut latency = Duration::MAX;
@@ -71,8 +72,8 @@ pub(crate) async fn facts(link: &mut Link) -> Result<StoreFacts, CopyError> {
     let half = i64::try_from(asked.elapsed().as_millis() / 2).unwrap_or_default();
     Ok(StoreFacts {
         version: field("redis_version").unwrap_or("unknown").to_owned(),
-        keys: u64::try_from(keys).unwrap_or_default(),
-        databases: keyspace(&info),
+        keys: databases.get(&database).copied().unwrap_or_default(),
+        databases,
         used_memory: number("used_memory"),
         maxmemory: number("maxmemory"),
         maxmemory_policy: field("maxmemory_policy").map(str::to_owned),

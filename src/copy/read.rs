@@ -26,7 +26,7 @@ pub(crate) struct Seen {
 }
 
 /// What a store said about some names, in their order.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Reading {
     pub(crate) seen: Vec<Option<Seen>>,
     /// After the reading, milliseconds since the epoch by the old store's clock.

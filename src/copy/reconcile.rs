@@ -9,7 +9,7 @@ use super::{
     intent::announced_together,
     key::prefix,
     link::bytes,
-    progress::Difference,
+    progress::{Difference, Sides},
     pulse::evictions,
     read::{Reading, Seen, read},
     run::{Lane, Runner},
@@ -149,8 +149,7 @@ impl Runner {
                 return Ok(());
             }
             found = moved;
-            old = self.read_side(lane, Side::Old, &found).await?;
-            new = self.read_side(lane, Side::New, &found).await?;
+            (old, new) = self.read_both(lane, &found).await?;
         }
         // They change faster than we write; the next hint or sweep meets them again.
         for side in [Side::Old, Side::New] {
@@ -159,12 +158,24 @@ impl Runner {
         Ok(())
     }
 
-    pub(crate) async fn read_side(&mut self, lane: usize, side: Side, found: &[Found]) -> Result<Reading, CopyError> {
+    /// Both sides at the same time.
+    pub(crate) async fn read_both(&mut self, lane: usize, found: &[Found]) -> Result<(Reading, Reading), CopyError> {
+        let names: Vec<Vec<u8>> = found.iter().map(|found| found.name.clone()).collect();
+        let offset = self.record.shift;
+        match self.lanes.get_mut(lane) {
+            Some(Lane { links: Sides { source, target }, .. }) => {
+                tokio::try_join!(read(source, &names, 0), read(target, &names, shift(Side::New, offset)))
+            }
+            None => Ok((Reading::default(), Reading::default())),
+        }
+    }
+
+    async fn read_side(&mut self, lane: usize, side: Side, found: &[Found]) -> Result<Reading, CopyError> {
         let names: Vec<Vec<u8>> = found.iter().map(|found| found.name.clone()).collect();
         let offset = self.record.shift;
         match self.lanes.get_mut(lane) {
             Some(here) => read(here.links.on_mut(side), &names, shift(side, offset)).await,
-            None => Ok(Reading { seen: Vec::new(), now: 0 }),
+            None => Ok(Reading::default()),
         }
     }
 

@@ -266,6 +266,10 @@ impl Runner {
                     self.look(lane, side, some).await?;
                 }
             }
+            // The fence asks five times a second; a stall between two of them is only seen by the hints it delayed.
+            if let Some(since) = hints.since {
+                self.measured(since.elapsed());
+            }
             if let Some(sent) = hints.fence
                 && self.rounds.on(side).trusted
             {

@@ -1,7 +1,11 @@
 //! The seal: the moment from which both stores are written by their users. What both had is stored in the target, so
 //! that whoever takes over judges as this runner would have.
+//!
+//! Following goes on meanwhile; only the last few changes of the base are stored with nothing in between.
 
-use tokio::time::Instant;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 
 use super::{
     base::discard,
@@ -16,77 +20,128 @@ use super::{
 };
 use crate::merge::Side;
 
+/// How long a feed is waited for; without it the side is swept once more when it comes.
+const FEED_PATIENCE: Duration = Duration::from_secs(2);
+
 impl Runner {
     /// From here on both stores are written by their users: what both had is stored for whoever takes over.
     pub(crate) async fn seal(&mut self) -> Result<(), CopyError> {
         for lane in &mut self.lanes {
             plant(&mut lane.links.source, &self.fence).await?;
         }
-        let mut buckets = Vec::new();
-        for at in 0..self.lanes.len() {
-            self.look_at_target(at).await?;
-            let Some(lane) = self.lanes.get_mut(at) else { break };
-            discard(&mut lane.links.target, &self.ours.bases()).await?;
-            let count = lane.base.buckets();
-            lane.base.seal_with(count);
-            lane.base.store(&mut lane.links.target, &self.ours, lane.from).await?;
-            buckets.push(count);
-        }
-        let mut record = Record { sealed: true, buckets, ..self.record.clone() };
+        // Before the target is read, so that what happens to it afterwards is either a hint or counted.
+        let fed = self.hear(Side::New).await?;
+        let mut record = Record { sealed: true, buckets: Vec::new(), ..self.record.clone() };
         if let Some(lane) = self.lanes.first_mut() {
             for side in [Side::Old, Side::New] {
                 *record.evicted.on_mut(side) = evictions(lane.links.on_mut(side)).await?;
             }
         }
+        let began = Instant::now();
+        for at in 0..self.lanes.len() {
+            self.look_at_target(at).await?;
+        }
+        let took = began.elapsed();
+        for at in 0..self.lanes.len() {
+            record.buckets.push(self.store_base(at).await?);
+        }
+        for lane in &mut self.lanes {
+            lane.base.store_changes(&mut lane.links.target, &self.ours, lane.from).await?;
+        }
         write_record(&mut self.control, &self.ours, &self.fence, &record).await?;
         self.record = record;
-        self.step_up().await
+        let target = Rounds {
+            wanted: !fed,
+            trusted: fed,
+            covered: Some(began),
+            took: Some(took),
+            ended: Some(Instant::now()),
+            complete: 1,
+            ..Rounds::default()
+        };
+        self.step_up(target).await
+    }
+
+    /// Starts a side's feed and waits for it; `true`: it is up, and whatever is read from now on needs no other hint.
+    pub(crate) async fn hear(&mut self, side: Side) -> Result<bool, CopyError> {
+        self.listen(side).await?;
+        let until = Instant::now() + FEED_PATIENCE;
+        while self.feeds.on(side).is_some() && Instant::now() < until {
+            if self.inboxes.on(side).is_up() {
+                drop(self.inboxes.on(side).take());
+                return Ok(true);
+            }
+            self.take_hints().await?;
+            sleep(Duration::from_millis(5)).await;
+        }
+        Ok(false)
     }
 
     /// What the target really holds is the base: what it has thrown away or somebody else has put there must not look
     /// like a user's doing afterwards.
     async fn look_at_target(&mut self, at: usize) -> Result<(), CopyError> {
         let offset = self.record.shift;
-        let Some(lane) = self.lanes.get_mut(at) else { return Ok(()) };
-        lane.base.begin(Side::New);
-        let mut cursor = 0;
-        loop {
-            let page = scan(&mut lane.links.target, cursor, None, 500).await?;
+        let mut cursor = None;
+        while cursor != Some(0) {
+            let Some(lane) = self.lanes.get_mut(at) else { return Ok(()) };
+            if cursor.is_none() {
+                lane.base.begin(Side::New);
+            }
+            let page = scan(&mut lane.links.target, cursor.unwrap_or_default(), None, 500).await?;
+            cursor = Some(page.cursor);
             let moves = |name: &Vec<u8>| matches!(self.selection.choose(name), Choice::Move(_));
             let names: Vec<Vec<u8>> = page.names.into_iter().filter(moves).collect();
             let reading = read(&mut lane.links.target, &names, shift(Side::New, offset)).await?;
+            let to = lane.to;
             for (name, seen) in names.iter().zip(reading.seen) {
                 let hash = hash(name);
-                match seen {
-                    Some(seen) if lane.base.contains(hash) => lane.base.set(hash, Some(seen.entry)),
-                    Some(_) => {
-                        lane.base.foreign.insert(hash);
-                    }
-                    None => {}
+                let Some(seen) = seen else { continue };
+                let claimed = self.lanes.iter().any(|lane| lane.to == to && lane.base.contains(hash));
+                let Some(lane) = self.lanes.get_mut(at) else { return Ok(()) };
+                if lane.base.contains(hash) {
+                    lane.base.set(hash, Some(seen.entry));
+                } else if !claimed {
+                    lane.base.foreign.insert(hash);
                 }
             }
-            cursor = page.cursor;
-            if cursor == 0 {
-                break;
-            }
+            self.take_hints().await?;
         }
+        let Some(lane) = self.lanes.get_mut(at) else { return Ok(()) };
         for hash in lane.base.missing(Side::New) {
             lane.base.set(hash, None);
         }
         Ok(())
     }
 
+    /// Stores the base of a lane, following all the while; what changes meanwhile is noted. Returns its buckets.
+    async fn store_base(&mut self, at: usize) -> Result<u32, CopyError> {
+        let Some(lane) = self.lanes.get_mut(at) else { return Ok(0) };
+        discard(&mut lane.links.target, &self.ours.bases(lane.from)).await?;
+        let count = lane.base.buckets();
+        lane.base.seal_with(count);
+        let buckets = lane.base.sorted();
+        for some in buckets.chunks(100) {
+            let Some(lane) = self.lanes.get_mut(at) else { break };
+            lane.base.store(&mut lane.links.target, &self.ours, lane.from, some).await?;
+            self.take_hints().await?;
+        }
+        Ok(count)
+    }
+
     /// Watches both sides from now on.
-    pub(crate) async fn step_up(&mut self) -> Result<(), CopyError> {
+    pub(crate) async fn step_up(&mut self, target: Rounds) -> Result<(), CopyError> {
         self.both_ways = true;
         self.progress.state = State::BothWays;
         // Since the seal, whoever ran since then: what was thrown away while nobody looked counts too.
         self.evicted_at_start = self.record.evicted;
         self.rounds.source.wanted = true;
-        // Nobody has written the target before the seal.
-        let covered = self.rounds.target.covered.or(Some(Instant::now()));
-        self.rounds.target = Rounds { wanted: true, covered, ..Rounds::default() };
+        self.rounds.target = target;
         self.sweep = None;
-        self.listen(Side::New).await
+        for side in [Side::Old, Side::New] {
+            if !self.inboxes.on(side).is_up() {
+                self.hear(side).await?;
+            }
+        }
+        Ok(())
     }
 }

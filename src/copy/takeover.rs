@@ -118,9 +118,9 @@ impl Runner {
                 lane.base = Base::load(&mut lane.links.target, &self.ours, lane.from, buckets).await?;
                 self.settle_intent(at).await?;
             }
-            self.listen(Side::Old).await?;
             self.progress.keys_copied = self.progress.keys_total;
-            return self.step_up().await;
+            let covered = self.rounds.target.covered;
+            return self.step_up(Rounds { wanted: true, covered, ..Rounds::default() }).await;
         }
         self.measure_clocks().await?;
         self.refuse_unmatched().await?;
@@ -128,7 +128,7 @@ impl Runner {
         self.record.owned = true;
         self.record.databases = self.lanes.iter().map(|lane| (lane.from, lane.to)).collect();
         write_record(&mut self.control, &self.ours, &self.fence, &self.record).await?;
-        self.listen(Side::Old).await
+        self.hear(Side::Old).await.map(drop)
     }
 
     /// Measured once a migration, so that deadlines stay comparable for whoever takes over.
@@ -327,6 +327,8 @@ async fn lanes(life: &Life) -> Result<Vec<Lane>, CopyError> {
         let mut source = Link::open(&spec.from, from, life.spent.source.clone()).await?;
         let mut target = Link::open(&spec.to, to, life.spent.target.clone()).await?;
         refuse_cluster(&mut source).await?;
+        source.learn().await?;
+        target.learn().await?;
         let writers = Sides { source: Writer::load(&mut source).await?, target: Writer::load(&mut target).await? };
         let links = Sides { source, target };
         lanes.push(Lane { from, to, links, writers, base: Base::default(), no_dump: Sides::default() });
@@ -335,8 +337,8 @@ async fn lanes(life: &Life) -> Result<Vec<Lane>, CopyError> {
 }
 
 async fn refuse_cluster(link: &mut Link) -> Result<(), CopyError> {
-    let facts = facts(link).await?;
-    if facts.cluster { Err(CopyError::ClusterMode { store: link.store().into() }) } else { Ok(()) }
+    let cluster = facts(link, 0).await?.cluster;
+    if cluster { Err(CopyError::ClusterMode { store: link.store().into() }) } else { Ok(()) }
 }
 
 async fn has_fence(link: &mut Link, fence: &Fence) -> Result<bool, CopyError> {

@@ -2,6 +2,7 @@
 //! different counts: people go on clicking while we look.
 
 use super::{
+    base::Hashes,
     error::CopyError,
     key::{Choice, Tally, hash},
     progress::Verification,
@@ -25,14 +26,16 @@ impl Runner {
         let mut compared = 0;
         let mut different = Tally::default();
         for lane in 0..self.lanes.len() {
+            let mut met = Hashes::default();
             for side in [Side::Old, Side::New] {
                 let mut cursor = None;
                 while cursor != Some(0) {
                     let names = self.names(lane, side, &mut cursor).await?;
-                    let found = self.comparable(lane, &names);
-                    compared += self.compare(lane, side, found, &mut different).await?;
-                    // People must not wait for us.
+                    let found = self.comparable(lane, &names, &mut met);
+                    compared += self.compare(lane, found, &mut different).await?;
+                    // People must not wait for us, nor the sweeps of a store that gives no hints.
                     self.take_hints().await?;
+                    self.step().await?;
                 }
             }
         }
@@ -54,13 +57,13 @@ impl Runner {
         Ok(page.names)
     }
 
-    fn comparable(&self, lane: usize, names: &[Vec<u8>]) -> Vec<Found> {
+    /// The names that are to be equal and were not met before.
+    fn comparable(&self, lane: usize, names: &[Vec<u8>], met: &mut Hashes) -> Vec<Found> {
         let Some(here) = self.lanes.get(lane) else { return Vec::new() };
         let found = |name: &Vec<u8>| match self.selection.choose(name) {
             Choice::Move(kind) => Some(Found { name: name.clone(), hash: hash(name), kind }),
             Choice::Leave | Choice::Skip | Choice::Block => None,
         };
-        let mut met = std::collections::HashSet::new();
         let wanted = |found: &Found| !here.base.foreign.contains(&found.hash);
         let mine = |found: &Found| {
             let mut others = self.lanes.iter().enumerate().filter(|(at, other)| *at != lane && other.to == here.to);
@@ -69,28 +72,18 @@ impl Runner {
         names.iter().filter_map(found).filter(|found| wanted(found) && mine(found) && met.insert(found.hash)).collect()
     }
 
-    /// Compares some keys; returns how many were counted. The second side only counts what the first does not have.
-    async fn compare(
-        &mut self,
-        lane: usize,
-        side: Side,
-        found: Vec<Found>,
-        different: &mut Tally,
-    ) -> Result<u64, CopyError> {
+    /// Compares some keys; returns how many there were.
+    async fn compare(&mut self, lane: usize, found: Vec<Found>, different: &mut Tally) -> Result<u64, CopyError> {
         let mut left = found;
         let mut compared = None;
         for _ in 0..=ROUNDS {
             if left.is_empty() {
                 break;
             }
-            let old = self.read_side(lane, Side::Old, &left).await?;
-            let new = self.read_side(lane, Side::New, &left).await?;
+            let (old, new) = self.read_both(lane, &left).await?;
             let now = old.now.max(new.now);
-            let counted = match side {
-                Side::Old => left.len(),
-                Side::New => old.seen.iter().filter(|seen| seen.is_none()).count(),
-            };
-            compared.get_or_insert(counted);
+            let there = old.seen.iter().zip(&new.seen).filter(|(old, new)| old.is_some() || new.is_some());
+            compared.get_or_insert(there.count());
             let mut again = Vec::new();
             for ((found, old), new) in left.into_iter().zip(&old.seen).zip(&new.seen) {
                 if !alike(old.as_ref(), new.as_ref(), now) {

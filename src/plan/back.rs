@@ -34,7 +34,7 @@ impl<'a> Draft<'a> {
             return;
         };
         match self.checked(migration, Stage::AfterRollback, drained) {
-            Checked::Passed => {
+            Checked::Passed(_) => {
                 if self.copy_cleared(migration) {
                     self.journal(Entry::End(Outcome::RolledBack, self.secrets_of(migration)));
                 }

@@ -89,8 +89,8 @@ impl<'a> Draft<'a> {
             for direction in [Direction::Egress, Direction::Forward] {
                 let Some(begun) = moved.moved(direction).filter(|begun| begun.operation.is_none()) else { continue };
                 let Some(service) = self.service(&moved.service) else { continue };
-                let carries = leads_to_new(service, moved, migration, self.inputs.owner)
-                    || service.egress != moved.undo.egress;
+                let carries =
+                    leads_to_new(service, moved, migration, self.inputs.owner) || service.egress != moved.undo.egress;
                 match standing(service, begun, carries, self.inputs.now) {
                     Standing::NotMade | Standing::Overtaken => {
                         self.journal(Entry::NotMoved(direction, moved.service.clone(), None));
@@ -106,7 +106,10 @@ impl<'a> Draft<'a> {
                             since: begun.intended,
                             expected: None,
                             deadline: None,
-                            message: format!("{}: waiting for App Runner to list the operation of our call", moved.service),
+                            message: format!(
+                                "{}: waiting for App Runner to list the operation of our call",
+                                moved.service
+                            ),
                         });
                         return false;
                     }
@@ -189,7 +192,12 @@ impl<'a> Draft<'a> {
             let named = rule.source.as_ref().map(|source| Step::rule_name(&rule.group, source, port));
             rule.ours && named == Some(Resource::Rule(name.to_owned()))
         };
-        self.inputs.observed.rules.iter().find(|(_, reading)| reading.present().is_some_and(is)).map(|(id, _)| id.clone())
+        self.inputs
+            .observed
+            .rules
+            .iter()
+            .find(|(_, reading)| reading.present().is_some_and(is))
+            .map(|(id, _)| id.clone())
     }
 
     /// The database the last migration came from, where that is the one called `name`.

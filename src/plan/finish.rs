@@ -24,7 +24,7 @@ impl<'a> Draft<'a> {
         }
         if migration.validated.is_none() {
             return match self.checked(migration, Stage::AfterSwitch, drained) {
-                Checked::Passed => self.journal(Entry::Validated),
+                Checked::Passed(results) => self.journal(Entry::Validated(results)),
                 Checked::Regressed(failed) => self.fail(target, migration, Reason::CheckFailed, &told(&failed)),
                 Checked::Busy => {}
             };
@@ -38,7 +38,7 @@ impl<'a> Draft<'a> {
             && migration.egress_validated.is_none()
         {
             return match self.checked(migration, Stage::AfterSwitch, moved) {
-                Checked::Passed => self.journal(Entry::EgressValidated),
+                Checked::Passed(results) => self.journal(Entry::EgressValidated(results)),
                 Checked::Regressed(failed) => self.fail(target, migration, Reason::CheckFailed, &told(&failed)),
                 Checked::Busy => {}
             };
@@ -56,7 +56,7 @@ impl<'a> Draft<'a> {
         if self.inputs.now >= over {
             // The last look decides.
             return match self.checked(migration, Stage::Bake, over) {
-                Checked::Passed => self.journal(Entry::Baked),
+                Checked::Passed(results) => self.journal(Entry::Baked(results)),
                 Checked::Regressed(failed) => self.fail(target, migration, Reason::CheckFailed, &told(&failed)),
                 Checked::Busy => {}
             };

@@ -133,8 +133,12 @@ impl<'a> Draft<'a> {
         if let Some(moved) = first
             && migration.egress_validated.is_none()
         {
-            match self.checked(migration, Stage::AfterSwitch, migration.sealed.map_or(moved, |sealed| sealed.max(moved))) {
-                Checked::Passed => self.journal(Entry::EgressValidated),
+            match self.checked(
+                migration,
+                Stage::AfterSwitch,
+                migration.sealed.map_or(moved, |sealed| sealed.max(moved)),
+            ) {
+                Checked::Passed(results) => self.journal(Entry::EgressValidated(results)),
                 Checked::Regressed(failed) => self.fail(target, migration, Reason::CheckFailed, &told(&failed)),
                 Checked::Busy => {}
             }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::env;
 use crate::desired::Desired;
+use crate::env;
 use crate::identity::{Arn, RuleId, SecretName, StoreId};
 use crate::journal::{Direction, Gate, Journal, Migration, Outcome, Prior, Resource};
 use crate::observed::{CopyState, Delivery, Egress, Placement, Reading, StoreStatus};
@@ -60,9 +60,10 @@ fn connector_violation(inputs: &Inputs<'_>, arn: &Arn) -> Option<String> {
     let observed = inputs.observed;
     let used = observed.services.values().filter_map(Reading::present).any(|service| service.egress == egress)
         || observed.bystanders.present().into_iter().flatten().any(|other| other.egress == egress);
-    let returning = inputs.journal.open_migration().is_some_and(|migration| {
-        migration.services.iter().any(|moved| moved.undo.egress == egress)
-    });
+    let returning = inputs
+        .journal
+        .open_migration()
+        .is_some_and(|migration| migration.services.iter().any(|moved| moved.undo.egress == egress));
     let made = |resource: &Resource, id: Option<&str>| match resource {
         Resource::Connector(name) => *name == arn.0 || id == Some(&arn.0) || arn.0.contains(&format!("/{name}/")),
         Resource::UpstashDatabase(_)
@@ -233,9 +234,7 @@ fn store_violation(inputs: &Inputs<'_>, resource: &Resource, id: &str) -> Option
         .iter()
         .filter(|entry| match &entry.id {
             StoreId::Upstash(known) | StoreId::ReplicationGroup(known) => known == id,
-            StoreId::ServerlessCache(_)
-            | StoreId::External(..)
-            | StoreId::Disabled => false,
+            StoreId::ServerlessCache(_) | StoreId::External(..) | StoreId::Disabled => false,
         })
         .flat_map(|entry| &entry.hosts)
         .collect();

@@ -35,8 +35,13 @@ impl<'a> Draft<'a> {
             return true;
         }
         match wanted {
-            Some((id, _)) => self.note(format!("spec.store names {id} now; that is looked at when this migration has ended")),
-            None => self.note(format!("spec.store leads to no store now; this migration goes to {} and ends first", migration.to.id)),
+            Some((id, _)) => {
+                self.note(format!("spec.store names {id} now; that is looked at when this migration has ended"));
+            }
+            None => self.note(format!(
+                "spec.store leads to no store now; this migration goes to {} and ends first",
+                migration.to.id
+            )),
         }
         false
     }
@@ -87,12 +92,15 @@ impl<'a> Draft<'a> {
             let Some(service) = self.moved_service(moved) else { return true };
             // While it is being deployed its configuration may still be taken back.
             let settled = service.status != ServiceStatus::OperationInProgress;
-            let is_as_it_was = is_undone(service, &moved.undo) && service.auto_deployments == moved.undo.auto_deployments;
+            let is_as_it_was =
+                is_undone(service, &moved.undo) && service.auto_deployments == moved.undo.auto_deployments;
             if is_as_it_was || !settled || leads_to_new(service, moved, migration, self.inputs.owner) {
                 continue;
             }
-            let message =
-                format!("somebody changed the variables, the egress or the automatic deployments of service {}", moved.service);
+            let message = format!(
+                "somebody changed the variables, the egress or the automatic deployments of service {}",
+                moved.service
+            );
             if any_moved(migration) {
                 self.journal(Entry::Hold { reason: Reason::Contested.as_str().to_owned(), message });
             } else {
@@ -226,9 +234,8 @@ impl<'a> Draft<'a> {
             let Some(service) = self.service(&moved.service) else { continue };
             for direction in [Direction::Egress, Direction::Forward] {
                 let id = moved.moved(direction).and_then(|moved| moved.operation.as_ref());
-                let failed = |operation: &&Operation| {
-                    Some(&operation.id) == id && operation.status == OperationStatus::Failed
-                };
+                let failed =
+                    |operation: &&Operation| Some(&operation.id) == id && operation.status == OperationStatus::Failed;
                 if service.operations.iter().any(|operation| failed(&operation)) {
                     self.journal(Entry::NotMoved(direction, moved.service.clone(), None));
                     return true;

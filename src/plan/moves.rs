@@ -16,9 +16,9 @@ use super::{Awaited, Draft, Late, Reason, Wait, after};
 /// An operation is not always listed the moment the call returns.
 const LISTING: Duration = Duration::from_secs(30);
 /// A call whose operation never shows up after this long needs a person.
-const LISTING_LIMIT: Duration = Duration::from_secs(120);
+const LISTING_LIMIT: Duration = Duration::from_mins(2);
 /// Terraform's own limit for an update is 20 minutes; full failure and rollback was seen to take 40.
-const OPERATION_LIMIT: Duration = Duration::from_secs(60 * 60);
+const OPERATION_LIMIT: Duration = Duration::from_hours(1);
 
 /// How a move stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +114,9 @@ impl Draft<'_> {
             }
             return Driven::Busy;
         };
-        match standing(drive.service, moved, drive.carries, now) {
+        let announced = moved.operation.is_none() && self.inputs.announced == Some(self.inputs.journal.sequence);
+        let standing = if announced { Standing::NotMade } else { standing(drive.service, moved, drive.carries, now) };
+        match standing {
             Standing::NotMade => {
                 if self.admitted(name, drive.service, drive.intention) {
                     let expect = Expect {
@@ -235,7 +237,8 @@ impl Draft<'_> {
                 false
             }
             Admission::Failed => {
-                let status = if service.status == ServiceStatus::CreateFailed { "CREATE_FAILED" } else { "DELETE_FAILED" };
+                let status =
+                    if service.status == ServiceStatus::CreateFailed { "CREATE_FAILED" } else { "DELETE_FAILED" };
                 let message = format!("its status is {status}");
                 self.block(Reason::ServiceUnusable, subject, message, Reason::ServiceUnusable.remedy());
                 false

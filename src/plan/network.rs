@@ -226,7 +226,9 @@ fn no_private_host(question: &Question<'_>) -> Result<(), Box<Block>> {
             return Err(block(
                 question,
                 Reason::VpcNeeded,
-                format!("variable {name} names {host}, which only the VPC reaches; with egress Default it would be cut off"),
+                format!(
+                    "variable {name} names {host}, which only the VPC reaches; with egress Default it would be cut off"
+                ),
                 "set egress.type: Keep for the service",
             ));
         }
@@ -251,7 +253,9 @@ fn nothing_else_in_the_vpc<'a>(
             Reach::None | Reach::Public | Reach::Private(_) => continue,
         };
         let remedy = match &variable.reach {
-            Reach::Unknown => "let the value be read (secretsmanager:GetSecretValue), add a NAT gateway and keep the egress, or stay",
+            Reach::Unknown => {
+                "let the value be read (secretsmanager:GetSecretValue), add a NAT gateway and keep the egress, or stay"
+            }
             Reach::None | Reach::Public | Reach::Private(_) => keep,
         };
         return needed(format!("{why}; without the connector it would be cut off"), remedy);
@@ -260,10 +264,7 @@ fn nothing_else_in_the_vpc<'a>(
         Some(groups) if groups.is_empty() => Ok(()),
         Some(groups) => {
             let names: Vec<_> = groups.iter().map(ToString::to_string).collect();
-            needed(
-                format!("something else in the VPC may be in use: {} admits the connector", names.join(", ")),
-                keep,
-            )
+            needed(format!("something else in the VPC may be in use: {} admits the connector", names.join(", ")), keep)
         }
         None => needed(
             "which security groups admit the connector could not be read".to_owned(),
@@ -272,6 +273,7 @@ fn nothing_else_in_the_vpc<'a>(
     }
 }
 
+#[expect(clippy::unnecessary_box_returns, reason = "the error of every answer of the table, and a large one")]
 fn block(question: &Question<'_>, reason: Reason, message: impl Into<String>, remedy: &str) -> Box<Block> {
     Box::new(Block {
         reason,

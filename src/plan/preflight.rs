@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use crate::desired::{
-    EgressPolicy, KeyStrategy, ReplicationGroupRef, RulesPolicy, SecretDelivery, StoreSpec, Takeover, Target, TlsPolicy, Unmatched,
-    Writer,
+    EgressPolicy, KeyStrategy, ReplicationGroupRef, RulesPolicy, SecretDelivery, StoreSpec, Takeover, Target,
+    TlsPolicy, Unmatched, Writer,
 };
 use crate::env::{self, Outline};
 use crate::identity::{Address, StoreId};
@@ -63,10 +63,14 @@ impl<'a> Draft<'a> {
                     "set spec.migration.consent.dataLoss: true if that is meant",
                 );
             } else if from_redis {
-                self.note("nothing is copied: every session in the store in use ends with the switch (consent.dataLoss)");
+                self.note(
+                    "nothing is copied: every session in the store in use ends with the switch (consent.dataLoss)",
+                );
             }
         } else if self.inputs.observed.source.is_absent() && ids.iter().all(|id| !id.is_redis()) && !ids.is_empty() {
-            self.note("nothing is copied: the services use no Redis now, and sessions in their memory end with the switch");
+            self.note(
+                "nothing is copied: the services use no Redis now, and sessions in their memory end with the switch",
+            );
         }
     }
 
@@ -367,8 +371,8 @@ impl<'a> Draft<'a> {
     fn say_what_databases_stop(&mut self, target: &Target, services: &[Using<'_>], store: &Store) {
         let Some(source) = self.inputs.observed.source.present() else { return };
         let policy = &target.migration;
-        let copies_keys = policy.unmatched != Unmatched::Skip
-            || policy.keys.iter().any(|rule| rule.strategy == KeyStrategy::Copy);
+        let copies_keys =
+            policy.unmatched != Unmatched::Skip || policy.keys.iter().any(|rule| rule.strategy == KeyStrategy::Copy);
         let to = store.address.as_ref().map_or(0, |address| address.db);
         let stays = source.id == store.id && source.address.as_ref().is_none_or(|address| address.db == to);
         if !source.id.is_redis() || !store.id.is_redis() || stays || !copies_keys {

@@ -16,9 +16,10 @@ impl<'a> Draft<'a> {
         if !self.retire_leftovers() {
             return self.phase(Phase::Retiring);
         }
-        let completed = self.inputs.journal.migration.as_ref().is_some_and(|migration| {
-            migration.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Completed)
-        });
+        let completed =
+            self.inputs.journal.migration.as_ref().is_some_and(|migration| {
+                migration.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Completed)
+            });
         // An id in the spec is consent to remove the thing after a migration, not before one.
         if !completed {
             return;
@@ -198,7 +199,9 @@ pub(super) fn admits(rule: &Rule, connector: &Connector) -> bool {
 /// Whether a variable names a secret.
 pub(super) fn names(variable: &Variable, secret: &Arn) -> bool {
     match &variable.delivery {
-        Delivery::Reference(arn) => arn == secret || arn.secret_name().is_some() && arn.secret_name() == secret.secret_name(),
+        Delivery::Reference(arn) => {
+            arn == secret || arn.secret_name().is_some() && arn.secret_name() == secret.secret_name()
+        }
         Delivery::Plain => false,
     }
 }

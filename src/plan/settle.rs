@@ -86,7 +86,8 @@ impl<'a> Draft<'a> {
         let looked_up = [&observed.target, &observed.source].into_iter().filter_map(Reading::present);
         let entries = looked_up.filter_map(|store| {
             let host = store.address.as_ref()?.host.clone();
-            (!matches!(store.id, StoreId::External(..))).then(|| CatalogEntry { id: store.id.clone(), hosts: vec![host] })
+            (!matches!(store.id, StoreId::External(..)))
+                .then(|| CatalogEntry { id: store.id.clone(), hosts: vec![host] })
         });
         observed.catalog.iter().cloned().chain(entries).collect()
     }
@@ -118,9 +119,11 @@ impl<'a> Draft<'a> {
         match &self.inputs.observed.target {
             Reading::Present(store) => store.id == latch.store,
             // It may have failed because it is gone; another name is another store.
-            Reading::Absent => self.inputs.journal.migration.as_ref().is_some_and(|last| {
-                last.to.id == latch.store && asks_for(&target.store, &last.to, self.inputs.owner)
-            }),
+            Reading::Absent => {
+                self.inputs.journal.migration.as_ref().is_some_and(|last| {
+                    last.to.id == latch.store && asks_for(&target.store, &last.to, self.inputs.owner)
+                })
+            }
             // What cannot be read might be the store that failed.
             Reading::Unknown(_) | Reading::Hidden(_) => true,
         }
@@ -170,7 +173,10 @@ impl<'a> Draft<'a> {
         let ours = journal.settled.as_ref().and_then(|settled| settled.epoch);
         let outdated: Vec<_> = services.iter().filter(|using| using.is_outdated(target, store)).collect();
         if !outdated.is_empty() && ours.is_some() && self.plan.blocks.is_empty() {
-            self.note(format!("{} has another password than the services were told; they are told the new one", store.id));
+            self.note(format!(
+                "{} has another password than the services were told; they are told the new one",
+                store.id
+            ));
             return self.leave(target, services);
         }
         for using in outdated {
@@ -290,7 +296,8 @@ impl<'a> Draft<'a> {
             other => return self.unread(other, "the store in use"),
         };
         let to = record(store, "to");
-        let copies = to.id.is_redis() && from.as_ref().is_some_and(|from| from.id.is_redis() && from.place() != to.place());
+        let copies =
+            to.id.is_redis() && from.as_ref().is_some_and(|from| from.id.is_redis() && from.place() != to.place());
         let wires = Wires { owner, target, observed: self.inputs.observed };
         let moves = services
             .iter()
@@ -325,6 +332,7 @@ impl<'a> Draft<'a> {
             began: self.inputs.now,
             services: moves,
             baseline: None,
+            checks: Vec::new(),
             approved: BTreeSet::new(),
             sealed: None,
             egress_validated: None,

@@ -15,11 +15,11 @@ use crate::step::Step;
 use super::{Awaited, Draft, Late, Reason, Wait, after};
 
 /// How long checks may stay undecided before a person is asked.
-const UNDECIDED_LIMIT: Duration = Duration::from_secs(10 * 60);
+const UNDECIDED_LIMIT: Duration = Duration::from_mins(10);
 
 /// How a run of checks stands.
 pub(super) enum Checked {
-    Passed,
+    Passed(Vec<CheckResult>),
     Regressed(Vec<CheckResult>),
     Busy,
 }
@@ -154,7 +154,7 @@ impl<'a> Draft<'a> {
     pub(super) fn checked(&mut self, migration: &Migration, stage: Stage, since: Timestamp) -> Checked {
         let Some(results) = self.run(stage, since) else { return Checked::Busy };
         match judge(migration.baseline.as_deref().unwrap_or_default(), &results) {
-            Judgement::Passed => Checked::Passed,
+            Judgement::Passed => Checked::Passed(results),
             Judgement::Regressed(failed) => Checked::Regressed(failed),
             Judgement::Undecided(undecided) => {
                 let names: Vec<_> =

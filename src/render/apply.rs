@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use super::{Mark, between, is_news, moment, number, span, time, words};
+use crate::checks::{CheckResult, Severity, Stage, Verdict};
 use crate::desired::Desired;
 use crate::error::CloudError;
 use crate::identity::MigrationId;
@@ -35,7 +36,8 @@ pub struct Told {
 pub enum Event {
     /// The work begins, or goes on where a former process stopped.
     Started {
-        /// `namespace/name`.
+        /// `namespace/name`; every JSON line carries it anyway.
+        #[serde(skip)]
         object: String,
         /// The migration that was open already.
         resumes: Option<MigrationId>,
@@ -85,6 +87,13 @@ pub enum Event {
         /// By what.
         blocks: Vec<Block>,
     },
+    /// A run of checks is over.
+    Checks {
+        /// When in the migration.
+        stage: Stage,
+        /// What came out.
+        results: Vec<CheckResult>,
+    },
     /// Something worth knowing.
     Note {
         /// What.
@@ -95,6 +104,8 @@ pub enum Event {
         /// How.
         #[serde(flatten)]
         end: Ending,
+        /// How the copy stood last, where there was one.
+        copy: Option<CopyFigures>,
     },
 }
 
@@ -191,8 +202,24 @@ impl CopyFigures {
         let lag = self.lag_ms.map_or("not known".to_owned(), |lag| span(Duration::from_millis(lag)));
         match self.conflicts {
             0 => format!("in step, lag {lag}"),
-            conflicts => format!("in step, lag {lag}, {} changed on both sides", super::plural(usize::try_from(conflicts).unwrap_or(usize::MAX), "key")),
+            conflicts => format!(
+                "in step, lag {lag}, {} changed on both sides",
+                super::plural(usize::try_from(conflicts).unwrap_or(usize::MAX), "key")
+            ),
         }
+    }
+}
+
+impl CopyFigures {
+    /// What it came to.
+    fn closing(&self) -> String {
+        let worst = span(Duration::from_millis(self.worst_lag_ms));
+        let conflicts = match self.conflicts {
+            0 => "no key was changed on both sides".to_owned(),
+            1 => "1 key was changed on both sides".to_owned(),
+            more => format!("{} keys were changed on both sides", number(more)),
+        };
+        format!("  the copy: {} keys at the start, worst lag since the switch {worst}, {conflicts}", number(self.total))
     }
 }
 
@@ -213,6 +240,8 @@ pub struct Narrator {
     waits: BTreeMap<String, (Timestamp, String)>,
     notes: Vec<String>,
     blocks: Vec<Block>,
+    /// What was done last: what has to be asked for twice is said once.
+    done: Option<Step>,
 }
 
 impl Narrator {
@@ -230,21 +259,28 @@ impl Narrator {
             Event::Started { object, resumes: None } => vec![object.clone()],
             Event::Started { object, resumes: Some(id) } => vec![format!("{object}: goes on with migration {id}")],
             Event::Phase { phase } => vec![format!("── {}", super::plan::heading(*phase))],
-            Event::Begun { .. } => Vec::new(),
-            Event::Done { step } if is_news(step) => vec![format!("{} {}", Mark::of(step).sign(), words(step))],
-            Event::Done { .. } => Vec::new(),
+            Event::Done { step } if is_news(step) && self.done.as_ref() != Some(step) => {
+                self.done = Some(step.clone());
+                vec![format!("{} {}", Mark::of(step).sign(), words(step))]
+            }
+            Event::Begun { .. } | Event::Done { .. } => Vec::new(),
             Event::Failed { step, error } => vec![format!("! {}: {error}", words(step))],
             Event::Retrying { after, failures } => {
                 vec![format!("  trying again in {} (failed {})", span(*after), times(*failures))]
             }
             Event::Waiting { waits, copy } => self.waits(told.at, waits, copy.as_ref()),
             Event::Blocked { blocks } => self.blocks(blocks),
+            Event::Checks { stage, results } => checks(*stage, results),
             Event::Note { text } if self.notes.contains(text) => Vec::new(),
             Event::Note { text } => {
                 self.notes.push(text.clone());
                 vec![format!("note: {text}")]
             }
-            Event::Ended { end } => ended(end),
+            Event::Ended { end, copy } => {
+                let mut lines = ended(end);
+                lines.extend(copy.as_ref().filter(|copy| !copy.bulk).map(CopyFigures::closing));
+                lines
+            }
         }
     }
 
@@ -256,7 +292,8 @@ impl Narrator {
             let text = waiting(wait, copy, at);
             let said = self.waits.get(&key).filter(|(last, former)| {
                 // The longer it has been waited, the less news it is that it still is.
-                let quiet = if *former == text { (AGAIN * 4).max(between(wait.since, at) / 4) } else { AGAIN };
+                let still = (AGAIN * 4).max(between(wait.since, at) / 4);
+                let quiet = if *former == wait.message { still } else { AGAIN };
                 between(*last, at) < quiet
             });
             if let Some(said) = said {
@@ -267,7 +304,7 @@ impl Narrator {
                     waited => format!(" (for {} now)", span(waited)),
                 };
                 lines.push(format!("… {text}{waited}"));
-                now.insert(key, (at, text));
+                now.insert(key, (at, wait.message.clone()));
             }
         }
         self.waits = now;
@@ -321,16 +358,36 @@ pub fn waiting(wait: &Wait, copy: Option<&CopyFigures>, now: Timestamp) -> Strin
     format!("{}{figures}{until}", wait.message)
 }
 
+/// How a run came out: one line, and one for each check that did not simply pass.
+fn checks(stage: Stage, results: &[CheckResult]) -> Vec<String> {
+    let passed = results.iter().filter(|result| result.verdict == Verdict::Pass).count();
+    let mut lines = vec![format!("{} of {} passed: {stage}", passed, super::plural(results.len(), "check"))];
+    lines.extend(results.iter().filter_map(|result| {
+        let verdict = match &result.verdict {
+            Verdict::Pass => return None,
+            Verdict::Fail => "✗ failed",
+            Verdict::Inconclusive => "? undecided",
+            Verdict::Skipped(_) => "- skipped",
+        };
+        let severity = match result.severity {
+            Severity::Gate => "",
+            Severity::Warn => ", a warning only",
+        };
+        let service = result.service.as_ref().map_or(String::new(), |service| format!(" on {service}"));
+        Some(format!("  {verdict}: {}{service}{severity}: {}", result.name, result.message))
+    }));
+    lines
+}
+
 fn block(block: &Block) -> Vec<String> {
-    vec![
-        format!("✗ {}: {} ({})", block.subject, block.message, block.reason),
-        format!("  → {}", block.remedy),
-    ]
+    vec![format!("✗ {}: {} ({})", block.subject, block.message, block.reason), format!("  → {}", block.remedy)]
 }
 
 fn ended(end: &Ending) -> Vec<String> {
     match end {
-        Ending::Converged { migration: Some(id) } => vec![format!("✓ done: migration {id} is complete; nothing is left to do")],
+        Ending::Converged { migration: Some(id) } => {
+            vec![format!("✓ done: migration {id} is complete; nothing is left to do")]
+        }
         Ending::Converged { migration: None } => vec!["✓ nothing is left to do".to_owned()],
         Ending::Deleted => vec!["✓ deleted: nothing is left to remove".to_owned()],
         Ending::RolledBack { blocks } => {
@@ -364,12 +421,14 @@ fn ended(end: &Ending) -> Vec<String> {
 
 fn interrupted(migration: Option<&MigrationId>, out_of_step: bool) -> Vec<String> {
     let mut lines = vec![match migration {
-        Some(id) => format!("⏹ stopped; migration {id} stays open, and a second `apply` goes on where this one stopped"),
+        Some(id) => {
+            format!("⏹ stopped; migration {id} stays open, and a second `apply` goes on where this one stopped")
+        }
         None => "⏹ stopped; a second `apply` goes on where this one stopped".to_owned(),
     }];
     if out_of_step {
         lines.push(
-            "  ! Both stores are in use and nobody keeps them in step now: people can be logged out. Apply again soon."
+            "  ! Both stores may be in use and nobody keeps them in step now: people can be logged out. Apply again soon."
                 .to_owned(),
         );
     }

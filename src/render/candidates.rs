@@ -71,7 +71,8 @@ pub fn candidates(target: &Target, observed: &Observed) -> Vec<Candidate> {
             continue;
         }
         let users = services.iter().filter(|service| service.egress == Egress::Vpc(arn.clone())).count();
-        let why = format!("{}: used by {} of this object, and by no other", connector.name, super::plural(users, "service"));
+        let why =
+            format!("{}: used by {} of this object, and by no other", connector.name, super::plural(users, "service"));
         found.push(Candidate::Connector { vpc_connector_arn: arn.clone(), why });
     }
     found
@@ -87,9 +88,7 @@ fn rules(
     let Placement::Vpc { groups, .. } = placement else { return Vec::new() };
     let present = observed.rules.iter().filter_map(|(id, rule)| Some((id, rule.present()?)));
     present
-        .filter(|(id, rule)| {
-            !rule.ours && groups.contains(&rule.group) && !target.migration.retire.rules.contains(id)
-        })
+        .filter(|(id, rule)| !rule.ours && groups.contains(&rule.group) && !target.migration.retire.rules.contains(id))
         .filter_map(|(id, rule)| {
             let source = rule.source.as_ref().filter(|source| leaving.contains(source))?;
             let ports = match (rule.from_port, rule.to_port) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::identity::StoreId;
-use crate::observed::{Reading, Store};
+use crate::observed::Store;
 
 /// Redis reads strings with their expiry at some 250,000 keys a second on one core, and a sweep needs one such pass.
 const KEYS_A_SECOND: u64 = 250_000;
@@ -41,12 +41,7 @@ pub fn expected(from: &Store, to: &Store) -> Option<Expected> {
     let sweep = keys.map(|keys| LEAST.max(Duration::from_millis(keys.saturating_mul(1000) / KEYS_A_SECOND)));
     let advice = [&from.id, &to.id].into_iter().find_map(advice);
     let with_feed = advice.is_none().then_some(ROUND_TRIP);
-    let unread = match &from.server {
-        Reading::Hidden(why) => Some(format!("the keys could not be counted from here ({why})")),
-        Reading::Unknown(error) => Some(format!("the keys could not be counted ({error})")),
-        Reading::Present(_) | Reading::Absent => None,
-    };
-    Some(Expected { with_feed, sweep, keys, advice: advice.or(unread) })
+    Some(Expected { with_feed, sweep, keys, advice })
 }
 
 /// What would give a store a change feed it lacks.

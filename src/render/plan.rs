@@ -75,7 +75,9 @@ impl Preview {
         Self {
             owner: owner.clone(),
             bake: target.map(|target| target.migration.bake_time),
-            services: target.map(|target| target.services.iter().map(|service| service.name.clone()).collect()).unwrap_or_default(),
+            services: target
+                .map(|target| target.services.iter().map(|service| service.name.clone()).collect())
+                .unwrap_or_default(),
             candidates: target.filter(|_| moves).map(|target| candidates(target, observed)).unwrap_or_default(),
             from,
             to,
@@ -116,6 +118,15 @@ impl Preview {
         }
     }
 
+    /// What could not be read, where that is why no end is in sight: nothing can be foreseen from it.
+    #[must_use]
+    pub fn unread(&self) -> Vec<&str> {
+        let is_reading = |wait: &Wait| matches!(wait.on, Awaited::Reading(_));
+        let last = self.forecast.waves.last().filter(|_| matches!(self.forecast.end, End::Broken(_)));
+        let last = last.filter(|wave| wave.steps.is_empty() && wave.waits.iter().all(is_reading));
+        last.map(|wave| wave.waits.iter().map(|wait| wait.message.as_str()).collect()).unwrap_or_default()
+    }
+
     /// For people.
     #[must_use]
     pub fn text(&self) -> String {
@@ -132,6 +143,13 @@ impl Preview {
         self.notes(&mut out);
         if !self.has_changes() {
             return out;
+        }
+        for store in self.out_of_reach() {
+            let _ = writeln!(
+                out,
+                "\nNote: {} cannot be reached from here. Sessions are copied by the process that runs apply:\n  run it where both stores can be reached, such as inside the VPC.",
+                crate::status::store_words(&store.id, &store.name)
+            );
         }
         if let Some(lag) = &self.lag {
             let _ = writeln!(out, "\nExpected lag while old and new instances overlap: {}.", lag.text());
@@ -153,6 +171,12 @@ impl Preview {
             counts.add, counts.change, counts.remove
         );
         out
+    }
+
+    /// Stores a copy would need and that this machine does not reach.
+    fn out_of_reach(&self) -> impl Iterator<Item = &Store> {
+        let stores = [&self.from, &self.to].into_iter().flatten().filter(|_| self.lag.is_some());
+        stores.filter(|store| matches!(store.server, Reading::Hidden(_)))
     }
 
     fn stores(&self, out: &mut String) {
@@ -227,14 +251,25 @@ impl Preview {
             End::Converged => {}
             End::Blocked(blocks) => {
                 out.push('\n');
-                blocks.iter().for_each(|block| out.push_str(&blocked(block)));
+                for block in blocks {
+                    out.push_str(&blocked(block));
+                }
             }
             End::AwaitsApproval => out.push_str("\nA person's word is needed to go on.\n"),
+            End::Broken(_) if !self.unread().is_empty() => {
+                out.push_str("\nWhat follows cannot be foreseen:\n");
+                for what in self.unread() {
+                    let _ = writeln!(out, "  {what}");
+                }
+            }
             End::Broken(why) => {
-                let _ = writeln!(out, "\nNothing will be done: this plan contradicts itself. Please report it with `-o json`.");
-                why.iter().for_each(|why| {
+                let _ = writeln!(
+                    out,
+                    "\nNothing will be done: this plan contradicts itself. Please report it with `-o json`."
+                );
+                for why in why {
                     let _ = writeln!(out, "  {why}");
-                });
+                }
             }
         }
     }
@@ -254,6 +289,7 @@ impl Preview {
             End::Converged => ("Converged", &[]),
             End::Blocked(_) => ("Blocked", &[]),
             End::AwaitsApproval => ("AwaitsApproval", &[]),
+            End::Broken(_) if !self.unread().is_empty() => ("Unread", &[]),
             End::Broken(why) => ("Broken", why),
         };
         json!({
@@ -261,8 +297,8 @@ impl Preview {
             "name": self.owner.name,
             "account": self.owner.account,
             "region": self.owner.region,
-            "from": self.from.as_ref().map(|store| store.id.to_string()),
-            "to": self.to.as_ref().map(|store| store.id.to_string()),
+            "from": self.from.as_ref().map(|store| &store.id),
+            "to": self.to.as_ref().map(|store| &store.id),
             "services": self.services,
             "changes": if self.has_changes() { counts.total().max(1) } else { 0 },
             "summary": counts,
@@ -271,9 +307,11 @@ impl Preview {
             "waves": waves,
             "blocks": self.blocks(),
             "broken": broken,
+            "unread": self.unread(),
             "notes": self.forecast.notes,
             "expectedLag": self.lag,
             "alsoRemove": self.candidates,
+            "outOfReach": self.out_of_reach().map(|store| &store.id).collect::<Vec<_>>(),
         })
     }
 
@@ -331,7 +369,9 @@ fn awaited(on: &Awaited, wait: &Wait) -> String {
     match on {
         Awaited::Reading(what) => format!("until {what} can be read"),
         Awaited::Store => "until the store is available".to_owned(),
-        Awaited::Operation(_, service) => format!("until App Runner says that our operation on {service} has succeeded"),
+        Awaited::Operation(_, service) => {
+            format!("until App Runner says that our operation on {service} has succeeded")
+        }
         Awaited::Listing(_, service) => format!("until the operation on {service} is listed"),
         Awaited::ForeignOperation(service) => format!("until somebody else's operation on {service} is over"),
         Awaited::CopyCaughtUp => "until the new store has caught up".to_owned(),
@@ -348,10 +388,7 @@ fn awaited(on: &Awaited, wait: &Wait) -> String {
 }
 
 fn described(store: &Store) -> String {
-    let mut text = store.id.to_string();
-    if !text.contains(&store.name) {
-        let _ = write!(text, " ({})", store.name);
-    }
+    let mut text = crate::status::store_words(&store.id, &store.name);
     if let Some(address) = &store.address {
         let _ = write!(text, "  {address}{}", if address.tls { " TLS" } else { "" });
     }
@@ -359,10 +396,10 @@ fn described(store: &Store) -> String {
         Reading::Present(server) => {
             let _ = write!(text, "  {}", plural_keys(server.keys.values().sum()));
         }
-        Reading::Hidden(why) => {
-            let _ = write!(text, "  ({why})");
+        Reading::Unknown(error) => {
+            let _ = write!(text, "  ({error})");
         }
-        Reading::Absent | Reading::Unknown(_) => {}
+        Reading::Absent | Reading::Hidden(_) => {}
     }
     text
 }

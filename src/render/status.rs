@@ -53,7 +53,10 @@ impl Report<'_> {
         }
         match &self.inputs.observed.copy {
             Reading::Present(Copy { heartbeat, .. }) if self.inputs.now < after(*heartbeat, SILENCE) => Driver::Alive,
-            Reading::Present(Copy { heartbeat, .. }) => Driver::Gone(Some(*heartbeat)),
+            // A runner that let go on its way out has no last heartbeat.
+            Reading::Present(Copy { heartbeat, .. }) => {
+                Driver::Gone(Some(*heartbeat).filter(|heartbeat| *heartbeat > migration.began))
+            }
             // A migration begins a moment before its copier does.
             Reading::Absent if self.inputs.now < after(migration.began, SILENCE) => Driver::Unseen,
             Reading::Absent => Driver::Gone(None),
@@ -110,12 +113,14 @@ impl Report<'_> {
             Driver::Unseen => {
                 return line(out, "driver", "whether an apply is running cannot be seen from here");
             }
-            Driver::Gone(Some(at)) => format!("last heard of at {} ({} ago)", moment(at), span(between(at, self.inputs.now))),
-            Driver::Gone(None) => "no copier has left a trace".to_owned(),
+            Driver::Gone(Some(at)) => {
+                format!("last heard of at {} ({} ago)", moment(at), span(between(at, self.inputs.now)))
+            }
+            Driver::Gone(None) => "no apply is at work".to_owned(),
         };
         line(out, "!", &format!("NOBODY IS DRIVING THIS MIGRATION: {since}"));
         if self.open().is_some_and(both_in_use) {
-            line(out, "", "both stores are in use and are not kept in step: people can be logged out");
+            line(out, "", "both stores may be in use and are not kept in step: people can be logged out");
         }
         line(out, "", "→ sessionbackend apply -f FILE goes on; sessionbackend abort -f FILE, then apply, goes back");
     }
@@ -135,7 +140,11 @@ impl Report<'_> {
         if let Some(copy) = self.inputs.observed.copy.present().filter(|_| migration.ended.is_none()) {
             let figures = CopyFigures::of(copy);
             let worst = span(Duration::from_millis(copy.worst_lag_ms));
-            line(out, "copy", &format!("{}; worst lag since the switch {worst}; {} keys", figures.text(), number(copy.total)));
+            line(
+                out,
+                "copy",
+                &format!("{}; worst lag since the switch {worst}; {} keys", figures.text(), number(copy.total)),
+            );
         }
         if let Some(gate) = &shown.gate {
             line(out, "", &format!("→ sessionbackend approve {}/{gate} -f FILE", migration.id));
@@ -178,4 +187,3 @@ impl Report<'_> {
 fn line(out: &mut String, label: &str, text: &str) {
     let _ = writeln!(out, "  {label:<10} {text}");
 }
-

@@ -141,7 +141,8 @@ impl Logs for Groups {
         Box::pin(async move {
             // A quoted pattern is the text itself; inside it only quotes and backslashes mean something.
             let pattern = format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
-            let query = Query { group: group.to_owned(), since: Some(since), pattern, limit: LINES, ..Query::default() };
+            let query =
+                Query { group: group.to_owned(), since: Some(since), pattern, limit: LINES, ..Query::default() };
             let lines = self.0.lines(&query).await?;
             Ok(lines.into_iter().map(|line| LogEvent { timestamp: line.at, message: line.message }).collect())
         })
@@ -154,7 +155,8 @@ mod tests {
 
     #[test]
     fn log_groups_follow_from_the_arn() {
-        let arn = Arn::from("arn:aws:apprunner:us-east-1:123456789012:service/liberty-web/0123456789abcdef0123456789abcdef");
+        let arn =
+            Arn::from("arn:aws:apprunner:us-east-1:123456789012:service/liberty-web/0123456789abcdef0123456789abcdef");
         let expected = "/aws/apprunner/liberty-web/0123456789abcdef0123456789abcdef/application";
         assert_eq!(log_group(&arn, "application").as_deref(), Some(expected));
     }

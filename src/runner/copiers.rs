@@ -15,7 +15,10 @@ use crate::identity::MigrationId;
 use crate::merge;
 use crate::observed::{Copy, CopyState, Reading};
 use crate::step::{CopyMode, Side};
-use crate::world::long::{CopyJob, Copiers};
+use crate::world::long::{Copiers, CopyJob};
+
+/// Trouble that has lasted so long is told; what is shorter shows as lag.
+const TROUBLE: SignedDuration = SignedDuration::from_secs(10);
 
 /// The copiers of this process.
 pub struct LocalCopiers {
@@ -28,6 +31,8 @@ struct Running {
     copier: Copier,
     progress: watch::Receiver<Progress>,
     counting: Option<Counting>,
+    /// Since when something is in the way.
+    trouble: Option<Timestamp>,
 }
 
 /// A count of quiet sweeps, with the comparison that was asked for with it.
@@ -43,7 +48,7 @@ impl Running {
     fn start(spec: CopySpec) -> Self {
         let copier = Copier::start(spec);
         let progress = copier.progress();
-        Self { copier, progress, counting: None }
+        Self { copier, progress, counting: None, trouble: None }
     }
 
     /// Whether its task goes on.
@@ -106,8 +111,18 @@ impl LocalCopiers {
         if !alive && !failed {
             return None;
         }
-        let mut copy = shown(&progress, (self.now)());
+        let now = (self.now)();
+        let mut copy = shown(&progress, now);
         copy.here = true;
+        let since = progress.trouble.as_ref().map(|_| running.trouble.unwrap_or(now));
+        running.trouble = since;
+        if let (Some(error), Some(since)) = (&progress.trouble, since)
+            && now.duration_since(since) >= TROUBLE
+            && !failed
+        {
+            // It goes on by itself when the trouble ends; until then nothing may rely on it.
+            copy.state = failure(error, true);
+        }
         if let Some(counting) = running.counting.as_mut() {
             let new = progress.verifications > counting.before;
             let verified = progress.verified.as_ref().filter(|_| new);
@@ -133,11 +148,12 @@ impl LocalCopiers {
         };
         let now = (self.now)();
         // A runner that let go of the fence is silent for ever.
-        let silent = stored.silent_for.map_or(SignedDuration::MAX, |silent| {
-            SignedDuration::try_from(silent).unwrap_or(SignedDuration::MAX)
-        });
+        let silent = stored
+            .silent_for
+            .map_or(SignedDuration::MAX, |silent| SignedDuration::try_from(silent).unwrap_or(SignedDuration::MAX));
         let heartbeat = now.checked_sub(silent).unwrap_or(Timestamp::UNIX_EPOCH);
-        let mut copy = stored.progress.as_ref().map_or_else(|| nothing(heartbeat), |progress| shown(progress, heartbeat));
+        let mut copy =
+            stored.progress.as_ref().map_or_else(|| nothing(heartbeat), |progress| shown(progress, heartbeat));
         // What stopped another runner is tried again by this one.
         if matches!(copy.state, CopyState::Failed { .. }) {
             copy.state = CopyState::Starting;
@@ -254,16 +270,15 @@ fn state(progress: &Progress) -> CopyState {
     match &progress.state {
         State::Starting => CopyState::Starting,
         State::Bulk => CopyState::Bulk,
-        State::Following | State::Stopped => CopyState::Following,
         // Only with the base stored would a successor judge as this runner does.
         State::BothWays if progress.sealed => CopyState::BothWays,
-        State::BothWays => CopyState::Following,
-        State::Failed(error) => CopyState::Failed {
-            reason: word(error).to_owned(),
-            message: format!("{error}; {}", error.remedy()),
-            temporary: error.passes(),
-        },
+        State::Following | State::BothWays | State::Stopped => CopyState::Following,
+        State::Failed(error) => failure(error, error.passes()),
     }
+}
+
+fn failure(error: &copy::CopyError, temporary: bool) -> CopyState {
+    CopyState::Failed { reason: word(error).to_owned(), message: format!("{error}; {}", error.remedy()), temporary }
 }
 
 /// One stable word.

@@ -18,7 +18,9 @@ impl Servers for RedisServers {
             target.connect_timeout = std::time::Duration::from_secs(3);
             match copy::probe(&target).await {
                 Ok(facts) => Reading::Present(server(facts)),
-                Err(error @ CopyError::Unreachable { .. }) => Reading::Hidden(format!("not reachable from here: {error}")),
+                Err(error @ CopyError::Unreachable { .. }) => {
+                    Reading::Hidden(format!("not reachable from here: {error}"))
+                }
                 Err(error) => Reading::Unknown(super::cloud_error("INFO", &error)),
             }
         })

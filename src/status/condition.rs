@@ -101,7 +101,12 @@ fn services(inputs: &Inputs<'_>) -> Option<Finding> {
         let service = match inputs.observed.services.get(name).unwrap_or(&Reading::Absent) {
             Reading::Present(service) => service,
             Reading::Absent => {
-                return Some(finding(kind, Some(false), Reason::ServiceNotFound, format!("service {name} does not exist")));
+                return Some(finding(
+                    kind,
+                    Some(false),
+                    Reason::ServiceNotFound,
+                    format!("service {name} does not exist"),
+                ));
             }
             Reading::Unknown(error) => return Some(finding(kind, None, Reason::ApiUnavailable, error.to_string())),
             Reading::Hidden(why) => return Some(finding(kind, None, Reason::SourceUnknown, why.clone())),
@@ -178,12 +183,16 @@ pub fn transitions(before: Option<&SessionBackendStatus>, now: &SessionBackendSt
     }
     for condition in &now.conditions {
         let former = before.and_then(|before| before.conditions.iter().find(|former| former.type_ == condition.type_));
-        let flipped = former.map_or(condition.status == "True" && is_bad(condition), |former| former.status != condition.status);
+        let flipped =
+            former.map_or(condition.status == "True" && is_bad(condition), |former| former.status != condition.status);
         if flipped {
             events.push(Transition {
                 kind: if is_bad(condition) { EventKind::Warning } else { EventKind::Normal },
                 reason: condition.reason.clone(),
-                message: presentable(&said(&format!("{}={}", condition.type_, condition.status), &condition.message), EVENT),
+                message: presentable(
+                    &said(&format!("{}={}", condition.type_, condition.status), &condition.message),
+                    EVENT,
+                ),
             });
         }
     }
@@ -196,9 +205,8 @@ fn is_bad(condition: &Condition) -> bool {
         Ok(Kind::Stalled) => condition.status == "True",
         Ok(Kind::Validated) => condition.status == "False",
         Ok(Kind::Migrated) => condition.status == "False" && condition.reason == Reason::RolledBack.as_str(),
-        Ok(Kind::Ready | Kind::Reconciling | Kind::Accepted | Kind::StoreAvailable | Kind::ServicesDeployed) | Err(_) => {
-            false
-        }
+        Ok(Kind::Ready | Kind::Reconciling | Kind::Accepted | Kind::StoreAvailable | Kind::ServicesDeployed)
+        | Err(_) => false,
     }
 }
 

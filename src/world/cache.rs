@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use tokio::time::Instant;
 
 use crate::error::CloudError;
-use crate::observed::{Egress, Placement, Reading, Server};
+use crate::observed::{Connector, Egress, Placement, Reading, Server};
 use crate::upstash::Database;
 
 /// Values behind references. Ours are immutable; a foreign one is read for its host only.
@@ -22,6 +22,10 @@ pub(super) const SERVER: Duration = Duration::from_secs(15);
 pub(super) const HOUR: Duration = Duration::from_hours(1);
 /// Upstash's answers: its limits are undocumented, one call a second is what is safe.
 pub(super) const LISTING: Duration = Duration::from_secs(3);
+/// A connector's network: a NAT gateway that was just added may be seen a little later.
+pub(super) const NETWORK: Duration = Duration::from_secs(10);
+/// Whose credentials these are.
+pub(super) const ACCOUNT: Duration = Duration::from_mins(1);
 /// Where a replication group is: security groups can change, its VPC cannot.
 pub(super) const PLACEMENT: Duration = Duration::from_secs(30);
 /// What a database has used.
@@ -40,6 +44,10 @@ pub(super) struct Cache {
     pub(super) egress: Kept<Egress>,
     /// Most instances by scaling ARN.
     pub(super) scaling: Kept<Option<u32>>,
+    /// The account, under the empty key.
+    pub(super) account: Kept<String>,
+    /// Connectors by ARN and the stores' groups.
+    pub(super) connectors: Kept<Connector>,
     /// Upstash's list, under the empty key.
     pub(super) databases: Kept<Vec<Database>>,
     /// Upstash databases by id.

@@ -233,9 +233,9 @@ impl CloudWorld {
             | Entry::Moved(..)
             | Entry::NotMoved(..)
             | Entry::Drained
-            | Entry::Validated
-            | Entry::EgressValidated
-            | Entry::Baked
+            | Entry::Validated(_)
+            | Entry::EgressValidated(_)
+            | Entry::Baked(_)
             | Entry::RollBack { .. }
             | Entry::Hold { .. }
             | Entry::End(..)

@@ -15,7 +15,7 @@ use crate::identity::{Arn, GroupId, Owner, RuleId};
 use crate::journal::{EgressChange, Journal, Resource};
 use crate::observed::{Connector, Egress, Placement, Reading, Rule, Service};
 
-use super::CloudWorld;
+use super::{CloudWorld, cache};
 
 /// Connectors of interest.
 #[derive(Default)]
@@ -103,7 +103,15 @@ impl CloudWorld {
             Some((arn, connector))
         });
         let readings = found.map(|(arn, connector)| async move {
+            let admitting: Vec<&str> = stores.iter().map(|group| group.0.as_str()).collect();
+            let key = format!("{arn} {}", admitting.join(","));
+            if let Some(connector) = self.cache.connectors.get(&key, cache::NETWORK) {
+                return (arn, Reading::Present(connector));
+            }
             let read = Box::pin(self.connector(owner, &arn, &connector, stores)).await;
+            if let Ok(connector) = &read {
+                self.cache.connectors.put(&key, connector.clone());
+            }
             (arn, super::reading(read))
         });
         let mut all: BTreeMap<_, _> = join_all(readings).await.into_iter().collect();

@@ -40,7 +40,7 @@ impl CloudWorld {
         let asked: BTreeSet<String> = named.iter().map(|(name, _)| name.clone()).collect();
         let format = target.map(|target| &target.env.format);
         let (account, listed, stores, connectors, claims, copy) = futures::join!(
-            self.aws.sts.account(),
+            self.account(),
             self.aws.apprunner.services(),
             self.list_stores(),
             self.aws.apprunner.connectors(),
@@ -79,6 +79,15 @@ impl CloudWorld {
             copy,
             checks: self.long.checker.runs(),
         }
+    }
+
+    async fn account(&self) -> Result<String, CloudError> {
+        if let Some(account) = self.cache.account.get("", cache::ACCOUNT) {
+            return Ok(account);
+        }
+        let account = self.aws.sts.account().await?;
+        self.cache.account.put("", account.clone());
+        Ok(account)
     }
 
     async fn services(

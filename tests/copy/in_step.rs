@@ -152,6 +152,28 @@ async fn two_writers_of_one_key_are_counted_and_the_new_store_wins() {
     copier.stop().await;
 }
 
+/// A write that arrives between our reading and our writing must not be overwritten by what we read.
+#[tokio::test]
+async fn a_fresher_write_is_never_overwritten() {
+    let (from, to) = (Server::start(Flavor::Plain).await, Server::start(Flavor::Plain).await);
+    let (mut old, mut new) = (from.client().await, to.client().await);
+    let copier = in_step(&from, &to, "a").await;
+    for number in 0..600_u64 {
+        // The new store's write is always the later one, by 0 to 2 ms.
+        let _: () = old.run(&format!("SET sess:{number} first EX 3600")).await;
+        tokio::time::sleep(Duration::from_micros(number * 37 % 2_000)).await;
+        let _: () = new.run(&format!("SET sess:{number} second EX 3600")).await;
+    }
+    copier.count_quiet_from_now();
+    until(&copier, "quiet", |progress| progress.quiet_sweeps >= 2).await;
+    for client in [&mut old, &mut new] {
+        for number in 0..600 {
+            assert_eq!(client.run::<String>(&format!("GET sess:{number}")).await, "second", "sess:{number}");
+        }
+    }
+    copier.stop().await;
+}
+
 #[tokio::test]
 async fn expired_on_one_side_is_not_a_logout() {
     let (from, to) = (Server::start(Flavor::Plain).await, Server::start(Flavor::Plain).await);

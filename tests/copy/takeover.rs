@@ -7,6 +7,7 @@ use std::{
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use sessionbackend::copy::{Copier, CopyError, CopySpec, Endpoint, Mode, State, clear, read_progress};
+use sha2::{Digest, Sha256};
 
 use crate::{
     server::{Client, Flavor, Server, eventually, spec, until},
@@ -150,6 +151,39 @@ async fn killed_processes_leave_nothing_half_done() {
     copier.stop().await;
 }
 
+/// The narrowest moment, made by hand: a runner dies after the source was written and before the base was settled.
+#[tokio::test]
+async fn an_announced_write_is_judged_by_whether_it_was_carried_out() {
+    let (from, to) = (Server::start(Flavor::Plain).await, Server::start(Flavor::Plain).await);
+    let (mut old, mut new) = (filled(&from, 20).await, to.client().await);
+    in_step(&from, &to, "a", false).await.stop().await;
+    for name in ["sess:carried", "sess:not-carried"] {
+        let _: () = new.run(&format!("SET {name} v0")).await;
+    }
+    let eight = |parts: &[&[u8]]| {
+        let mut sum = Sha256::new();
+        for part in parts {
+            sum.update(part);
+        }
+        sum.finalize()[..8].to_vec()
+    };
+    let digest = eight(&[b"s", &2_u64.to_be_bytes(), b"v0"]);
+    let entry =
+        |name: &str| [eight(&[name.as_bytes()]), vec![1], digest.clone(), (-1_i64).to_be_bytes().to_vec()].concat();
+    let intent = [77_u64.to_be_bytes().to_vec(), entry("sess:carried"), entry("sess:not-carried")].concat();
+    let _: () = new.args(&[b"SET".as_slice(), b"__sessionbackend:m1:intent:0", &intent]).await;
+    let _: () = old.run("SET __sessionbackend:m1:applied:0 77:10").await;
+    // The first was written to the source, and its user has logged out there since; the second never arrived.
+    let copier = in_step(&from, &to, "b", false).await;
+    copier.count_quiet_from_now();
+    until(&copier, "quiet", |progress| progress.quiet_sweeps >= 2).await;
+    for client in [&mut old, &mut new] {
+        let there: Vec<Option<String>> = client.run("MGET sess:carried sess:not-carried").await;
+        assert_eq!(there, [None, Some("v0".into())]);
+    }
+    copier.stop().await;
+}
+
 #[tokio::test]
 async fn of_two_runners_one_writes() {
     let (from, to) = (Server::start(Flavor::Plain).await, Server::start(Flavor::Plain).await);
@@ -180,6 +214,31 @@ async fn of_two_runners_one_writes() {
     let stored = read_progress(&to.endpoint, "m1").await.unwrap().unwrap();
     assert!(!stored.sealed && stored.silent_for.unwrap() < Duration::from_secs(5));
     second.stop().await;
+}
+
+/// The fence is in every write: a runner that lost it does not write again, even before its heartbeat tells it.
+#[tokio::test]
+async fn who_lost_the_fence_cannot_write() {
+    for both_ways in [false, true] {
+        let (from, to) = (Server::start(Flavor::Plain).await, Server::start(Flavor::Plain).await);
+        let (mut old, mut new) = (filled(&from, 20).await, to.client().await);
+        let copier = Copier::start(spec(&from, &to, "first"));
+        if both_ways {
+            copier.set_mode(Mode::BothWays);
+            until(&copier, "the seal", |progress| progress.sealed).await;
+            let _: () = old.run("SET __sessionbackend:m1:fence other#1").await;
+            let _: () = new.run("SET sess:late-new v0").await;
+        } else {
+            until(&copier, "following", |progress| progress.state == State::Following).await;
+        }
+        let _: () = new.run("SET __sessionbackend:m1:fence other#1").await;
+        let _: () = old.run("SET sess:late v0").await;
+        let mut seen = copier.progress();
+        let fenced = seen.wait_for(|progress| matches!(progress.state, State::Failed(CopyError::Fenced { .. })));
+        tokio::time::timeout(Duration::from_secs(20), fenced).await.unwrap().unwrap();
+        assert_eq!(new.run::<u64>("EXISTS sess:late").await, 0);
+        assert_eq!(old.run::<u64>("EXISTS sess:late-new").await, 0);
+    }
 }
 
 #[tokio::test]

@@ -117,8 +117,7 @@ impl<'a> Dice<'a> {
         target.env.takeover = self.pick(&[Takeover::Always, Takeover::IfServingFrom, Takeover::Never]);
         target.app.cluster_client = self.rarely(8);
         target.migration.on_failure = self.pick(&[OnFailure::Rollback, OnFailure::Hold]);
-        target.migration.consent =
-            Consent { no_internet: self.rarely(2), data_loss: !self.rarely(3), quota_share: 25 };
+        target.migration.consent = Consent { no_internet: self.rarely(2), data_loss: !self.rarely(3), quota_share: 25 };
         target.migration.approval = Approval { switch: self.rarely(4), retire: self.rarely(4) };
         target.migration.bake_time = Duration::from_secs(60);
         target.migration.retire = Retire {
@@ -254,10 +253,13 @@ impl<'a> Dice<'a> {
                 Delivery::Plain
             } else {
                 Delivery::Reference(
-                    format!("arn:aws:secretsmanager:us-east-1:123456789012:secret:by-hand/{name}-Zz9Yy8").as_str().into(),
+                    format!("arn:aws:secretsmanager:us-east-1:123456789012:secret:by-hand/{name}-Zz9Yy8")
+                        .as_str()
+                        .into(),
                 )
             };
-            let leads = name != "DATABASE_URL" && name != "SECRET_KEY" && !name.ends_with("PORT") && !name.ends_with("TLS");
+            let leads =
+                name != "DATABASE_URL" && name != "SECRET_KEY" && !name.ends_with("PORT") && !name.ends_with("TLS");
             let address = on.and_then(|store| store.address.clone()).filter(|_| leads && !self.rarely(6));
             let foreign = self.pick(&[Reach::None, Reach::Public, Reach::Private("db".into()), Reach::Unknown]);
             let found = Variable {
@@ -357,7 +359,8 @@ impl<'a> Dice<'a> {
         }
         let catalog = [to.as_ref(), Some(&from)].into_iter().flatten().filter_map(|store| {
             let host = store.address.as_ref()?.host.clone();
-            (!matches!(store.id, StoreId::External(..))).then(|| CatalogEntry { id: store.id.clone(), hosts: vec![host] })
+            (!matches!(store.id, StoreId::External(..)))
+                .then(|| CatalogEntry { id: store.id.clone(), hosts: vec![host] })
         });
         let catalog = catalog.filter(|_| !self.rarely(8)).collect();
         let bystander = Bystander { name: "billing".into(), egress: Egress::Vpc(arn("by-hand")) };
@@ -585,6 +588,7 @@ impl<'a> Dice<'a> {
             began: at(-300),
             services,
             baseline: self.rarely(2).then(Vec::new),
+            checks: vec![],
             approved: [Gate::Switch, Gate::Retire].into_iter().filter(|_| self.rarely(2)).collect(),
             sealed: self.time(),
             egress_validated: self.time(),
@@ -682,7 +686,8 @@ impl<'a> Dice<'a> {
                 }
             }
             _ => {
-                let operations = observed.services.get_mut(name).and_then(Reading::present_mut).map(|it| &mut it.operations);
+                let operations =
+                    observed.services.get_mut(name).and_then(Reading::present_mut).map(|it| &mut it.operations);
                 if let Some(operation) = operations.and_then(|operations| operations.first_mut()) {
                     operation.status = OperationStatus::Failed;
                 }

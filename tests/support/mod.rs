@@ -1,5 +1,5 @@
 //! Worlds to start from, and a driver that turns the engine until nothing moves.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::explicit_counter_loop, clippy::pedantic)]
 
 pub mod dice;
 pub mod world;
@@ -11,13 +11,14 @@ use futures::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 use sessionbackend::desired::*;
 use sessionbackend::effect::Picture;
-use sessionbackend::engine::{Cycle, cycle};
+use sessionbackend::engine::{Cycle, Memory, cycle};
 use sessionbackend::identity::*;
 use sessionbackend::observed::*;
 use sessionbackend::plan::{Phase, Plan, Wait};
 use sessionbackend::sim::{Faults, SimWorld};
 
-pub const CONNECTOR: &str = "arn:aws:apprunner:us-east-1:123456789012:vpcconnector/by-hand/1/0123456789abcdef0123456789abcdef";
+pub const CONNECTOR: &str =
+    "arn:aws:apprunner:us-east-1:123456789012:vpcconnector/by-hand/1/0123456789abcdef0123456789abcdef";
 pub const HOST: &str = "master.liberty.abc123.use1.cache.amazonaws.com";
 
 pub fn at(second: i64) -> Timestamp {
@@ -242,9 +243,11 @@ pub fn drive(world: &SimWorld, owner: &Owner, desired: &Desired) -> Drive {
     let mut lives = 1;
     let mut soon_after_calls = Vec::new();
     let mut soon = 2;
+    let mut memory = Memory::default();
     for cycles in 1..20_000 {
-        let Some(turn) = cycle(world, owner, desired, || world.now()).now_or_never() else {
+        let Some(turn) = cycle(world, owner, desired, &mut memory, || world.now()).now_or_never() else {
             world.crash();
+            memory = Memory::default();
             world.advance(Duration::from_secs(1));
             lives += 1;
             still = 0;
@@ -263,14 +266,10 @@ pub fn drive(world: &SimWorld, owner: &Owner, desired: &Desired) -> Drive {
                 return Drive { last: turn, cycles, lives, soon_after_calls };
             }
         }
-        let wait = if turn.plan.steps.is_empty() {
-            pause(&turn.plan, world.now())
-        } else {
-            Duration::from_millis(50)
-        };
+        let wait = if turn.plan.steps.is_empty() { pause(&turn.plan, world.now()) } else { Duration::from_millis(50) };
         world.advance(wait);
     }
-    let turn = cycle(world, owner, desired, || world.now()).now_or_never();
+    let turn = cycle(world, owner, desired, &mut memory, || world.now()).now_or_never();
     panic!("no end in sight: {:#?}", turn.map(|turn| turn.plan));
 }
 
@@ -287,8 +286,9 @@ pub fn pictures_of_a_migration() -> Vec<Picture> {
     let (owner, desired) = (owner(), present(target(&["web"])));
     let world = start(on_elasticache(&["web"]), Faults::default());
     let mut pictures = vec![world.picture()];
+    let mut memory = Memory::default();
     for _ in 0..400 {
-        let Some(turn) = cycle(&world, &owner, &desired, || world.now()).now_or_never() else { break };
+        let Some(turn) = cycle(&world, &owner, &desired, &mut memory, || world.now()).now_or_never() else { break };
         if turn.plan.is_converged() {
             break;
         }

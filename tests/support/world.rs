@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use sessionbackend::checks::{CheckResult, Run, Severity, Stage, Verdict};
 use sessionbackend::desired::{Desired, Target};
 use sessionbackend::effect::Picture;
-use sessionbackend::engine::cycle;
+use sessionbackend::engine::{Memory, cycle};
 use sessionbackend::env::{self, Outline};
 use sessionbackend::error::{Class, CloudError};
 use sessionbackend::identity::*;
@@ -145,8 +145,23 @@ impl Teller<'_> {
             return store;
         }
         let known = [
-            "like", "id", "name", "status", "db", "tls", "password", "cluster", "connections", "plan", "commandsLeft",
-            "keys", "maxMemory", "evicted", "address", "server", "host",
+            "like",
+            "id",
+            "name",
+            "status",
+            "db",
+            "tls",
+            "password",
+            "cluster",
+            "connections",
+            "plan",
+            "commandsLeft",
+            "keys",
+            "maxMemory",
+            "evicted",
+            "address",
+            "server",
+            "host",
         ];
         for (key, value) in map(value, &known) {
             match key.as_str() {
@@ -208,7 +223,10 @@ impl Teller<'_> {
         let present = also.iter().cloned().collect();
         let outline = env::outline(&target.env.format, &present, address, store.credential.is_some(), upstash);
         let variable = |name: &str, outline: Outline| {
-            let secret = format!("arn:aws:secretsmanager:us-east-1:123456789012:secret:by-hand/{service}/{}/{name}-Zz9Yy8", store.name);
+            let secret = format!(
+                "arn:aws:secretsmanager:us-east-1:123456789012:secret:by-hand/{service}/{}/{name}-Zz9Yy8",
+                store.name
+            );
             let leads = |value: &str| value == address.host || value.contains("://");
             match outline {
                 Outline::Plain(value) => Variable {
@@ -235,8 +253,19 @@ impl Teller<'_> {
 
     fn service(&self, name: &str, value: &Value, former: Option<&Service>) -> Service {
         let known = [
-            "on", "egress", "status", "source", "variables", "remove", "automaticDeployments", "role", "operation",
-            "also", "plain", "foreign", "many",
+            "on",
+            "egress",
+            "status",
+            "source",
+            "variables",
+            "remove",
+            "automaticDeployments",
+            "role",
+            "operation",
+            "also",
+            "plain",
+            "foreign",
+            "many",
         ];
         let value = map(value, &known);
         let mut service = former.cloned().unwrap_or_else(|| {
@@ -300,8 +329,14 @@ impl Teller<'_> {
             Some(host) if host.starts_with("private ") => Reach::Private(host["private ".len()..].to_owned()),
             _ => {
                 let store = self.store(value);
-                let reach = if store.placement == Placement::Public { Reach::Public } else { Reach::Private("cache".into()) };
-                return Variable { address: store.address, password: store.credential, reach, ..super::variable("store") };
+                let reach =
+                    if store.placement == Placement::Public { Reach::Public } else { Reach::Private("cache".into()) };
+                return Variable {
+                    address: store.address,
+                    password: store.credential,
+                    reach,
+                    ..super::variable("store")
+                };
             }
         };
         Variable { reach, ..super::variable("foreign") }
@@ -310,8 +345,20 @@ impl Teller<'_> {
     /// Changes a picture by what is told; where nothing is told of a thing it stays.
     pub fn tell(&self, picture: &mut Picture, told: &Value, now: Timestamp) {
         let known = [
-            "account", "services", "target", "source", "connectors", "rules", "bystanders", "claims", "roles",
-            "secrets", "copy", "checks", "unlisted", "catalog",
+            "account",
+            "services",
+            "target",
+            "source",
+            "connectors",
+            "rules",
+            "bystanders",
+            "claims",
+            "roles",
+            "secrets",
+            "copy",
+            "checks",
+            "unlisted",
+            "catalog",
         ];
         let told = map(told, &known);
         let observed = &mut picture.observed;
@@ -402,10 +449,17 @@ impl Teller<'_> {
     /// Drives `picture` in the simulator until the next plan is in the phase `mark`, or says it in a step or a wait.
     pub fn reach(&self, picture: Picture, desired: &Desired, mark: &str, faults: Faults) -> (Picture, Timestamp) {
         let world = SimWorld::new(picture, at(0), faults);
+        let mut memory = Memory::default();
         for _ in 0..2_000 {
             let (picture, now) = (world.picture(), world.now());
-            let inputs =
-                Inputs { owner: self.owner, desired, observed: &picture.observed, journal: &picture.journal, now };
+            let inputs = Inputs {
+                owner: self.owner,
+                desired,
+                observed: &picture.observed,
+                journal: &picture.journal,
+                announced: Some(picture.journal.sequence),
+                now,
+            };
             let next = plan(&inputs);
             let steps = next.steps.iter().map(ToString::to_string);
             let mut says = steps.chain(next.waits.iter().map(|wait| wait.message.clone()));
@@ -416,7 +470,7 @@ impl Teller<'_> {
                 return (picture, now);
             }
             assert!(!next.is_converged(), "at rest before {mark:?}");
-            let turn = cycle(&world, self.owner, desired, || world.now()).now_or_never().unwrap();
+            let turn = cycle(&world, self.owner, desired, &mut memory, || world.now()).now_or_never().unwrap();
             let acts = !turn.plan.steps.is_empty();
             world.advance(if acts { Duration::from_millis(50) } else { pause(&turn.plan, world.now()) });
         }
@@ -426,6 +480,7 @@ impl Teller<'_> {
             desired,
             observed: &picture.observed,
             journal: &picture.journal,
+            announced: None,
             now: world.now(),
         };
         panic!("{mark:?} was never reached: {:#?}", plan(&inputs));

@@ -10,7 +10,7 @@ use pretty_assertions::assert_eq;
 use serde_json::json;
 use sessionbackend::checks::{CheckResult, Run, Severity, Stage, Verdict};
 use sessionbackend::desired::{DeletionPolicy, Desired, EgressPolicy};
-use sessionbackend::engine::cycle;
+use sessionbackend::engine::{Memory, cycle};
 use sessionbackend::error::CloudError;
 use sessionbackend::identity::MigrationId;
 use sessionbackend::journal::Outcome;
@@ -110,8 +110,9 @@ async fn driver(sandbox: &Sandbox, fails: Option<Stage>) -> Hand {
 /// Turns the engine until `done`; a failed step is part of the story, a plan that stops is not.
 async fn drive(hand: &Hand, desired: &Desired, done: impl Fn(&Plan) -> bool) -> Vec<String> {
     let (deadline, mut story) = (Instant::now() + Duration::from_mins(3), Vec::new());
+    let mut memory = Memory::default();
     loop {
-        let turn = cycle(&hand.world, &hand.owner, desired, now).await;
+        let turn = cycle(&hand.world, &hand.owner, desired, &mut memory, now).await;
         for outcome in &turn.outcomes {
             let failed = outcome.result.as_ref().err().map(|error| format!(" FAILED {error}")).unwrap_or_default();
             story.push(format!("{}{failed}", outcome.step));

@@ -116,6 +116,7 @@ fn migration(hand: &Hand, observed: &Observed, epoch: u32) -> Migration {
             refused: None,
         }],
         baseline: None,
+        checks: vec![],
         approved: BTreeSet::new(),
         sealed: None,
         egress_validated: None,
