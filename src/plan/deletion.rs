@@ -8,7 +8,7 @@ use crate::step::{CopyMode, Step};
 
 use super::moves::{Standing, any_moved, standing};
 use super::retire::{names, order};
-use super::wiring::leads_to_new;
+use super::wiring::{carries, leads_to_new};
 use super::{Awaited, Draft, Phase, Reason, Wait};
 
 impl<'a> Draft<'a> {
@@ -89,8 +89,7 @@ impl<'a> Draft<'a> {
             for direction in [Direction::Egress, Direction::Forward] {
                 let Some(begun) = moved.moved(direction).filter(|begun| begun.operation.is_none()) else { continue };
                 let Some(service) = self.service(&moved.service) else { continue };
-                let carries =
-                    leads_to_new(service, moved, migration, self.inputs.owner) || service.egress != moved.undo.egress;
+                let carries = carries(service, &moved.undo, direction);
                 match standing(service, begun, carries, self.inputs.now) {
                     Standing::NotMade | Standing::Overtaken => {
                         self.journal(Entry::NotMoved(direction, moved.service.clone(), None));
