@@ -14,7 +14,7 @@ use crate::effect::Picture;
 use crate::engine::World;
 use crate::error::{Class, CloudError};
 use crate::identity::{OperationId, Owner, StoreId};
-use crate::journal::{Entry, Journal, Resource};
+use crate::journal::{Entry, Journal};
 use crate::observed::{
     CatalogEntry, CopyState, Delivery, Observed, Operation, OperationKind, OperationStatus, Reach, Reading, Service,
     ServiceStatus, Store, StoreStatus, Variable,
@@ -140,16 +140,18 @@ impl SimWorld {
         if let Some((_, store)) = self.stores.iter().find(|(spec, _)| *spec == target.store) {
             seen.target = Reading::Present(store.clone());
         }
-        let in_use = match journal.open_migration() {
-            Some(migration) => migration.from.as_ref().map(|from| from.id.clone()),
-            None => {
-                let names = crate::env::names(&target.env.format);
-                let first = target.services.first().and_then(|spec| seen.services.get(&spec.name)?.present());
-                match first.map(|service| serving(service, &names, &seen.catalog)) {
-                    Some(Serving::Store(id, _)) => Some(id),
-                    Some(Serving::Nothing | Serving::Unseen(_)) | None => None,
-                }
+        let told = || {
+            let names = crate::env::names(&target.env.format);
+            let first = target.services.first().and_then(|spec| seen.services.get(&spec.name)?.present())?;
+            match serving(first, &names, &seen.catalog) {
+                Serving::Store(id, _) => Some(id),
+                Serving::Nothing | Serving::Unseen(_) => None,
             }
+        };
+        let in_use = if let Some(migration) = journal.open_migration() {
+            migration.from.as_ref().map(|from| from.id.clone())
+        } else {
+            told()
         };
         let source = in_use.and_then(|id| known.into_iter().find(|store| store.id == id));
         seen.source = source.map_or(Reading::Absent, Reading::Present);
@@ -403,7 +405,9 @@ impl Truth {
 
     fn other_hand(&mut self, service: &str, hand: OtherHand, number: usize) {
         let now = self.now;
-        let Some(service) = self.picture.observed.services.get_mut(service).and_then(Reading::present_mut) else { return };
+        let Some(service) = self.picture.observed.services.get_mut(service).and_then(Reading::present_mut) else {
+            return;
+        };
         // App Runner refuses an update while another operation runs.
         if service.status != ServiceStatus::Running {
             return;

@@ -1,7 +1,5 @@
 //! Crash after every step, lose every reply, serve every read stale once: the end is the undisturbed one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::pedantic, reason = "in a test a panic is the message")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, missing_docs, reason = "a test may panic")]
-
 mod support;
 
 use std::collections::BTreeSet;
@@ -137,7 +135,11 @@ fn stories() -> Vec<Story> {
             phase: Phase::RolledBack,
             ..story("the second of two services fails", &["web", "worker"])
         },
-        Story { faults: check_fails.clone(), phase: Phase::RolledBack, ..story("a check fails after the switch", &["web"]) },
+        Story {
+            faults: check_fails.clone(),
+            phase: Phase::RolledBack,
+            ..story("a check fails after the switch", &["web"])
+        },
         Story { faults: check_fails, phase: Phase::RolledBack, ..into_the_vpc() },
         delete("delete, retaining", &settled, DeletionPolicy::Retain),
         // The service still points to the store we made, so it is kept.
@@ -358,7 +360,7 @@ fn an_object_deleted_at_any_moment_leaves_services_alone_and_nothing_of_ours_tha
                 let secrets = picture.observed.secrets.values().filter_map(Reading::present);
                 assert!(secrets.clone().all(|secret| secret.deletion.is_some()), "{name}: a secret is left");
                 let kept = policy == DeletionPolicy::Retain;
-                assert!(kept || !picture.observed.target.present().is_some(), "{name}: the database is left");
+                assert!(kept || picture.observed.target.present().is_none(), "{name}: the database is left");
             }
         }
         assert!(frozen > 5, "{frozen}");
@@ -392,9 +394,9 @@ fn throw(seed: &mut u64, sides: usize) -> usize {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "PAIRS asks for more than the usual")]
 fn whatever_pair_of_faults_the_end_is_the_same() {
-    const FAULTS: [Fault; 5] =
-        [Fault::CrashBefore, Fault::CrashAfter, Fault::Lost, Fault::LostReply, Fault::Throttled];
+    const FAULTS: [Fault; 5] = [Fault::CrashBefore, Fault::CrashAfter, Fault::Lost, Fault::LostReply, Fault::Throttled];
     let runs = std::env::var("PAIRS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(20);
     for story in stories() {
         let (reference, _) = run(&story, Faults::default());
@@ -420,7 +422,11 @@ fn a_failing_check_that_also_meets_another_hand_never_takes_its_work_away() {
         let faults = Faults { others: [(number, ("web".to_owned(), OtherHand::Updated))].into(), ..Faults::default() };
         let (world, drive) = run(&story, faults);
         // With somebody else's deployment before the failing check a person decides.
-        assert!(matches!(phase(&drive), Phase::RolledBack | Phase::Held), "before call {number}: {:#?}", drive.last.plan);
+        assert!(
+            matches!(phase(&drive), Phase::RolledBack | Phase::Held),
+            "before call {number}: {:#?}",
+            drive.last.plan
+        );
         let picture = world.picture();
         let web = picture.observed.services["web"].present().unwrap();
         let acted = web.operations.iter().any(|operation| operation.id.0.contains("another-hand"));
