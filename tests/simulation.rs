@@ -10,7 +10,7 @@ use sessionbackend::desired::*;
 use sessionbackend::effect::Picture;
 use sessionbackend::engine::{Memory, cycle};
 use sessionbackend::identity::{Address, Fingerprint, StoreId};
-use sessionbackend::journal::{Outcome, Resource};
+use sessionbackend::journal::{Migration, Outcome, Resource};
 use sessionbackend::observed::*;
 use sessionbackend::plan::{Phase, Reason};
 use sessionbackend::sim::{Fault, Faults, OF_ANOTHER_HAND, OtherHand, SimWorld};
@@ -250,14 +250,14 @@ fn a_process_that_dies_after_every_single_call_still_gets_there() {
     }
 }
 
-/// Where in the undisturbed run a line of the journal matters: the number of the call that writes it.
-fn calls_until_completed(story: &Story) -> usize {
+/// The number of the first call of the undisturbed run after which `reached` holds of the migration.
+fn calls_until(story: &Story, reached: impl Fn(&Migration) -> bool) -> usize {
     let world = start(story.picture.clone(), Faults::default());
     let mut memory = Memory::default();
     loop {
         let before = world.calls();
         let turn = cycle(&world, &owner(), &story.desired, &mut memory, || world.now()).now_or_never().unwrap();
-        if world.picture().journal.migration.is_some_and(|migration| migration.ended.is_some()) {
+        if world.picture().journal.migration.is_some_and(|migration| reached(&migration)) {
             return before;
         }
         world.advance(pause(&turn.plan, world.now()));
@@ -286,7 +286,8 @@ fn third_store() -> Store {
 fn a_spec_that_names_the_old_store_again_at_any_moment_leads_back_to_what_was() {
     for story in [story("one service", &["web"]), story("two services", &["web", "worker"])] {
         let back = edited(&story.desired, |target| target.store = old_store());
-        for number in 0..calls_until_completed(&story) {
+        // When the bake is over the way back is a migration of its own.
+        for number in 0..calls_until(&story, |migration| migration.baked.is_some()) {
             let world = start(story.picture.clone(), Faults::default()).with_store(old_store(), elasticache());
             let drive = drive_by(&world, &owner(), |calls| if calls < number { &story.desired } else { &back });
             let name = format!("{}, edited at call {number}", story.name);
@@ -310,7 +311,7 @@ fn a_spec_that_names_a_third_store_at_any_moment_ends_there() {
     let third = StoreSpec::External { tls: TlsPolicy::Required };
     for story in [story("one service", &["web"]), story("two services", &["web", "worker"])] {
         let there = edited(&story.desired, |target| target.store = third.clone());
-        for number in 0..calls_until_completed(&story) + 4 {
+        for number in 0..calls_until(&story, |migration| migration.ended.is_some()) + 4 {
             let world = start(story.picture.clone(), Faults::default()).with_store(third.clone(), third_store());
             let drive = drive_by(&world, &owner(), |calls| if calls < number { &story.desired } else { &there });
             let name = format!("{}, edited at call {number}", story.name);
