@@ -14,7 +14,8 @@ use sessionbackend::effect::Picture;
 use sessionbackend::engine::{Cycle, Memory, cycle};
 use sessionbackend::identity::*;
 use sessionbackend::observed::*;
-use sessionbackend::plan::{Phase, Plan, Reason, Wait};
+use sessionbackend::journal::Entry;
+use sessionbackend::plan::{Awaited, Phase, Plan, Reason, Wait};
 use sessionbackend::sim::{Faults, SimWorld};
 
 pub const CONNECTOR: &str =
@@ -254,6 +255,18 @@ fn check(world: &SimWorld, turn: &Cycle) {
     }
 }
 
+/// The person who is asked says yes.
+fn approve(world: &SimWorld, turn: &Cycle) {
+    for wait in &turn.plan.waits {
+        if let Awaited::Approval(gate) = wait.on {
+            world.meddle(|picture, now| {
+                let id = picture.journal.migration.as_ref().unwrap().id.clone();
+                picture.journal = picture.journal.apply(&Entry::Approve(id, gate), now);
+            });
+        }
+    }
+}
+
 /// Turns the engine until nothing moves: at rest, blocked, or only waiting for a person.
 pub fn drive(world: &SimWorld, owner: &Owner, desired: &Desired) -> Drive {
     drive_by(world, owner, |_| desired)
@@ -280,6 +293,7 @@ pub fn drive_by<'a>(world: &SimWorld, owner: &Owner, desired: impl Fn(usize) -> 
         if soon > 0 {
             soon_after_calls.push(world.observations() - 1);
         }
+        approve(world, &turn);
         soon = if turn.plan.steps.is_empty() { soon.max(1) - 1 } else { 2 };
         let moving = !turn.plan.steps.is_empty() || !turn.plan.waits.is_empty();
         if moving {
