@@ -277,7 +277,8 @@ impl Narrator {
                 vec![format!("note: {text}")]
             }
             Event::Ended { end, copy } => {
-                let mut lines = ended(end);
+                let said = std::mem::take(&mut self.blocks);
+                let mut lines = ended(end, &said);
                 lines.extend(copy.as_ref().filter(|copy| !copy.bulk).map(CopyFigures::closing));
                 lines
             }
@@ -383,7 +384,11 @@ fn block(block: &Block) -> Vec<String> {
     vec![format!("✗ {}: {} ({})", block.subject, block.message, block.reason), format!("  → {}", block.remedy)]
 }
 
-fn ended(end: &Ending) -> Vec<String> {
+/// How it ended; what was `said` to be in the way is not said again.
+fn ended(end: &Ending, said: &[Block]) -> Vec<String> {
+    let fresh = |blocks: &[Block]| -> Vec<String> {
+        blocks.iter().filter(|block| !said.contains(block)).flat_map(block).collect()
+    };
     match end {
         Ending::Converged { migration: Some(id) } => {
             vec![format!("✓ done: migration {id} is complete; nothing is left to do")]
@@ -392,7 +397,7 @@ fn ended(end: &Ending) -> Vec<String> {
         Ending::Deleted => vec!["✓ deleted: nothing is left to remove".to_owned()],
         Ending::RolledBack { blocks } => {
             let mut lines = vec!["✗ rolled back: the services are on the former store again".to_owned()];
-            lines.extend(blocks.iter().flat_map(block));
+            lines.extend(fresh(blocks));
             lines
         }
         Ending::Abandoned { migration } => vec![
@@ -408,7 +413,7 @@ fn ended(end: &Ending) -> Vec<String> {
         }
         Ending::Blocked { blocks } => {
             let mut lines = vec![format!("✗ stopped: {} to be put right first", things(blocks.len()))];
-            lines.extend(blocks.iter().flat_map(block));
+            lines.extend(fresh(blocks));
             lines
         }
         Ending::Failed { message, remedy } => vec![format!("✗ gave up: {message}"), format!("  → {remedy}")],
