@@ -125,11 +125,6 @@ pub enum Ending {
         /// Why and what to do.
         blocks: Vec<Block>,
     },
-    /// A person gave the migration up before the switch.
-    Abandoned {
-        /// Which.
-        migration: MigrationId,
-    },
     /// A person's word is needed.
     AwaitsApproval {
         /// For which migration.
@@ -396,14 +391,10 @@ fn ended(end: &Ending, said: &[Block]) -> Vec<String> {
         Ending::Converged { migration: None } => vec!["✓ nothing is left to do".to_owned()],
         Ending::Deleted => vec!["✓ deleted: nothing is left to remove".to_owned()],
         Ending::RolledBack { blocks } => {
-            let mut lines = vec!["✗ rolled back: the services are on the former store again".to_owned()];
+            let mut lines = vec!["✗ rolled back: the services are on the former store".to_owned()];
             lines.extend(fresh(blocks));
             lines
         }
-        Ending::Abandoned { migration } => vec![
-            format!("✗ migration {migration} was given up before the switch; the services are as they were"),
-            "  → another apply begins a new one".to_owned(),
-        ],
         Ending::AwaitsApproval { migration, gate } => {
             let id = migration.as_ref().map_or_else(|| "MIGRATION".to_owned(), ToString::to_string);
             vec![
