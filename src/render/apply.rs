@@ -20,6 +20,9 @@ use crate::step::Step;
 /// A wait whose figures move is told again this often; one that stands still, four times more rarely.
 const AGAIN: Duration = Duration::from_secs(15);
 
+/// How often a script hears of the same wait.
+const PACE: Duration = Duration::from_secs(2);
+
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Told {
@@ -227,6 +230,30 @@ pub fn both_in_use(migration: &Migration) -> bool {
         None => migration.drained.is_some(),
     };
     migration.ended.is_none() && migration.copies && moved && !drained
+}
+
+/// Thins out what is waited for, for a script: what is the same is said again only now and then.
+#[derive(Debug, Default)]
+pub struct Pace {
+    said: Option<(Timestamp, Vec<Wait>)>,
+}
+
+impl Pace {
+    /// Whether an event is worth a line of its own.
+    #[must_use]
+    pub fn is_due(&mut self, told: &Told) -> bool {
+        let Event::Waiting { waits, .. } = &told.event else {
+            self.said = None;
+            return true;
+        };
+        // What could not be read is waited for anew at every look.
+        let same = |former: &[Wait]| former.iter().map(|wait| &wait.on).eq(waits.iter().map(|wait| &wait.on));
+        let due = self.said.as_ref().is_none_or(|(at, former)| !same(former) || between(*at, told.at) >= PACE);
+        if due {
+            self.said = Some((told.at, waits.clone()));
+        }
+        due
+    }
 }
 
 /// Turns events into lines, each with its time, and remembers what was said already.
