@@ -51,8 +51,11 @@ impl Report {
             told: &'a Told,
         }
         match &mut *self.way.lock().unwrap_or_else(PoisonError::into_inner) {
-            Way::Json(pace) if pace.is_due(told) => output::json_line(&Line { object: &self.object, told }),
-            Way::Json(_) => {}
+            Way::Json(pace) => {
+                if pace.is_due(told) {
+                    output::json_line(&Line { object: &self.object, told });
+                }
+            }
             Way::Plain(narrator) => narrator.lines(told).iter().for_each(|line| output::line(line)),
             Way::Live { narrator, area, bars } => match &told.event {
                 Event::Waiting { waits, copy } => wait(area, bars, waits, copy.as_ref(), told.at),

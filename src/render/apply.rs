@@ -301,7 +301,7 @@ impl Narrator {
             Event::Ended { end, copy } => {
                 let said = std::mem::take(&mut self.blocks);
                 let mut lines = ended(end, &said);
-                lines.extend(copy.as_ref().filter(|copy| !copy.bulk).map(CopyFigures::closing));
+                lines.extend(copy.as_ref().filter(|copy| !copy.bulk && copy.total > 0).map(CopyFigures::closing));
                 lines
             }
         }
