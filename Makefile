@@ -19,6 +19,7 @@ demo: setup ## Move a busy service from ElastiCache to Upstash on the local sand
 	@"$$($(CARGO) metadata --format-version 1 --no-deps | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')/debug/demo" run --scenario $(SCENARIO)
 
 test: setup ## Every test but the soak
+	@$(CARGO) build --quiet --workspace --bins
 	@$(CARGO) test --workspace
 
 check: fmt lint purity generated deny ## Format, lints, purity of the core, generated files, dependencies
@@ -35,7 +36,8 @@ purity: ## The core compiles without a runtime, an SDK or a TLS stack
 	  || { echo 'purity: the core must not depend on the crates above' >&2; exit 1; }
 
 generated: ## crds/ is what the code generates
-	@$(CARGO) run --quiet --bin sessionbackend -- crd | diff -u crds/sessionbackends.yaml - \
+	@$(CARGO) build --quiet --workspace --bins
+	@"$$($(CARGO) metadata --format-version 1 --no-deps | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')/debug/sessionbackend" crd | diff -u crds/sessionbackends.yaml - \
 	  || { echo 'generated: run `cargo run -- crd > crds/sessionbackends.yaml`' >&2; exit 1; }
 
 deny: ## Licences, duplicate crates, sources; advisories where the database can be reached

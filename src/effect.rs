@@ -115,7 +115,7 @@ impl Picture {
             }
             Step::DeleteSecret { name } => {
                 if let Some(secret) = observed.secrets.get_mut(name).and_then(Reading::present_mut) {
-                    secret.deletion = Some(crate::plan::after(now, std::time::Duration::from_secs(7 * 86_400)));
+                    secret.deletion = Some(crate::plan::after(now, std::time::Duration::from_hours(168)));
                 }
             }
             Step::PatchService(patch) => return self.patch(owner, patch, now),
@@ -161,17 +161,21 @@ impl Picture {
                     password: credential(Some(&to)),
                     reach: reach(Some(&to)),
                 },
-                Setting::Plain(value) => Variable {
-                    delivery: Delivery::Plain,
-                    digest: Fingerprint::of(owner, value),
-                    address: pointing(Some(&to)).filter(|address| address.host == *value),
-                    password: None,
-                    reach: if to.address.as_ref().is_some_and(|address| address.host == *value) {
-                        reach(Some(&to))
-                    } else {
-                        Reach::None
-                    },
-                },
+                Setting::Plain(value) => {
+                    // A host alone, or a whole URL without a password in it.
+                    let leads = |address: &Address| {
+                        address.host == *value
+                            || crate::env::parse_url(value).is_ok_and(|(told, _)| told.host == address.host)
+                    };
+                    let address = pointing(Some(&to)).filter(leads);
+                    Variable {
+                        delivery: Delivery::Plain,
+                        digest: Fingerprint::of(owner, value),
+                        reach: if address.is_some() { reach(Some(&to)) } else { Reach::None },
+                        address,
+                        password: None,
+                    }
+                }
                 Setting::PlainSecret(address) => Variable {
                     delivery: Delivery::Plain,
                     digest: Fingerprint(AFTER_APPLY.to_owned()),

@@ -1,7 +1,7 @@
 //! Who owns what: the owner's name, and every name derived from it.
 //! Pure functions of the owner, so that after a crash the same names are found and nothing is made twice.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -106,7 +106,12 @@ pub fn digest(parts: &[&[u8]], bytes: usize) -> String {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
-    hash.finalize().iter().take(bytes).map(|b| format!("{b:02x}")).collect()
+    let mut text = String::with_capacity(2 * bytes);
+    for byte in hash.finalize().iter().take(bytes) {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 macro_rules! text_newtype {

@@ -349,7 +349,7 @@ impl<'a> Draft<'a> {
                 Reason::of_class(error.class).remedy(),
             ),
             Reading::Hidden(why) => {
-                self.block(Reason::Hidden, what, why.clone(), "make it visible, or name it in the spec")
+                self.block(Reason::Hidden, what, why.clone(), "make it visible, or name it in the spec");
             }
             Reading::Absent => self.wait(Wait {
                 on: Awaited::Reading(what.to_owned()),
@@ -368,6 +368,7 @@ impl<'a> Draft<'a> {
 }
 
 /// What becomes of a wait whose deadline has passed.
+#[derive(Clone, Copy)]
 pub(crate) struct Late<'a> {
     reason: Reason,
     subject: &'a str,

@@ -70,7 +70,7 @@ pub struct SimWorld {
 
 const CALL: Duration = Duration::from_millis(20);
 const UPDATE: Duration = Duration::from_secs(150);
-const CREATE: Duration = Duration::from_secs(420);
+const CREATE: Duration = Duration::from_mins(7);
 const COPY: Duration = Duration::from_secs(4);
 const QUIET: Duration = Duration::from_secs(2);
 const CHECKS: Duration = Duration::from_secs(3);

@@ -1,5 +1,5 @@
 //! Admission and what it guards agree: what is admitted can be used, what can be used is admitted.
-
+#![allow(clippy::pedantic)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 use proptest::prelude::*;

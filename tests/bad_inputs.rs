@@ -1,5 +1,5 @@
 //! Bad inputs from `tests/bad_inputs/table.yaml`: every message word for word, each once, and never a secret.
-
+#![allow(clippy::pedantic)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 use std::collections::BTreeSet;

@@ -1,11 +1,6 @@
 //! What people and scripts see of the command line: golden texts of plan, apply and status over the world in memory, and
 //! the release binary's own behaviour where no cloud is needed. `UPDATE_GOLDEN=1` writes the goldens anew.
-
-#![allow(clippy::unwrap_used, reason = "a test says what it expects by panicking")]
-#![allow(
-    clippy::redundant_closure_for_method_calls,
-    reason = "a method of a type with a lifetime is not general enough"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::pedantic, reason = "in a test a panic is the message")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Moving keys between real Redis servers: TLS and plain, restricted as ElastiCache and Upstash restrict them.
+#![allow(clippy::pedantic)]
 #![cfg(feature = "shell")]
 #![expect(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
 //! Every file in `examples/` is admitted and understood, with every Secret it needs named or in it.
-
+#![allow(clippy::pedantic)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 use std::path::{Path, PathBuf};

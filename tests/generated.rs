@@ -1,5 +1,5 @@
 //! What is generated is up to date. `UPDATE_GENERATED=1 cargo test --test generated` writes it anew.
-
+#![allow(clippy::pedantic)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 use std::path::Path;

@@ -1,6 +1,7 @@
 //! Golden plans: a manifest and a world in, the plan as a person reads it out. Each case is `tests/plans/<case>.yaml`
 //! (a comment that says what it shows, the manifest, `---`, the world) beside the text in `<case>.txt`.
 //! `UPDATE=1 cargo test --test plans` writes the texts anew; read them before you commit them.
+#![allow(clippy::pedantic)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

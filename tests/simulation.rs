@@ -1,5 +1,5 @@
 //! Crash after every step, lose every reply, serve every read stale once: the end is the undisturbed one.
-
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::pedantic, reason = "in a test a panic is the message")]
 mod support;
 
 use std::collections::BTreeSet;

@@ -14,11 +14,11 @@ use super::{Awaited, Draft, Late, Reason, Wait, after};
 /// A runner that has not been heard of for this long is taken for dead.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How long a copier that failed for good is left alone before it is tried again.
-const TRIED_AGAIN: Duration = Duration::from_secs(60);
+const TRIED_AGAIN: Duration = Duration::from_mins(1);
 /// How long a copy may stay behind, or out of step, before a person is asked.
-const CATCH_UP_LIMIT: Duration = Duration::from_secs(6 * 60 * 60);
+const CATCH_UP_LIMIT: Duration = Duration::from_hours(6);
 /// How long the drained store may keep clients beyond the longest request.
-const DRAIN_LIMIT: Duration = Duration::from_secs(30 * 60);
+const DRAIN_LIMIT: Duration = Duration::from_mins(30);
 
 impl<'a> Draft<'a> {
     /// The copier, alive in this process; asks for it (in `mode`) where it is not. A failure of its own is said here.
@@ -56,12 +56,11 @@ impl<'a> Draft<'a> {
             CopyMode::Follow | CopyMode::Clear => true,
         };
         let found = copy.filter(alive);
-        match found.filter(in_mode) {
-            Some(copy) => Some(copy),
-            None => {
-                self.step(Step::Copy { migration: migration.id.clone(), mode });
-                None
-            }
+        if let Some(copy) = found.filter(in_mode) {
+            Some(copy)
+        } else {
+            self.step(Step::Copy { migration: migration.id.clone(), mode });
+            None
         }
     }
 

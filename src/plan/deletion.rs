@@ -4,7 +4,6 @@ use crate::desired::DeletionPolicy;
 use crate::identity::{RuleId, StoreId};
 use crate::journal::{Direction, Entry, Migration, Resource};
 use crate::observed::{Reading, Rule, Service};
-use crate::serving::identify;
 use crate::step::{CopyMode, Step};
 
 use super::moves::{Standing, any_moved, standing};
@@ -235,8 +234,10 @@ impl<'a> Draft<'a> {
             return None;
         }
         self.unused_by_services(&format!("store {name}"), |service| {
+            let hosts = observed.catalog.iter().filter(|entry| entry.id == *id).flat_map(|entry| &entry.hosts);
+            let hosts: Vec<_> = hosts.collect();
             let mut addresses = service.variables.values().filter_map(|variable| variable.address.as_ref());
-            addresses.any(|address| identify(address, &observed.catalog) == *id)
+            addresses.any(|address| hosts.contains(&&address.host))
         })
     }
 

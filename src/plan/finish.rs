@@ -89,7 +89,9 @@ impl<'a> Draft<'a> {
                 return;
             }
         }
-        if !self.copy_cleared(migration) || !self.approved(target.migration.approval.retire, migration, Gate::Retire) {
+        // A store is never deleted without a person's word.
+        let asked = target.migration.approval.retire || target.migration.retire.delete_old_store;
+        if !self.copy_cleared(migration) || !self.approved(asked, migration, Gate::Retire) {
             return;
         }
         let leftovers = self.leftovers(target, migration);

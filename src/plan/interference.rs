@@ -36,7 +36,7 @@ impl<'a> Draft<'a> {
         }
         match wanted {
             Some((id, _)) => {
-                self.note(format!("spec.store names {id} now; that is looked at when this migration has ended"))
+                self.note(format!("spec.store names {id} now; that is looked at when this migration has ended"));
             }
             None => self.note(format!(
                 "spec.store leads to no store now; this migration goes to {} and ends first",

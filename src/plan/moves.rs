@@ -16,9 +16,9 @@ use super::{Awaited, Draft, Late, Reason, Wait, after};
 /// An operation is not always listed the moment the call returns.
 const LISTING: Duration = Duration::from_secs(30);
 /// A call whose operation never shows up after this long needs a person.
-const LISTING_LIMIT: Duration = Duration::from_secs(120);
+const LISTING_LIMIT: Duration = Duration::from_mins(2);
 /// Terraform's own limit for an update is 20 minutes; full failure and rollback was seen to take 40.
-const OPERATION_LIMIT: Duration = Duration::from_secs(60 * 60);
+const OPERATION_LIMIT: Duration = Duration::from_hours(1);
 
 /// How a move stands.
 #[derive(Clone, Debug, PartialEq, Eq)]

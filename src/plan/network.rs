@@ -273,6 +273,7 @@ fn nothing_else_in_the_vpc<'a>(
     }
 }
 
+#[expect(clippy::unnecessary_box_returns, reason = "the error of every answer of the table, and a large one")]
 fn block(question: &Question<'_>, reason: Reason, message: impl Into<String>, remedy: &str) -> Box<Block> {
     Box::new(Block {
         reason,

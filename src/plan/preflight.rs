@@ -193,7 +193,7 @@ impl<'a> Draft<'a> {
                 // Parts of an address (port, TLS, password) belong to the host they stand beside.
                 Takeover::IfServingFrom => {
                     let Some(address) = &variable.address else { continue };
-                    let id = identify(address, &self.inputs.observed.catalog);
+                    let id = identify(address, &self.known_stores());
                     // Services that lead elsewhere as a whole are said once, as services that disagree.
                     let disagrees = target.migration.from.is_none() && using.serving.id().as_ref() == Some(&id);
                     if disagrees || source.is_none_or(|source| *source == id) {
@@ -379,10 +379,10 @@ impl<'a> Draft<'a> {
             return;
         }
         let names = env::names(&target.env.format);
-        let catalog = &self.inputs.observed.catalog;
+        let catalog = self.known_stores();
         let told = services.iter().flat_map(|using| {
             let variables = names.iter().filter_map(|name| using.service.variables.get(name)?.address.as_ref());
-            variables.filter(|address| identify(address, catalog) == source.id).map(|address| address.db)
+            variables.filter(|address| identify(address, &catalog) == source.id).map(|address| address.db)
         });
         let used: BTreeSet<u32> = told.chain(source.address.as_ref().map(|address| address.db)).collect();
         let mapping = if policy.databases.is_empty() { vec![(0, 0)] } else { policy.databases.clone() };

@@ -14,9 +14,9 @@ use super::settle::Using;
 use super::{Awaited, Block, Draft, Late, Reason, Wait, after};
 
 /// Terraform allows a replication group an hour to be created.
-const CREATE_LIMIT: Duration = Duration::from_secs(60 * 60);
+const CREATE_LIMIT: Duration = Duration::from_hours(1);
 /// Lists of AWS are eventually consistent: what was just made and is not listed is not gone.
-const LISTED: Duration = Duration::from_secs(120);
+const LISTED: Duration = Duration::from_mins(2);
 
 impl<'a> Draft<'a> {
     /// The store of the spec, once it serves.
@@ -275,8 +275,9 @@ impl<'a> Draft<'a> {
         store: &Store,
         made: &BTreeMap<String, Arn>,
     ) -> Option<Vec<EgressChange>> {
-        let read = services.iter().fold(true, |read, using| self.connectors_are_read(using) && read);
-        if !read {
+        // Every service has its say, also after one that could not be read.
+        let read: Vec<_> = services.iter().map(|using| self.connectors_are_read(using)).collect();
+        if read.contains(&false) {
             return None;
         }
         let answers: Vec<_> = services

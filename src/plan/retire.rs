@@ -134,7 +134,7 @@ impl<'a> Draft<'a> {
     fn is_behind(&self, variable: &Variable, group: &GroupId) -> bool {
         let Some(address) = &variable.address else { return false };
         let observed = self.inputs.observed;
-        let id = identify(address, &observed.catalog);
+        let id = identify(address, &self.known_stores());
         let known = [&observed.target, &observed.source].into_iter().filter_map(Reading::present);
         let placement = known.clone().find(|store| store.id == id).map(|store| &store.placement);
         match placement {

@@ -9,7 +9,7 @@ use crate::identity::{MigrationId, StoreId};
 use crate::journal::{
     EgressChange, Entry, Latch, Migration, Outcome, Prior, ServiceMove, Settled, StoreRecord, Undo, VaultKey,
 };
-use crate::observed::{Delivery, Egress, Reading, Service, Store};
+use crate::observed::{CatalogEntry, Delivery, Egress, Reading, Service, Store};
 use crate::serving::{Serving, serving};
 use crate::step::Step;
 
@@ -80,13 +80,26 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// The account's stores and, even where the list lacks them, the two that were looked up by themselves.
+    pub(super) fn known_stores(&self) -> Vec<CatalogEntry> {
+        let observed = self.inputs.observed;
+        let looked_up = [&observed.target, &observed.source].into_iter().filter_map(Reading::present);
+        let entries = looked_up.filter_map(|store| {
+            let host = store.address.as_ref()?.host.clone();
+            (!matches!(store.id, StoreId::External(..)))
+                .then(|| CatalogEntry { id: store.id.clone(), hosts: vec![host] })
+        });
+        observed.catalog.iter().cloned().chain(entries).collect()
+    }
+
     fn services(&mut self, target: &'a Target) -> Option<Vec<Using<'a>>> {
         let names = env::names(&target.env.format);
+        let catalog = self.known_stores();
         let mut found = Vec::new();
         for spec in &target.services {
             match self.inputs.observed.services.get(&spec.name) {
                 Some(Reading::Present(service)) => {
-                    let serving = serving(service, &names, &self.inputs.observed.catalog);
+                    let serving = serving(service, &names, &catalog);
                     found.push(Using { spec, service, serving });
                 }
                 Some(Reading::Absent) => self.block(

@@ -15,7 +15,7 @@ use crate::step::Step;
 use super::{Awaited, Draft, Late, Reason, Wait, after};
 
 /// How long checks may stay undecided before a person is asked.
-const UNDECIDED_LIMIT: Duration = Duration::from_secs(10 * 60);
+const UNDECIDED_LIMIT: Duration = Duration::from_mins(10);
 
 /// How a run of checks stands.
 pub(super) enum Checked {

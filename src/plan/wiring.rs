@@ -37,22 +37,22 @@ pub(crate) struct Wires<'a> {
 impl Wires<'_> {
     /// What `service` is to be told about `to` in `epoch`.
     pub(crate) fn wiring(&self, service: &Service, to: &StoreRecord, epoch: Epoch) -> Wiring {
-        self.wiring_among(service.variables.keys().cloned().collect(), service, to, epoch)
+        self.wiring_among(&service.variables.keys().cloned().collect(), service, to, epoch)
     }
 
     /// The same in the middle of a migration: of the variables that are written where they are present, those count
     /// whose way back was kept. What appeared since is somebody else's.
     pub(crate) fn wiring_of(&self, moved: &ServiceMove, service: &Service, to: &StoreRecord, epoch: Epoch) -> Wiring {
-        let mut wiring = self.wiring_among(moved.undo.variables.keys().cloned().collect(), service, to, epoch);
+        let mut wiring = self.wiring_among(&moved.undo.variables.keys().cloned().collect(), service, to, epoch);
         wiring.unset.retain(|name| moved.undo.variables.contains_key(name));
         wiring
     }
 
-    fn wiring_among(&self, present: BTreeSet<String>, service: &Service, to: &StoreRecord, epoch: Epoch) -> Wiring {
+    fn wiring_among(&self, present: &BTreeSet<String>, service: &Service, to: &StoreRecord, epoch: Epoch) -> Wiring {
         let mut wiring = Wiring::default();
         let names = env::names(&self.target.env.format);
         if let Some(address) = &to.address {
-            self.point_to(&present, to, address, epoch, &mut wiring);
+            self.point_to(present, to, address, epoch, &mut wiring);
         }
         wiring.unset = names
             .into_iter()

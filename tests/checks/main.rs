@@ -2,6 +2,7 @@
 //! Servers listen on loopback at a port of their own and end with the test that started them.
 
 #![cfg(feature = "shell")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::pedantic, clippy::disallowed_methods)]
 
 mod authority;
 mod http;

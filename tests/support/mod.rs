@@ -1,6 +1,7 @@
 //! Worlds to start from, and a driver that turns the engine until nothing moves.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::explicit_counter_loop, clippy::pedantic)]
 
+pub mod dice;
 pub mod world;
 
 use std::collections::BTreeMap;

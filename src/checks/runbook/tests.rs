@@ -3,6 +3,7 @@ use serde_json::json;
 use super::*;
 use crate::checks::{Expect, Kind, Severity, Stage};
 
+#[expect(clippy::needless_pass_by_value, reason = "called with json!")]
 fn reference(name: &str, overrides: Value) -> Value {
     json!({ "name": name, "override": overrides })
 }

@@ -1,0 +1,258 @@
+//! What holds of every plan, over worlds, specs and journals thrown by dice, the impossible among them.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a test may panic")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+use sessionbackend::desired::Desired;
+use sessionbackend::effect::Picture;
+use sessionbackend::env;
+use sessionbackend::forecast::{End, Forecast, forecast};
+use sessionbackend::journal::{Direction, Journal};
+use sessionbackend::observed::*;
+use sessionbackend::plan::{Inputs, Plan, guard, plan};
+use sessionbackend::serving::identify;
+use sessionbackend::step::{ServicePatch, Setting, Step};
+
+use support::dice::Dice;
+use support::{at, owner};
+
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        // PROPTEST_CASES asks for more.
+        cases: ProptestConfig::default().cases.max(cases),
+        max_shrink_iters: 600,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Off)),
+        ..ProptestConfig::default()
+    }
+}
+
+fn throws() -> impl Strategy<Value = Vec<u8>> {
+    proptest::collection::vec(any::<u8>(), 0..700)
+}
+
+fn planned(desired: &Desired, picture: &Picture, now: Timestamp) -> Plan {
+    let owner = owner();
+    let inputs =
+        Inputs { owner: &owner, desired, observed: &picture.observed, journal: &picture.journal, announced: None, now };
+    let (once, twice) = (plan(&inputs), plan(&inputs));
+    assert_eq!(once, twice, "planning is not deterministic");
+    let broken = guard::violations(&inputs, &once);
+    assert!(broken.is_empty(), "{broken:?}");
+    for step in &once.steps {
+        is_harmless(desired, picture, step);
+    }
+    once
+}
+
+/// The promises, told a second time and without the guard's help.
+fn is_harmless(desired: &Desired, picture: &Picture, step: &Step) {
+    let Picture { observed, journal } = picture;
+    match step {
+        Step::PatchService(patch) => patch_is_harmless(desired, observed, journal, patch),
+        Step::DeleteConnector { arn } => {
+            for service in present(observed) {
+                assert_ne!(service.egress, Egress::Vpc(arn.clone()), "a service loses its connector");
+            }
+            for other in observed.bystanders.present().expect("nobody looked who else uses it") {
+                assert_ne!(other.egress, Egress::Vpc(arn.clone()), "a bystander loses its connector");
+            }
+        }
+        Step::DeleteUpstashDatabase { id, .. } | Step::DeleteReplicationGroup { id } => {
+            let serves = present(observed).flat_map(|service| service.variables.values()).any(|variable| {
+                let store = variable.address.as_ref().map(|address| identify(address, &observed.catalog));
+                store.is_some_and(|store| store.to_string().ends_with(&format!(" {id}")))
+            });
+            assert!(!serves, "a serving store is deleted");
+            assert!(journal.open_migration().is_none(), "a store of a migration is deleted");
+        }
+        Step::DeleteSecret { name } => {
+            let named = present(observed).flat_map(|service| service.variables.values()).any(|variable| {
+                matches!(&variable.delivery, Delivery::Reference(arn) if arn.secret_name().as_ref() == Some(name))
+            });
+            assert!(!named, "a running revision names the deleted secret");
+        }
+        Step::RevokeIngress { .. } | Step::DeleteSubnetGroup { .. } => {
+            assert!(journal.open_migration().is_none(), "a way is cut in the middle of a migration");
+        }
+        Step::CreateUpstashDatabase { .. } | Step::CreateReplicationGroup { .. } => {
+            assert!(observed.target.is_absent(), "a store is made while one is there, or may be");
+        }
+        Step::Journal { .. }
+        | Step::Claim { .. }
+        | Step::Release { .. }
+        | Step::CreateSubnetGroup { .. }
+        | Step::AuthorizeIngress { .. }
+        | Step::CreateConnector { .. }
+        | Step::CreateEpochSecret { .. }
+        | Step::Copy { .. }
+        | Step::CountQuiet { .. }
+        | Step::RunChecks { .. } => {}
+    }
+}
+
+fn present(observed: &Observed) -> impl Iterator<Item = &Service> {
+    observed.services.values().filter_map(Reading::present)
+}
+
+fn patch_is_harmless(desired: &Desired, observed: &Observed, journal: &Journal, patch: &ServicePatch) {
+    let Desired::Present(target) = desired else { panic!("a deletion edits a service") };
+    let migration = journal.open_migration().expect("a service is changed outside a migration");
+    let moved = migration.service(&patch.service).expect("a service of nobody is changed");
+    let ours: BTreeSet<String> = env::names(&target.env.format).into_iter().collect();
+    for name in patch.set.keys().chain(&patch.unset) {
+        assert!(moved.undo.variables.contains_key(name), "{name} has no way back");
+        assert!(patch.direction == Direction::Back || ours.contains(name), "{name} is foreign");
+    }
+    for setting in patch.set.values() {
+        if let Setting::Secret(arn) = setting {
+            let found = observed.secrets.values().filter_map(Reading::present).find(|secret| secret.arn == *arn);
+            assert!(found.is_some_and(|secret| secret.deletion.is_none()), "{arn} does not exist");
+        }
+    }
+    let service = observed.services[&patch.service].present().expect("an unseen service is changed");
+    assert_eq!(service.status, ServiceStatus::Running);
+    if patch.direction == Direction::Forward
+        && let Reading::Present(store) = &observed.target
+        && store.id == migration.to.id
+    {
+        assert!(matches!(store.status, StoreStatus::Available | StoreStatus::Modifying), "{:?}", store.status);
+    }
+}
+
+/// The last waves, a line each.
+fn end_of(forecast: &Forecast) -> String {
+    let lines = forecast.waves.iter().rev().take(40).rev().map(|wave| {
+        let steps = wave.steps.iter().map(ToString::to_string);
+        let said: Vec<_> = steps.chain(wave.waits.iter().map(|wait| format!("… {}", wait.message))).collect();
+        format!("{:?}: {}", wave.phase, said.join(" | "))
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The variables that may be ours: those of the spec, and those a migration has to put back.
+fn ours(desired: &Desired, picture: &Picture) -> BTreeSet<String> {
+    let moved = picture.journal.migration.iter().flat_map(|migration| &migration.services);
+    let kept = moved.flat_map(|moved| moved.undo.variables.keys().cloned());
+    match desired {
+        Desired::Present(target) => kept.chain(env::names(&target.env.format)).collect(),
+        Desired::Absent { .. } => kept.collect(),
+    }
+}
+
+/// What is not ours of the services, bit for bit.
+fn foreign(ours: &BTreeSet<String>, picture: &Picture) -> Vec<(String, String, Variable)> {
+    let services = picture.observed.services.iter().filter_map(|(name, reading)| Some((name, reading.present()?)));
+    services
+        .flat_map(|(name, service)| {
+            let foreign = service.variables.iter().filter(|(variable, _)| !ours.contains(*variable));
+            foreign.map(|(variable, value)| (name.clone(), variable.clone(), value.clone())).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(config(2_000))]
+
+    /// Any world, a journal that may contradict it and itself: no panic, no broken promise, the same plan twice.
+    #[test]
+    fn no_plan_breaks_a_promise_whatever_the_journal_says(bytes in throws()) {
+        let mut dice = Dice::new(&bytes);
+        let desired = dice.desired();
+        let target = match &desired {
+            Desired::Present(target) => Some(&**target),
+            Desired::Absent { .. } => None,
+        };
+        let mut observed = dice.observed(target);
+        let journal = dice.forged(&observed);
+        if dice.rarely(2) {
+            observed.copy = Reading::Present(dice.copy(at(0)));
+        }
+        for stage in sessionbackend::checks::Stage::ALL {
+            if dice.rarely(2) {
+                observed.checks.insert(stage, dice.run(at(-5)));
+            }
+        }
+        for resource in journal.made.keys() {
+            if let sessionbackend::journal::Resource::Secret(name) = resource {
+                let arn = format!("arn:aws:secretsmanager:us-east-1:123456789012:secret:{name}-AbCdEf");
+                let secret = Secret { arn: arn.as_str().into(), deletion: None };
+                observed.secrets.insert(name.clone(), dice.reading(Reading::Present(secret)));
+            }
+        }
+        let _ = planned(&desired, &Picture { observed, journal }, at(0));
+    }
+
+    /// Any world: what was predicted, planned again, comes to an end.
+    #[test]
+    fn planning_the_predicted_world_again_comes_to_an_end(bytes in throws()) {
+        let mut dice = Dice::new(&bytes);
+        let desired = Desired::Present(Box::new(dice.target()));
+        let Desired::Present(target) = &desired else { unreachable!() };
+        let picture = Picture { observed: dice.observed(Some(target)), ..Picture::default() };
+        let forecast = forecast(&owner(), &desired, &picture, at(0));
+        if let End::Broken(why) = &forecast.end {
+            panic!("{why:?}\n{}", end_of(&forecast));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(config(400))]
+
+    /// A walk with disturbances at any moment: promises are kept at every step, what is foreign stays as it is, and when
+    /// the disturbances are over there is an end.
+    #[test]
+    fn promises_are_kept_on_any_walk(bytes in proptest::collection::vec(any::<u8>(), 300..1_500)) {
+        let owner = owner();
+        let mut dice = Dice::new(&bytes);
+        let mut desired = Desired::Present(Box::new(dice.target()));
+        let Desired::Present(target) = &desired else { unreachable!() };
+        let mut picture = Picture { observed: dice.observed(Some(target)), ..Picture::default() };
+        // A world in which something can begin: readings as they mostly are, services that run.
+        picture.observed.account = Reading::Present(owner.account.clone());
+        for reading in picture.observed.services.values_mut() {
+            if let Some(service) = reading.present_mut() {
+                service.status = ServiceStatus::Running;
+                service.operations.retain(|operation| operation.status.has_ended());
+            }
+        }
+        let mut now = at(0);
+        for _ in 0..90 {
+            if dice.rarely(12) {
+                dice.disturb(&mut picture, &mut desired, now);
+            }
+            let next = planned(&desired, &picture, now);
+            let ours = ours(&desired, &picture);
+            let before = foreign(&ours, &picture);
+            for step in &next.steps {
+                // One call in eight does not come through, and nobody hears of another.
+                if dice.rarely(8) {
+                    continue;
+                }
+                let entry = picture.predict(&owner, &desired, step, now);
+                if let Some(entry) = entry.filter(|_| !dice.rarely(8)) {
+                    picture.journal = picture.journal.apply(&entry, now);
+                }
+            }
+            assert!(before == foreign(&ours, &picture), "something foreign was changed: {next:#?}");
+            let pause = if next.steps.is_empty() { 35 } else { 1 };
+            now = now.checked_add(Duration::from_secs(pause)).unwrap();
+            if let Some(copy) = picture.observed.copy.present_mut().filter(|copy| copy.here) {
+                copy.heartbeat = now;
+            }
+            if next.steps.is_empty() && !dice.rarely(4) {
+                picture.elapse(&desired, now);
+            }
+        }
+        let forecast = forecast(&owner, &desired, &picture, now);
+        if let End::Broken(why) = &forecast.end {
+            panic!("{why:?}\n{}", end_of(&forecast));
+        }
+    }
+}

@@ -1,0 +1,617 @@
+//! Worlds, specs and journals thrown by dice: likely ones, odd ones, and ones that cannot be.
+#![allow(dead_code, missing_docs, unreachable_pub)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sessionbackend::checks::{CheckResult, Run, Severity, Stage, Verdict};
+use sessionbackend::desired::*;
+use sessionbackend::effect::Picture;
+use sessionbackend::error::{Class, CloudError};
+use sessionbackend::identity::*;
+use sessionbackend::journal::*;
+use sessionbackend::observed::*;
+use sessionbackend::step::Side;
+
+use super::world::{arn, disabled};
+use super::{at, elasticache, owner, upstash, variable};
+
+/// A stream of throws; when it runs out every throw is the first choice, so that shorter streams are simpler worlds.
+pub struct Dice<'a> {
+    bytes: &'a [u8],
+    next: usize,
+}
+
+pub const SERVICES: [&str; 3] = ["web", "worker", "admin"];
+const VARIABLES: [&str; 8] = [
+    "REDIS_URL",
+    "CELERY_BROKER_URL",
+    "REDIS_HOST",
+    "REDIS_PORT",
+    "REDIS_PASSWORD",
+    "REDIS_TLS",
+    "DATABASE_URL",
+    "SECRET_KEY",
+];
+const RULES: [&str; 2] = ["sgr-0123456789abcdef0", "sgr-0123456789abcdef1"];
+const CONNECTORS: [&str; 3] = ["by-hand", "private", "sb-liberty-social-vpc0-30ce30ea5e"];
+
+impl<'a> Dice<'a> {
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, next: 0 }
+    }
+
+    /// 0 to `sides - 1`.
+    pub fn throw(&mut self, sides: u8) -> u8 {
+        let byte = self.bytes.get(self.next).copied().unwrap_or_default();
+        self.next += 1;
+        byte % sides
+    }
+
+    /// One time out of `sides`, never where the stream has run out.
+    pub fn rarely(&mut self, sides: u8) -> bool {
+        self.throw(sides) == sides - 1
+    }
+
+    pub fn pick<T: Clone>(&mut self, of: &[T]) -> T {
+        of[usize::from(self.throw(u8::try_from(of.len()).unwrap()))].clone()
+    }
+
+    pub fn reading<T>(&mut self, present: Reading<T>) -> Reading<T> {
+        match self.throw(24) {
+            20 => Reading::Absent,
+            21 => Reading::Unknown(self.error()),
+            22 => Reading::Unknown(CloudError::new(Class::Throttled, "dice", "Read", "", "rate exceeded")),
+            23 => Reading::Hidden("it cannot be seen from here".into()),
+            _ => present,
+        }
+    }
+
+    fn error(&mut self) -> CloudError {
+        let class = self.pick(&[
+            Class::Transient,
+            Class::Throttled,
+            Class::Conflict,
+            Class::Denied,
+            Class::Credentials,
+            Class::Rejected,
+            Class::Quota,
+        ]);
+        CloudError::new(class, "dice", "Read", "", "thrown")
+    }
+
+    pub fn target(&mut self) -> Target {
+        let mut target = super::target(&SERVICES[..usize::from(1 + self.throw(3))]);
+        for service in &mut target.services {
+            service.egress = match self.throw(5) {
+                0 => EgressPolicy::Keep,
+                1 | 2 => EgressPolicy::Default,
+                3 => EgressPolicy::Connector(arn("private")),
+                _ => EgressPolicy::CreateConnector {
+                    subnets: vec!["subnet-1".into()],
+                    security_groups: vec!["sg-connector".into()],
+                },
+            };
+        }
+        target.store = self.store_spec();
+        let parts = |host: &str| PartNames {
+            host: host.into(),
+            port: "REDIS_PORT".into(),
+            tls: "REDIS_TLS".into(),
+            password: "REDIS_PASSWORD".into(),
+        };
+        target.env.format = match self.throw(6) {
+            0 => EnvFormat::Url { url: "REDIS_URL".into() },
+            1 => EnvFormat::UrlImplicitTls { url: "REDIS_URL".into() },
+            2 => EnvFormat::Celery {
+                url: "REDIS_URL".into(),
+                aliases: vec![CeleryAlias { name: "CELERY_BROKER_URL".into(), listed: self.rarely(2) }],
+                ssl_cert_reqs: SslCertReqs::Omit,
+            },
+            3 => EnvFormat::EndpointPortTls(parts("REDIS_ENDPOINT")),
+            4 => EnvFormat::HostPortPassword(parts("REDIS_HOST")),
+            _ => EnvFormat::Template(BTreeMap::from([("SESSIONS".to_owned(), "{url}".to_owned())])),
+        };
+        target.env.secrets = self.pick(&[SecretDelivery::SecretsManager, SecretDelivery::PlainText]);
+        target.env.takeover = self.pick(&[Takeover::Always, Takeover::IfServingFrom, Takeover::Never]);
+        target.app.cluster_client = self.rarely(8);
+        target.migration.on_failure = self.pick(&[OnFailure::Rollback, OnFailure::Hold]);
+        target.migration.consent = Consent { no_internet: self.rarely(2), data_loss: !self.rarely(3), quota_share: 25 };
+        target.migration.approval = Approval { switch: self.rarely(4), retire: self.rarely(4) };
+        target.migration.bake_time = Duration::from_secs(60);
+        target.migration.retire = Retire {
+            delete_old_store: self.rarely(3),
+            rules: RULES[..usize::from(self.throw(3))].iter().map(|id| (*id).into()).collect(),
+            connectors: CONNECTORS[..usize::from(self.throw(3))].iter().map(|name| arn(name)).collect(),
+        };
+        if self.rarely(5) {
+            target.migration.from = Some(self.store_spec());
+        }
+        if self.rarely(6) {
+            target.other_consumers.push(OtherConsumer { name: "worker".into() });
+        }
+        target
+    }
+
+    pub fn desired(&mut self) -> Desired {
+        match self.throw(8) {
+            6 => Desired::Absent { policy: DeletionPolicy::Retain },
+            7 => Desired::Absent { policy: DeletionPolicy::Delete },
+            _ => Desired::Present(Box::new(self.target())),
+        }
+    }
+
+    fn store_spec(&mut self) -> StoreSpec {
+        let rules = self.pick(&[RulesPolicy::Managed, RulesPolicy::Unmanaged]);
+        match self.throw(7) {
+            0 | 1 => StoreSpec::Upstash {
+                database: UpstashDatabase::Named { name: "liberty".into(), region: "us-east-1".into() },
+                plan: None,
+                managed: !self.rarely(4),
+            },
+            2 => StoreSpec::Upstash { database: UpstashDatabase::Existing("u-1".into()), plan: None, managed: true },
+            3 => StoreSpec::ReplicationGroup {
+                group: ReplicationGroupRef::Existing("liberty".into()),
+                rules,
+                credentials: true,
+            },
+            4 => StoreSpec::ReplicationGroup {
+                group: ReplicationGroupRef::Create(ReplicationGroupSettings {
+                    node_type: "cache.t4g.small".into(),
+                    replicas: 1,
+                    subnets: vec!["subnet-1".into()],
+                    security_groups: vec!["sg-store".into()],
+                }),
+                rules,
+                credentials: false,
+            },
+            5 => StoreSpec::External { tls: TlsPolicy::Preferred },
+            _ => StoreSpec::Disabled,
+        }
+    }
+
+    pub fn store(&mut self) -> Store {
+        let mut store = match self.throw(5) {
+            0 => upstash(),
+            1 => elasticache(),
+            2 => Store {
+                id: StoreId::Upstash("u-2".into()),
+                name: "other".into(),
+                address: Some(Address { host: "other-2.upstash.io".into(), ..upstash().address.unwrap() }),
+                ..upstash()
+            },
+            3 => Store {
+                id: StoreId::External("redis.example.com".into(), 6379),
+                name: "redis.example.com:6379".into(),
+                address: Some(Address { host: "redis.example.com".into(), ..upstash().address.unwrap() }),
+                ..upstash()
+            },
+            _ => disabled(),
+        };
+        if self.rarely(8) {
+            store.status = self.pick(&[
+                StoreStatus::Creating,
+                StoreStatus::Modifying,
+                StoreStatus::Deleting,
+                StoreStatus::Failed("suspended".into()),
+            ]);
+        }
+        if self.rarely(12) {
+            store.credential = None;
+        }
+        if self.rarely(12) {
+            store.address = None;
+        }
+        if let Some(address) = &mut store.address
+            && self.rarely(12)
+        {
+            address.db = 3;
+        }
+        store
+    }
+
+    /// The store a spec asks for, mostly.
+    fn store_of(&mut self, spec: &StoreSpec) -> Store {
+        let likely = match spec {
+            StoreSpec::Upstash { .. } => upstash(),
+            StoreSpec::ReplicationGroup { group: ReplicationGroupRef::Create(_), .. } => {
+                let name = owner().short_name("cache");
+                Store { id: StoreId::ReplicationGroup(name.clone()), name, ..elasticache() }
+            }
+            StoreSpec::ReplicationGroup { .. } | StoreSpec::ServerlessCache { .. } => elasticache(),
+            StoreSpec::External { .. } => Store {
+                id: StoreId::External("redis.example.com".into(), 6379),
+                name: "redis.example.com:6379".into(),
+                address: Some(Address { host: "redis.example.com".into(), ..upstash().address.unwrap() }),
+                ..upstash()
+            },
+            StoreSpec::Disabled => disabled(),
+        };
+        let odd = self.store();
+        if self.rarely(6) { odd } else { Store { status: odd.status, ..likely } }
+    }
+
+    pub fn service(&mut self, name: &str, on: Option<&Store>) -> Service {
+        let mut service = super::service(name);
+        service.variables = BTreeMap::from([("SECRET_KEY".to_owned(), variable("foreign"))]);
+        let reach = on.map_or(Reach::None, |store| match store.placement {
+            Placement::Public => Reach::Public,
+            Placement::Vpc { .. } => Reach::Private("cache".into()),
+            Placement::Nowhere => Reach::None,
+        });
+        for name in VARIABLES {
+            if !self.rarely(3) {
+                continue;
+            }
+            let delivery = if self.rarely(2) {
+                Delivery::Plain
+            } else {
+                Delivery::Reference(
+                    format!("arn:aws:secretsmanager:us-east-1:123456789012:secret:by-hand/{name}-Zz9Yy8")
+                        .as_str()
+                        .into(),
+                )
+            };
+            let leads =
+                name != "DATABASE_URL" && name != "SECRET_KEY" && !name.ends_with("PORT") && !name.ends_with("TLS");
+            let address = on.and_then(|store| store.address.clone()).filter(|_| leads && !self.rarely(6));
+            let foreign = self.pick(&[Reach::None, Reach::Public, Reach::Private("db".into()), Reach::Unknown]);
+            let found = Variable {
+                reach: if address.is_some() { reach.clone() } else { foreign },
+                password: on.and_then(|store| store.credential.clone()),
+                address,
+                delivery,
+                digest: Fingerprint::of(&owner(), name),
+            };
+            service.variables.insert(name.to_owned(), found);
+        }
+        service.status = match self.throw(16) {
+            11 => ServiceStatus::OperationInProgress,
+            12 => ServiceStatus::Paused,
+            13 => ServiceStatus::CreateFailed,
+            14 => ServiceStatus::Deleted,
+            15 => ServiceStatus::Other("UPGRADING".into()),
+            _ => ServiceStatus::Running,
+        };
+        service.source = self.pick(&[
+            ServiceSource::Image,
+            ServiceSource::Image,
+            ServiceSource::Image,
+            ServiceSource::CodeApi,
+            ServiceSource::CodeRepository,
+        ]);
+        service.egress = match self.throw(3) {
+            0 => Egress::Default,
+            1 => Egress::Vpc(arn("by-hand")),
+            _ => Egress::Vpc(arn("private")),
+        };
+        service.auto_deployments = self.rarely(3);
+        if self.rarely(8) {
+            service.instance_role = None;
+        }
+        for number in 0..self.throw(3) {
+            service.operations.insert(0, self.operation(&format!("op-{name}-{number}")));
+        }
+        service
+    }
+
+    pub fn operation(&mut self, id: &str) -> Operation {
+        let status = self.pick(&[
+            OperationStatus::Succeeded,
+            OperationStatus::Failed,
+            OperationStatus::Running,
+            OperationStatus::RollingBack,
+        ]);
+        Operation {
+            id: id.into(),
+            kind: self.pick(&[OperationKind::Update, OperationKind::Deployment, OperationKind::Other]),
+            status,
+            started: Some(at(-i64::from(self.throw(200)))),
+            ended: status.has_ended().then(|| at(-1)),
+        }
+    }
+
+    pub fn observed(&mut self, target: Option<&Target>) -> Observed {
+        let account = self.reading(Reading::Present("123456789012".to_owned()));
+        let (to, from) = (target.map(|target| self.store_of(&target.store)), self.store());
+        let mut services = BTreeMap::new();
+        for name in SERVICES {
+            let on = match self.throw(5) {
+                0..3 => Some(&from),
+                3 => to.as_ref(),
+                _ => None,
+            };
+            let service = self.service(name, on);
+            services.insert(name.to_owned(), self.reading(Reading::Present(service)));
+        }
+        let mut connectors = BTreeMap::new();
+        for name in CONNECTORS {
+            let connector = Connector {
+                name: name.to_owned(),
+                ours: name.starts_with("sb-"),
+                admitted_by: self.pick(&[Some(vec![]), None, Some(vec!["sg-db".into()])]),
+                ..super::connector(self.pick(&[Some(true), Some(false), None]))
+            };
+            if !self.rarely(3) {
+                connectors.insert(arn(name), self.reading(Reading::Present(connector)));
+            }
+        }
+        let mut rules = BTreeMap::new();
+        for id in RULES {
+            let rule = Rule { ours: self.rarely(2), ..super::rule() };
+            if !self.rarely(3) {
+                rules.insert(id.into(), self.reading(Reading::Present(rule)));
+            }
+        }
+        let mut claims = BTreeMap::new();
+        for name in SERVICES {
+            let holder = self.pick(&[owner().path(), owner().path(), "default/other/team".to_owned()]);
+            let held = Claims { sequence: 1, holders: BTreeMap::from([("REDIS_URL".to_owned(), holder)]) };
+            if self.rarely(3) {
+                claims.insert(name.to_owned(), self.reading(Reading::Present(held)));
+            }
+        }
+        let catalog = [to.as_ref(), Some(&from)].into_iter().flatten().filter_map(|store| {
+            let host = store.address.as_ref()?.host.clone();
+            (!matches!(store.id, StoreId::External(..)))
+                .then(|| CatalogEntry { id: store.id.clone(), hosts: vec![host] })
+        });
+        let catalog = catalog.filter(|_| !self.rarely(8)).collect();
+        let bystander = Bystander { name: "billing".into(), egress: Egress::Vpc(arn("by-hand")) };
+        let bystanders = if self.rarely(3) { vec![bystander] } else { vec![] };
+        Observed {
+            account,
+            services,
+            bystanders: self.reading(Reading::Present(bystanders)),
+            target: self.reading(to.map_or(Reading::Absent, Reading::Present)),
+            source: self.reading(if from.id.is_redis() { Reading::Present(from) } else { Reading::Absent }),
+            catalog,
+            unlisted: self.rarely(8).then(|| self.error()),
+            connectors,
+            rules,
+            claims,
+            ..Observed::default()
+        }
+    }
+
+    pub fn copy(&mut self, now: Timestamp) -> Copy {
+        let state = match self.throw(6) {
+            0 | 1 => CopyState::BothWays,
+            2 => CopyState::Following,
+            3 => CopyState::Bulk,
+            4 => CopyState::Starting,
+            _ => CopyState::Failed { reason: "X".into(), message: "thrown".into(), temporary: self.rarely(2) },
+        };
+        Copy {
+            state,
+            heartbeat: now.checked_sub(Duration::from_secs(u64::from(self.throw(8)))).unwrap(),
+            here: !self.rarely(4),
+            total: 10,
+            copied: 5,
+            lag_ms: self.pick(&[Some(1), None, Some(90_000)]),
+            worst_lag_ms: 0,
+            conflicts: 0,
+            quiet_sweeps: u32::from(self.throw(3)),
+            quiet_since: self.rarely(2).then_some(now),
+            drained: self.pick(&[None, Some(Side::From), Some(Side::To)]),
+            clients_from: self.pick(&[None, Some(0), Some(3)]),
+            clients_to: self.pick(&[None, Some(0), Some(3)]),
+            different: self.pick(&[None, Some(0), Some(2)]),
+        }
+    }
+
+    pub fn run(&mut self, now: Timestamp) -> Run {
+        let verdict = self.pick(&[Verdict::Pass, Verdict::Fail, Verdict::Inconclusive, Verdict::Skipped("x".into())]);
+        Run {
+            started: now,
+            finished: (!self.rarely(3)).then_some(now),
+            results: vec![CheckResult {
+                name: "redis".into(),
+                service: None,
+                severity: self.pick(&[Severity::Gate, Severity::Warn]),
+                required: self.rarely(3),
+                verdict,
+                message: "thrown".into(),
+            }],
+        }
+    }
+
+    fn record(&mut self) -> StoreRecord {
+        let store = self.store();
+        StoreRecord {
+            id: store.id,
+            name: store.name,
+            address: store.address,
+            placement: store.placement,
+            password: store.credential.as_ref().map(|_| VaultKey("password".into())),
+            credential: store.credential,
+        }
+    }
+
+    fn moved(&mut self, name: &str) -> Option<Move> {
+        self.rarely(2).then(|| Move {
+            intended: at(-i64::from(self.throw(250))),
+            after: self.rarely(2).then(|| format!("op-{name}-created").as_str().into()),
+            operation: self.rarely(2).then(|| format!("op-{name}-{}", self.throw(3)).as_str().into()),
+        })
+    }
+
+    fn time(&mut self) -> Option<Timestamp> {
+        self.rarely(2).then(|| at(-i64::from(self.throw(250))))
+    }
+
+    /// A journal nobody wrote: any field may contradict any other, and the world.
+    pub fn forged(&mut self, observed: &Observed) -> Journal {
+        let to = self.record();
+        let epoch = Epoch(u32::from(self.throw(3)));
+        let services = SERVICES[..usize::from(1 + self.throw(3))].iter().map(|name| {
+            let service = observed.services.get(*name).and_then(Reading::present);
+            let variables = VARIABLES.into_iter().filter(|_| self.rarely(2)).map(|variable| {
+                let kept = service.and_then(|service| service.variables.get(variable));
+                let prior = match kept.map(|kept| (&kept.delivery, kept)) {
+                    Some((Delivery::Plain, kept)) => Prior::Plain(VaultKey(variable.into()), kept.digest.clone()),
+                    Some((Delivery::Reference(arn), _)) => Prior::Reference(arn.clone()),
+                    None => Prior::Absent,
+                };
+                (variable.to_owned(), prior)
+            });
+            let variables: Vec<_> = variables.collect();
+            ServiceMove {
+                service: (*name).to_owned(),
+                arn: super::service(name).arn,
+                undo: Undo {
+                    variables: variables.into_iter().collect(),
+                    egress: service.map_or(Egress::Default, |service| service.egress.clone()),
+                    auto_deployments: self.rarely(3),
+                },
+                egress: match self.throw(4) {
+                    0 => EgressChange::None,
+                    1 => EgressChange::First(Egress::Vpc(arn("private"))),
+                    2 => EgressChange::WithVariables(Egress::Default),
+                    _ => EgressChange::Last(Egress::Default),
+                },
+                egress_moved: self.moved(name),
+                forward: self.moved(name),
+                back: self.moved(name),
+                deployments_restored: self.moved(name),
+                refused: self.rarely(6).then(|| "App Runner refused".to_owned()),
+            }
+        });
+        let services: Vec<_> = services.collect();
+        let mut made = BTreeMap::new();
+        for resource in [
+            Resource::UpstashDatabase("liberty".into()),
+            Resource::ReplicationGroup(owner().short_name("cache")),
+            Resource::ReplicationGroup("liberty".into()),
+            Resource::SubnetGroup(owner().short_name("subnets")),
+            Resource::Connector(CONNECTORS[2].into()),
+            Resource::Rule("sg-store <- sg-connector : 6379".into()),
+            Resource::Secret("sessionbackend/x/REDIS_URL".into()),
+        ] {
+            let id = match &resource {
+                Resource::UpstashDatabase(_) => "u-1".to_owned(),
+                Resource::Connector(name) => arn(name).0,
+                Resource::Rule(_) => RULES[0].to_owned(),
+                other => String::from(other.clone()),
+            };
+            if self.rarely(2) {
+                made.insert(resource, Made { intended: at(-500), id: self.rarely(2).then_some(id) });
+            }
+        }
+        let leftovers: BTreeSet<_> = made.keys().filter(|_| self.rarely(3)).cloned().collect();
+        let migration = Migration {
+            id: MigrationId("forged-1".into()),
+            epoch,
+            from: self.rarely(2).then(|| self.record()),
+            copies: self.rarely(2),
+            to,
+            began: at(-300),
+            services,
+            baseline: self.rarely(2).then(Vec::new),
+            checks: vec![],
+            approved: [Gate::Switch, Gate::Retire].into_iter().filter(|_| self.rarely(2)).collect(),
+            sealed: self.time(),
+            egress_validated: self.time(),
+            drained: self.time(),
+            validated: self.time(),
+            baked: self.time(),
+            rollback: self.rarely(3).then(|| Rollback {
+                at: at(-40),
+                reason: "CheckFailed".into(),
+                message: "thrown".into(),
+                drained: self.time(),
+            }),
+            hold: self.rarely(5).then(|| Hold { at: at(-40), reason: "Contested".into(), message: "thrown".into() }),
+            ended: self.rarely(3).then(|| Ended {
+                at: at(-30),
+                outcome: self.pick(&[Outcome::Completed, Outcome::RolledBack, Outcome::Abandoned]),
+            }),
+        };
+        Journal {
+            sequence: u64::from(self.throw(50)),
+            epoch,
+            settled: self.rarely(3).then(|| Settled {
+                store: self.store().id,
+                database: 0,
+                epoch: self.rarely(2).then_some(epoch),
+                binding: None,
+            }),
+            migration: Some(migration),
+            made,
+            latch: self.rarely(5).then(|| Latch {
+                store: self.store().id,
+                reason: "CheckFailed".into(),
+                message: "thrown".into(),
+                at: at(-30),
+            }),
+            leftovers,
+            reverts: u32::from(self.throw(3)),
+        }
+    }
+
+    /// Something happens that is not ours.
+    pub fn disturb(&mut self, picture: &mut Picture, desired: &mut Desired, now: Timestamp) {
+        let name = self.pick(&SERVICES);
+        let observed = &mut picture.observed;
+        match self.throw(14) {
+            0 => picture.journal = picture.journal.apply(&Entry::Abort, now),
+            1 => picture.journal = picture.journal.apply(&Entry::Retry, now),
+            2 => *desired = self.desired(),
+            3 => {
+                let store = self.store();
+                observed.target = self.reading(Reading::Present(store));
+            }
+            4 => {
+                if let Some(copy) = observed.copy.present_mut() {
+                    *copy = self.copy(now);
+                }
+            }
+            5 => {
+                let stage = self.pick(&Stage::ALL);
+                let run = self.run(now);
+                observed.checks.insert(stage, run);
+            }
+            6 => {
+                let id = format!("op-{name}-foreign-{}", self.throw(200));
+                let operation = self.operation(&id);
+                let store = self.store();
+                let other = self.service(name, Some(&store));
+                if let Some(service) = observed.services.get_mut(name).and_then(Reading::present_mut) {
+                    service.variables.extend(other.variables);
+                    service.operations.insert(0, operation);
+                }
+            }
+            7 => {
+                let status = self.service(name, None).status;
+                if let Some(service) = observed.services.get_mut(name).and_then(Reading::present_mut) {
+                    service.status = status;
+                }
+            }
+            8 => {
+                if let Some(reading) = observed.services.get_mut(name) {
+                    *reading = Reading::Unknown(self.error());
+                }
+            }
+            9 => {
+                for secret in observed.secrets.values_mut() {
+                    *secret = self.pick(&[Reading::Absent, Reading::Hidden("x".into())]);
+                }
+            }
+            10 => observed.catalog.clear(),
+            11 => observed.role_access.iter_mut().for_each(|access| access.allowed = Reading::Present(false)),
+            12 => {
+                if let Some(service) = observed.services.get_mut(name).and_then(Reading::present_mut) {
+                    service.egress = Egress::Vpc(arn("private"));
+                }
+            }
+            _ => {
+                let operations =
+                    observed.services.get_mut(name).and_then(Reading::present_mut).map(|it| &mut it.operations);
+                if let Some(operation) = operations.and_then(|operations| operations.first_mut()) {
+                    operation.status = OperationStatus::Failed;
+                }
+            }
+        }
+    }
+}
