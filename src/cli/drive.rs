@@ -176,9 +176,6 @@ impl Run {
         if looks_only(desired) {
             return Some(Ending::LookedOnly);
         }
-        if let Some(id) = self.abandoned(turn) {
-            return Some(Ending::Abandoned { migration: id });
-        }
         if !plan.steps.is_empty() {
             return None;
         }
@@ -223,14 +220,6 @@ impl Run {
         let last = journal.migration.as_ref()?;
         let completed = last.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Completed);
         (completed && self.migration.as_ref() == Some(&last.id)).then(|| last.id.clone())
-    }
-
-    /// A migration of this run that a person gave up while the spec still asks for it: it must not simply begin again.
-    fn abandoned(&self, turn: &Cycle) -> Option<MigrationId> {
-        let last = turn.journal.migration.as_ref()?;
-        let abandoned = last.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Abandoned);
-        let wanted = turn.observed.target.present().is_some_and(|store| store.id == last.to.id);
-        (abandoned && wanted && self.migration.as_ref() == Some(&last.id)).then(|| last.id.clone())
     }
 }
 

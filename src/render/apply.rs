@@ -20,6 +20,9 @@ use crate::step::Step;
 /// A wait whose figures move is told again this often; one that stands still, four times more rarely.
 const AGAIN: Duration = Duration::from_secs(15);
 
+/// How often a script hears of the same wait.
+const PACE: Duration = Duration::from_secs(2);
+
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Told {
@@ -125,11 +128,6 @@ pub enum Ending {
         /// Why and what to do.
         blocks: Vec<Block>,
     },
-    /// A person gave the migration up before the switch.
-    Abandoned {
-        /// Which.
-        migration: MigrationId,
-    },
     /// A person's word is needed.
     AwaitsApproval {
         /// For which migration.
@@ -234,6 +232,30 @@ pub fn both_in_use(migration: &Migration) -> bool {
     migration.ended.is_none() && migration.copies && moved && !drained
 }
 
+/// Thins out what is waited for, for a script: what is the same is said again only now and then.
+#[derive(Debug, Default)]
+pub struct Pace {
+    said: Option<(Timestamp, Vec<Wait>)>,
+}
+
+impl Pace {
+    /// Whether an event is worth a line of its own.
+    #[must_use]
+    pub fn is_due(&mut self, told: &Told) -> bool {
+        let Event::Waiting { waits, .. } = &told.event else {
+            self.said = None;
+            return true;
+        };
+        // What could not be read is waited for anew at every look.
+        let same = |former: &[Wait]| former.iter().map(|wait| &wait.on).eq(waits.iter().map(|wait| &wait.on));
+        let due = self.said.as_ref().is_none_or(|(at, former)| !same(former) || between(*at, told.at) >= PACE);
+        if due {
+            self.said = Some((told.at, waits.clone()));
+        }
+        due
+    }
+}
+
 /// Turns events into lines, each with its time, and remembers what was said already.
 #[derive(Debug, Default)]
 pub struct Narrator {
@@ -277,8 +299,9 @@ impl Narrator {
                 vec![format!("note: {text}")]
             }
             Event::Ended { end, copy } => {
-                let mut lines = ended(end);
-                lines.extend(copy.as_ref().filter(|copy| !copy.bulk).map(CopyFigures::closing));
+                let said = std::mem::take(&mut self.blocks);
+                let mut lines = ended(end, &said);
+                lines.extend(copy.as_ref().filter(|copy| !copy.bulk && copy.total > 0).map(CopyFigures::closing));
                 lines
             }
         }
@@ -383,7 +406,11 @@ fn block(block: &Block) -> Vec<String> {
     vec![format!("✗ {}: {} ({})", block.subject, block.message, block.reason), format!("  → {}", block.remedy)]
 }
 
-fn ended(end: &Ending) -> Vec<String> {
+/// How it ended; what was `said` to be in the way is not said again.
+fn ended(end: &Ending, said: &[Block]) -> Vec<String> {
+    let fresh = |blocks: &[Block]| -> Vec<String> {
+        blocks.iter().filter(|block| !said.contains(block)).flat_map(block).collect()
+    };
     match end {
         Ending::Converged { migration: Some(id) } => {
             vec![format!("✓ done: migration {id} is complete; nothing is left to do")]
@@ -391,14 +418,10 @@ fn ended(end: &Ending) -> Vec<String> {
         Ending::Converged { migration: None } => vec!["✓ nothing is left to do".to_owned()],
         Ending::Deleted => vec!["✓ deleted: nothing is left to remove".to_owned()],
         Ending::RolledBack { blocks } => {
-            let mut lines = vec!["✗ rolled back: the services are on the former store again".to_owned()];
-            lines.extend(blocks.iter().flat_map(block));
+            let mut lines = vec!["✗ rolled back: the services are on the former store".to_owned()];
+            lines.extend(fresh(blocks));
             lines
         }
-        Ending::Abandoned { migration } => vec![
-            format!("✗ migration {migration} was given up before the switch; the services are as they were"),
-            "  → another apply begins a new one".to_owned(),
-        ],
         Ending::AwaitsApproval { migration, gate } => {
             let id = migration.as_ref().map_or_else(|| "MIGRATION".to_owned(), ToString::to_string);
             vec![
@@ -408,7 +431,7 @@ fn ended(end: &Ending) -> Vec<String> {
         }
         Ending::Blocked { blocks } => {
             let mut lines = vec![format!("✗ stopped: {} to be put right first", things(blocks.len()))];
-            lines.extend(blocks.iter().flat_map(block));
+            lines.extend(fresh(blocks));
             lines
         }
         Ending::Failed { message, remedy } => vec![format!("✗ gave up: {message}"), format!("  → {remedy}")],
