@@ -223,7 +223,8 @@ impl<'a> Dice<'a> {
             StoreSpec::Upstash { .. } => upstash(),
             StoreSpec::ReplicationGroup { group: ReplicationGroupRef::Create(_), .. } => {
                 let name = owner().short_name("cache");
-                let address = Address { host: format!("master.{name}.cache.amazonaws.com"), ..elasticache().address.unwrap() };
+                let address =
+                    Address { host: format!("master.{name}.cache.amazonaws.com"), ..elasticache().address.unwrap() };
                 Store { id: StoreId::ReplicationGroup(name.clone()), name, address: Some(address), ..elasticache() }
             }
             StoreSpec::ReplicationGroup { .. } | StoreSpec::ServerlessCache { .. } => elasticache(),
@@ -436,7 +437,8 @@ impl<'a> Dice<'a> {
         );
         let listed = [Some(&to), from.as_ref()].into_iter().flatten().filter_map(|store| {
             let host = store.address.as_ref()?.host.clone();
-            (!matches!(store.id, StoreId::External(..))).then(|| CatalogEntry { id: store.id.clone(), hosts: vec![host] })
+            (!matches!(store.id, StoreId::External(..)))
+                .then(|| CatalogEntry { id: store.id.clone(), hosts: vec![host] })
         });
         let catalog = listed.collect();
         let connector = |name: &str| Reading::Present(Connector { name: name.into(), ..super::connector(Some(true)) });
