@@ -263,11 +263,13 @@ impl Picture {
         let observed = &mut self.observed;
         for service in observed.services.values_mut().filter_map(Reading::present_mut) {
             for operation in &mut service.operations {
-                if operation.status == OperationStatus::Running {
-                    operation.status = OperationStatus::Succeeded;
-                    operation.ended = Some(now);
-                    service.status = ServiceStatus::Running;
-                }
+                operation.status = match operation.status {
+                    OperationStatus::Running => OperationStatus::Succeeded,
+                    OperationStatus::RollingBack => OperationStatus::Failed,
+                    OperationStatus::Succeeded | OperationStatus::Failed => continue,
+                };
+                operation.ended = Some(now);
+                service.status = ServiceStatus::Running;
             }
         }
         if let Some(store) = observed.target.present_mut()

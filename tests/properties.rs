@@ -192,12 +192,18 @@ proptest! {
     #[test]
     fn planning_the_predicted_world_again_comes_to_an_end(bytes in throws()) {
         let mut dice = Dice::new(&bytes);
-        let desired = Desired::Present(Box::new(dice.target()));
-        let Desired::Present(target) = &desired else { unreachable!() };
-        let picture = Picture { observed: dice.observed(Some(target)), ..Picture::default() };
+        let (target, observed) = if dice.rarely(2) {
+            dice.likely()
+        } else {
+            let target = dice.target();
+            let observed = dice.observed(Some(&target));
+            (target, observed)
+        };
+        let desired = Desired::Present(Box::new(target));
+        let picture = Picture { observed, ..Picture::default() };
         let forecast = forecast(&owner(), &desired, &picture, at(0));
         if let End::Broken(why) = &forecast.end {
-            panic!("{why:?}\n{}", end_of(&forecast));
+            panic!("{why:?}\n{desired:?}\n{picture:?}\n{}", end_of(&forecast));
         }
     }
 }
@@ -211,20 +217,12 @@ proptest! {
     fn promises_are_kept_on_any_walk(bytes in proptest::collection::vec(any::<u8>(), 300..1_500)) {
         let owner = owner();
         let mut dice = Dice::new(&bytes);
-        let mut desired = Desired::Present(Box::new(dice.target()));
-        let Desired::Present(target) = &desired else { unreachable!() };
-        let mut picture = Picture { observed: dice.observed(Some(target)), ..Picture::default() };
-        // A world in which something can begin: readings as they mostly are, services that run.
-        picture.observed.account = Reading::Present(owner.account.clone());
-        for reading in picture.observed.services.values_mut() {
-            if let Some(service) = reading.present_mut() {
-                service.status = ServiceStatus::Running;
-                service.operations.retain(|operation| operation.status.has_ended());
-            }
-        }
+        let (target, observed) = dice.likely();
+        let mut desired = Desired::Present(Box::new(target));
+        let mut picture = Picture { observed, ..Picture::default() };
         let mut now = at(0);
-        for _ in 0..90 {
-            if dice.rarely(12) {
+        for _ in 0..120 {
+            if dice.rarely(24) {
                 dice.disturb(&mut picture, &mut desired, now);
             }
             let next = planned(&desired, &picture, now);
@@ -232,16 +230,16 @@ proptest! {
             let before = foreign(&ours, &picture);
             for step in &next.steps {
                 // One call in eight does not come through, and nobody hears of another.
-                if dice.rarely(8) {
+                if dice.rarely(16) {
                     continue;
                 }
                 let entry = picture.predict(&owner, &desired, step, now);
-                if let Some(entry) = entry.filter(|_| !dice.rarely(8)) {
+                if let Some(entry) = entry.filter(|_| !dice.rarely(16)) {
                     picture.journal = picture.journal.apply(&entry, now);
                 }
             }
             assert!(before == foreign(&ours, &picture), "something foreign was changed: {next:#?}");
-            let pause = if next.steps.is_empty() { 35 } else { 1 };
+            let pause = if next.steps.is_empty() { 45 } else { 1 };
             now = now.checked_add(Duration::from_secs(pause)).unwrap();
             if let Some(copy) = picture.observed.copy.present_mut().filter(|copy| copy.here) {
                 copy.heartbeat = now;
@@ -252,7 +250,7 @@ proptest! {
         }
         let forecast = forecast(&owner, &desired, &picture, now);
         if let End::Broken(why) = &forecast.end {
-            panic!("{why:?}\n{}", end_of(&forecast));
+            panic!("{why:?}\n{desired:?}\n{picture:?}\n{}", end_of(&forecast));
         }
     }
 }

@@ -162,11 +162,11 @@ fn unmade_secret(inputs: &Inputs<'_>, setting: &Setting) -> Option<Arn> {
 fn may_serve(inputs: &Inputs<'_>, migration: &Migration) -> bool {
     let to = &migration.to.id;
     match (&inputs.observed.target, to) {
-        (_, StoreId::External(..) | StoreId::Disabled) => true,
         (Reading::Present(store), _) if store.id == *to => match store.status {
             StoreStatus::Available | StoreStatus::Modifying => true,
             StoreStatus::Creating | StoreStatus::Deleting | StoreStatus::Failed(_) => false,
         },
+        (_, StoreId::External(..) | StoreId::Disabled) => true,
         (Reading::Present(_) | Reading::Absent, _) => inputs.observed.catalog.iter().any(|entry| entry.id == *to),
         (Reading::Unknown(_) | Reading::Hidden(_), _) => false,
     }

@@ -115,7 +115,6 @@ impl<'a> Draft<'a> {
     pub(super) fn serves(&mut self, migration: &Migration) -> bool {
         let to = &migration.to.id;
         match (&self.inputs.observed.target, to) {
-            (_, StoreId::External(..) | StoreId::Disabled) => true,
             (Reading::Present(store), _) if store.id == *to => match store.status {
                 StoreStatus::Available | StoreStatus::Modifying => true,
                 StoreStatus::Creating | StoreStatus::Deleting | StoreStatus::Failed(_) => {
@@ -126,6 +125,7 @@ impl<'a> Draft<'a> {
                     false
                 }
             },
+            (_, StoreId::External(..) | StoreId::Disabled) => true,
             (unread @ (Reading::Unknown(_) | Reading::Hidden(_)), _) => {
                 self.unread(unread, "the new store");
                 false

@@ -162,13 +162,25 @@ impl Draft<'_> {
         let (name, now) = (&drive.moved.service, self.inputs.now);
         let Some(moved) = drive.moved.moved(drive.direction) else { return };
         match standing(drive.service, moved, drive.carries, now) {
-            Standing::Unlisted => self.wait(Wait {
-                on: Awaited::Listing(drive.direction, name.clone()),
-                since: moved.intended,
-                expected: None,
-                deadline: Some(after(moved.intended, LISTING_LIMIT)),
-                message: format!("{name}: waiting for App Runner to list the operation of our call"),
-            }),
+            Standing::Unlisted => {
+                let running = drive.service.operations.first().filter(|operation| !operation.status.has_ended());
+                match running.filter(|_| now >= after(moved.intended, LISTING)) {
+                    Some(running) => self.wait_until(
+                        Awaited::ForeignOperation(name.clone()),
+                        running.started.unwrap_or(moved.intended),
+                        OPERATION_LIMIT,
+                        format!("{name}: operation {} is under way; whether it is ours shows when it ends", running.id),
+                        Late { reason: Reason::ServiceStuck, subject: name, remedy: Reason::ServiceStuck.remedy() },
+                    ),
+                    None => self.wait(Wait {
+                        on: Awaited::Listing(drive.direction, name.clone()),
+                        since: moved.intended,
+                        expected: None,
+                        deadline: Some(after(moved.intended, LISTING_LIMIT)),
+                        message: format!("{name}: waiting for App Runner to list the operation of our call"),
+                    }),
+                }
+            }
             Standing::Running(started) => self.wait_until(
                 Awaited::Operation(drive.direction, name.clone()),
                 started.unwrap_or(moved.intended),

@@ -353,6 +353,15 @@ impl<'a> Draft<'a> {
                 "find out who does it (a pipeline, Terraform) and let it leave our variables alone, or name that store in spec.store; then say `retry`",
             );
         }
+        let last = self.inputs.journal.migration.as_ref().filter(|_| self.inputs.journal.is_a_revert(&migration));
+        if !elsewhere && last.is_some_and(|last| last.to.binding() == migration.to.binding()) {
+            return self.block(
+                Reason::Unclear,
+                "spec.store",
+                format!("the services were told {} and still seem to use another store", migration.to.id),
+                "look at the variables of the services, and at what else answers to the same host name",
+            );
+        }
         self.journal(Entry::Begin(Box::new(migration)));
     }
 }

@@ -213,11 +213,19 @@ impl<'a> Dice<'a> {
 
     /// The store a spec asks for, mostly.
     fn store_of(&mut self, spec: &StoreSpec) -> Store {
-        let likely = match spec {
+        let likely = self.store_of_exactly(spec);
+        let odd = self.store();
+        if self.rarely(6) { odd } else { Store { status: odd.status, ..likely } }
+    }
+
+    fn store_of_exactly(&self, spec: &StoreSpec) -> Store {
+        match spec {
             StoreSpec::Upstash { .. } => upstash(),
             StoreSpec::ReplicationGroup { group: ReplicationGroupRef::Create(_), .. } => {
                 let name = owner().short_name("cache");
-                Store { id: StoreId::ReplicationGroup(name.clone()), name, ..elasticache() }
+                let address =
+                    Address { host: format!("master.{name}.cache.amazonaws.com"), ..elasticache().address.unwrap() };
+                Store { id: StoreId::ReplicationGroup(name.clone()), name, address: Some(address), ..elasticache() }
             }
             StoreSpec::ReplicationGroup { .. } | StoreSpec::ServerlessCache { .. } => elasticache(),
             StoreSpec::External { .. } => Store {
@@ -227,9 +235,7 @@ impl<'a> Dice<'a> {
                 ..upstash()
             },
             StoreSpec::Disabled => disabled(),
-        };
-        let odd = self.store();
-        if self.rarely(6) { odd } else { Store { status: odd.status, ..likely } }
+        }
     }
 
     pub fn service(&mut self, name: &str, on: Option<&Store>) -> Service {
@@ -373,6 +379,81 @@ impl<'a> Dice<'a> {
             claims,
             ..Observed::default()
         }
+    }
+
+    /// A spec and a world in which nothing stands in the way, so that a walk goes far.
+    pub fn likely(&mut self) -> (Target, Observed) {
+        let mut target = self.target();
+        target.app.cluster_client = false;
+        target.migration.from = None;
+        target.env.takeover = Takeover::Always;
+        target.migration.consent = Consent { no_internet: true, data_loss: true, quota_share: 25 };
+        let in_vpc = matches!(target.store, StoreSpec::ReplicationGroup { .. });
+        if let StoreSpec::Upstash { managed, .. } = &mut target.store {
+            *managed = true;
+        }
+        if let StoreSpec::ReplicationGroup { rules, .. } = &mut target.store {
+            *rules = RulesPolicy::Managed;
+        }
+        if let EnvFormat::UrlImplicitTls { url } = &target.env.format {
+            target.env.format = EnvFormat::Url { url: url.clone() };
+        }
+        for service in &mut target.services {
+            let goes = matches!(service.egress, EgressPolicy::Connector(_) | EgressPolicy::CreateConnector { .. });
+            if in_vpc && !goes {
+                service.egress = EgressPolicy::Connector(arn("private"));
+            }
+        }
+        let spec = target.store.clone();
+        let to = Store { status: StoreStatus::Available, ..self.store_of_exactly(&spec) };
+        let from = match self.throw(4) {
+            0 | 1 if to.id != elasticache().id => Some(elasticache()),
+            2 => None,
+            _ => Some(Store {
+                id: StoreId::Upstash("u-2".into()),
+                name: "other".into(),
+                address: Some(Address { host: "other-2.upstash.io".into(), ..upstash().address.unwrap() }),
+                ..upstash()
+            }),
+        };
+        let owner = owner();
+        let teller = super::world::Teller { owner: &owner, target: Some(&target) };
+        let mut services = BTreeMap::new();
+        for spec in &target.services {
+            let mut service = super::service(&spec.name);
+            service.variables.remove("REDIS_URL");
+            if let Some(from) = &from {
+                service.variables.extend(teller.wired(&spec.name, from, &[], self.rarely(3)));
+            }
+            let needs_vpc = from.as_ref().is_some_and(|from| from.placement != Placement::Public);
+            service.egress = if needs_vpc || self.rarely(2) { Egress::Vpc(arn("by-hand")) } else { Egress::Default };
+            service.auto_deployments = self.rarely(3);
+            services.insert(spec.name.clone(), Reading::Present(service));
+        }
+        let creatable = matches!(
+            target.store,
+            StoreSpec::Upstash { database: UpstashDatabase::Named { .. }, .. }
+                | StoreSpec::ReplicationGroup { group: ReplicationGroupRef::Create(_), .. }
+        );
+        let listed = [Some(&to), from.as_ref()].into_iter().flatten().filter_map(|store| {
+            let host = store.address.as_ref()?.host.clone();
+            (!matches!(store.id, StoreId::External(..)))
+                .then(|| CatalogEntry { id: store.id.clone(), hosts: vec![host] })
+        });
+        let catalog = listed.collect();
+        let connector = |name: &str| Reading::Present(Connector { name: name.into(), ..super::connector(Some(true)) });
+        let observed = Observed {
+            account: Reading::Present("123456789012".into()),
+            services,
+            bystanders: Reading::Present(vec![]),
+            target: if creatable && self.rarely(2) { Reading::Absent } else { Reading::Present(to) },
+            source: from.map_or(Reading::Absent, Reading::Present),
+            catalog,
+            connectors: ["by-hand", "private"].into_iter().map(|name| (arn(name), connector(name))).collect(),
+            rules: BTreeMap::from([(RULES[0].into(), Reading::Present(super::rule()))]),
+            ..Observed::default()
+        };
+        (target, observed)
     }
 
     pub fn copy(&mut self, now: Timestamp) -> Copy {
@@ -557,7 +638,8 @@ impl<'a> Dice<'a> {
         match self.throw(14) {
             0 => picture.journal = picture.journal.apply(&Entry::Abort, now),
             1 => picture.journal = picture.journal.apply(&Entry::Retry, now),
-            2 => *desired = self.desired(),
+            2 if self.rarely(3) => *desired = self.desired(),
+            2 => *desired = Desired::Present(Box::new(self.likely().0)),
             3 => {
                 let store = self.store();
                 observed.target = self.reading(Reading::Present(store));

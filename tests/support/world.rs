@@ -211,7 +211,7 @@ impl Teller<'_> {
     }
 
     /// The variables by which a service is wired to `store` by hand.
-    fn wired(&self, service: &str, store: &Store, also: &[String], plain: bool) -> BTreeMap<String, Variable> {
+    pub fn wired(&self, service: &str, store: &Store, also: &[String], plain: bool) -> BTreeMap<String, Variable> {
         let target = self.target.expect("a service is wired by the format of the manifest");
         let Some(address) = &store.address else { return BTreeMap::new() };
         let reach = match store.placement {
