@@ -9,14 +9,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::checks::{CheckResult, Severity, Stage, Verdict};
-use crate::desired::Desired;
+use crate::desired::{Desired, StoreSpec};
 use crate::effect::Picture;
 use crate::engine::World;
 use crate::error::{Class, CloudError};
-use crate::identity::Owner;
+use crate::identity::{OperationId, Owner, StoreId};
 use crate::journal::{Entry, Journal};
-use crate::observed::{CopyState, Observed, OperationStatus, Reading, Service, ServiceStatus, StoreStatus};
+use crate::observed::{
+    CatalogEntry, CopyState, Delivery, Observed, Operation, OperationKind, OperationStatus, Reach, Reading, Service,
+    ServiceStatus, Store, StoreStatus, Variable,
+};
 use crate::plan::after;
+use crate::serving::{Serving, serving};
 use crate::step::{CopyMode, ServicePatch, Step};
 
 /// What happens to one call.
@@ -45,7 +49,21 @@ pub struct Faults {
     pub failing_updates: BTreeSet<(String, usize)>,
     /// Stages whose gate fails.
     pub failing_stages: BTreeSet<Stage>,
+    /// Another hand at a service, right before the call of that number: after we looked, before we call.
+    pub others: BTreeMap<usize, (String, OtherHand)>,
 }
+
+/// What another hand does to a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherHand {
+    /// Changes a variable of its own; its operation is over by the time of our call.
+    Updated,
+    /// Began a deployment that runs for a while.
+    Deploys,
+}
+
+/// The variable that [`OtherHand::Updated`] changes.
+pub const OF_ANOTHER_HAND: &str = "SET_BY_ANOTHER_HAND";
 
 #[derive(Debug)]
 struct Truth {
@@ -59,6 +77,7 @@ struct Truth {
     copy_started: Option<Timestamp>,
     creations: BTreeMap<String, usize>,
     updates: BTreeMap<String, usize>,
+    subnet_groups: BTreeSet<String>,
 }
 
 /// A world in memory.
@@ -66,6 +85,8 @@ struct Truth {
 pub struct SimWorld {
     truth: Mutex<Truth>,
     faults: Faults,
+    /// Stores that are there beside the one the first spec asks for, by what asks for them.
+    stores: Vec<(StoreSpec, Store)>,
 }
 
 const CALL: Duration = Duration::from_millis(20);
@@ -90,8 +111,50 @@ impl SimWorld {
             copy_started: None,
             creations: BTreeMap::new(),
             updates: BTreeMap::new(),
+            subnet_groups: BTreeSet::new(),
         };
-        Self { truth: Mutex::new(truth), faults }
+        Self { truth: Mutex::new(truth), faults, stores: Vec::new() }
+    }
+
+    /// The same world with another store in it, which `spec` asks for.
+    #[must_use]
+    pub fn with_store(mut self, spec: StoreSpec, store: Store) -> Self {
+        if let Some(address) = store.address.as_ref().filter(|_| !matches!(store.id, StoreId::External(..))) {
+            let entry = CatalogEntry { id: store.id.clone(), hosts: vec![address.host.clone()] };
+            self.truth().picture.observed.catalog.push(entry);
+        }
+        self.stores.push((spec, store));
+        self
+    }
+
+    /// The stores as the world finds them: the one the spec asks for, and the one in use, by the journal while a migration
+    /// is open, else by what the services say.
+    fn find_stores(&self, seen: &mut Observed, desired: &Desired, journal: &Journal) {
+        let Desired::Present(target) = desired else {
+            (seen.target, seen.source) = (Reading::Absent, Reading::Absent);
+            return;
+        };
+        let others = self.stores.iter().map(|(_, store)| store.clone());
+        let known: Vec<Store> =
+            [&seen.target, &seen.source].into_iter().filter_map(Reading::present).cloned().chain(others).collect();
+        if let Some((_, store)) = self.stores.iter().find(|(spec, _)| *spec == target.store) {
+            seen.target = Reading::Present(store.clone());
+        }
+        let told = || {
+            let names = crate::env::names(&target.env.format);
+            let first = target.services.first().and_then(|spec| seen.services.get(&spec.name)?.present())?;
+            match serving(first, &names, &seen.catalog) {
+                Serving::Store(id, _) => Some(id),
+                Serving::Nothing | Serving::Unseen(_) => None,
+            }
+        };
+        let in_use = if let Some(migration) = journal.open_migration() {
+            migration.from.as_ref().map(|from| from.id.clone())
+        } else {
+            told()
+        };
+        let source = in_use.and_then(|id| known.into_iter().find(|store| store.id == id));
+        seen.source = source.map_or(Reading::Absent, Reading::Present);
     }
 
     fn truth(&self) -> MutexGuard<'_, Truth> {
@@ -176,7 +239,7 @@ impl World for SimWorld {
         if journal.sequence == 0 { Reading::Absent } else { Reading::Present(journal) }
     }
 
-    async fn observe(&self, _owner: &Owner, _desired: &Desired, _journal: &Journal) -> Observed {
+    async fn observe(&self, _owner: &Owner, desired: &Desired, journal: &Journal) -> Observed {
         let truth = self.truth();
         let number = truth.observations.saturating_sub(1);
         let mut seen = truth.picture.observed.clone();
@@ -187,6 +250,8 @@ impl World for SimWorld {
             seen.copy = copy;
             seen.checks = checks;
         }
+        drop(truth);
+        self.find_stores(&mut seen, desired, journal);
         seen
     }
 
@@ -202,6 +267,9 @@ impl World for SimWorld {
             let number = truth.calls;
             truth.calls += 1;
             truth.now = after(truth.now, CALL);
+            if let Some((service, hand)) = self.faults.others.get(&number) {
+                truth.other_hand(service, *hand, number);
+            }
             self.faults.calls.get(&number).copied()
         };
         match fault {
@@ -229,8 +297,11 @@ impl SimWorld {
         if !matches!(step, Step::RunChecks { .. } | Step::CountQuiet { .. } | Step::Copy { .. }) {
             truth.before_last_call = truth.picture.clone();
         }
-        if let Some(made) = creation(step) {
+        if let Some(made) = creation(step).filter(|_| !truth.is_there(step)) {
             *truth.creations.entry(made).or_default() += 1;
+        }
+        if let Step::CreateSubnetGroup { name, .. } = step {
+            truth.subnet_groups.insert(name.clone());
         }
         if let Step::PatchService(patch) = step {
             truth.remember(patch);
@@ -313,6 +384,11 @@ impl Truth {
             {
                 Err(error(Class::Exists, "CreateSecret", "it exists already"))
             }
+            Step::CreateReplicationGroup { id, .. }
+                if self.picture.observed.target.present().is_some_and(|store| store.name == *id) =>
+            {
+                Err(error(Class::Exists, "CreateReplicationGroup", "it exists already"))
+            }
             Step::CreateUpstashDatabase { .. } if self.picture.observed.target.present().is_some() => {
                 Err(error(Class::Exists, "create", "found by name"))
             }
@@ -324,6 +400,61 @@ impl Truth {
         *self.updates.entry(patch.service.clone()).or_default() += 1;
         if let Some(service) = self.picture.observed.services.get(&patch.service).and_then(Reading::present) {
             self.former.insert(patch.service.clone(), service.clone());
+        }
+    }
+
+    fn other_hand(&mut self, service: &str, hand: OtherHand, number: usize) {
+        let now = self.now;
+        let Some(service) = self.picture.observed.services.get_mut(service).and_then(Reading::present_mut) else {
+            return;
+        };
+        // App Runner refuses an update while another operation runs.
+        if service.status != ServiceStatus::Running {
+            return;
+        }
+        let (status, ended) = match hand {
+            OtherHand::Updated => {
+                let digest = crate::identity::Fingerprint(format!("by-another-hand-{number}"));
+                let variable = Variable {
+                    delivery: Delivery::Plain,
+                    digest: digest.clone(),
+                    address: None,
+                    password: None,
+                    reach: Reach::None,
+                };
+                service.variables.insert(OF_ANOTHER_HAND.to_owned(), variable);
+                service.foreign = digest;
+                (OperationStatus::Succeeded, Some(now))
+            }
+            OtherHand::Deploys => {
+                service.status = ServiceStatus::OperationInProgress;
+                (OperationStatus::Running, None)
+            }
+        };
+        let kind = match hand {
+            OtherHand::Updated => OperationKind::Update,
+            OtherHand::Deploys => OperationKind::Deployment,
+        };
+        let id = OperationId(format!("op-another-hand-{number}"));
+        service.operations.insert(0, Operation { id, kind, status, started: Some(now), ended });
+    }
+
+    /// Whether what `step` makes is there already: the vendor, or the client that looks first, makes no second one.
+    fn is_there(&self, step: &Step) -> bool {
+        let observed = &self.picture.observed;
+        match step {
+            Step::CreateConnector { name, .. } => observed
+                .connectors
+                .values()
+                .filter_map(Reading::present)
+                .any(|connector| connector.ours && connector.name == *name),
+            Step::AuthorizeIngress { group, source, port } => observed
+                .rules
+                .values()
+                .filter_map(Reading::present)
+                .any(|rule| rule.group == *group && rule.admits(source, *port)),
+            Step::CreateSubnetGroup { name, .. } => self.subnet_groups.contains(name),
+            _ => false,
         }
     }
 

@@ -4,13 +4,16 @@ mod support;
 
 use std::collections::BTreeSet;
 
+use futures::FutureExt as _;
 use sessionbackend::checks::Stage;
-use sessionbackend::desired::{DeletionPolicy, Desired};
+use sessionbackend::desired::*;
 use sessionbackend::effect::Picture;
-use sessionbackend::journal::{Outcome, Resource};
-use sessionbackend::observed::{Egress, Reading};
-use sessionbackend::plan::Phase;
-use sessionbackend::sim::{Fault, Faults, SimWorld};
+use sessionbackend::engine::{Memory, cycle};
+use sessionbackend::identity::{Address, Fingerprint, StoreId};
+use sessionbackend::journal::{Migration, Outcome, Resource};
+use sessionbackend::observed::*;
+use sessionbackend::plan::{Phase, Reason};
+use sessionbackend::sim::{Fault, Faults, OF_ANOTHER_HAND, OtherHand, SimWorld};
 
 use support::*;
 
@@ -46,39 +49,102 @@ struct Story {
     phase: Phase,
 }
 
-fn stories() -> Vec<Story> {
-    let migrate = |faults: Faults, phase: Phase, name: &'static str, services: &[&str]| Story {
+fn story(name: &'static str, services: &[&str]) -> Story {
+    Story {
         name,
         picture: on_elasticache(services),
         desired: present(target(services)),
-        faults,
-        phase,
-    };
+        faults: Faults::default(),
+        phase: Phase::Ready,
+    }
+}
+
+fn edited(desired: &Desired, edit: impl FnOnce(&mut Target)) -> Desired {
+    let Desired::Present(target) = desired else { panic!("nothing to edit") };
+    let mut target = (**target).clone();
+    edit(&mut target);
+    present(target)
+}
+
+/// From Upstash into a VPC: a replication group, its subnet group, a connector and a rule are made, egress changes first.
+fn into_the_vpc() -> Story {
+    let mut story = story("into the VPC", &["web"]);
+    story.desired = edited(&story.desired, |target| {
+        target.services[0].egress =
+            EgressPolicy::CreateConnector { subnets: vec!["subnet-1".into()], security_groups: vec!["sg-app".into()] };
+        target.store = StoreSpec::ReplicationGroup {
+            group: ReplicationGroupRef::Create(ReplicationGroupSettings {
+                node_type: "cache.t4g.small".into(),
+                replicas: 1,
+                subnets: vec!["subnet-1".into()],
+                security_groups: vec!["sg-store".into()],
+            }),
+            rules: RulesPolicy::Managed,
+            credentials: false,
+        };
+        target.migration.retire = Retire::default();
+    });
+    let observed = &mut story.picture.observed;
+    let store = upstash();
+    let web = observed.services.get_mut("web").and_then(Reading::present_mut).unwrap();
+    web.egress = Egress::Default;
+    let redis = web.variables.get_mut("REDIS_URL").unwrap();
+    (redis.address, redis.password, redis.reach) = (store.address.clone(), store.credential.clone(), Reach::Public);
+    let hosts = vec![store.address.as_ref().unwrap().host.clone()];
+    observed.catalog = vec![CatalogEntry { id: store.id.clone(), hosts }];
+    observed.source = Reading::Present(store);
+    observed.rules.clear();
+    story
+}
+
+/// What `story` leaves, undisturbed.
+fn left_by(story: &Story) -> Picture {
+    let (world, _) = run(story, Faults::default());
+    world.picture()
+}
+
+fn stories() -> Vec<Story> {
     let second_fails = Faults { failing_updates: BTreeSet::from([("worker".to_owned(), 0)]), ..Faults::default() };
     let check_fails = Faults { failing_stages: BTreeSet::from([Stage::AfterSwitch]), ..Faults::default() };
-    let mut without_nat = migrate(Faults::default(), Phase::Ready, "migrate without NAT", &["web"]);
+    let mut without_nat = story("migrate without NAT", &["web"]);
     without_nat.picture.observed.connectors.insert(CONNECTOR.into(), Reading::Present(connector(Some(false))));
-    let settled = {
-        let world = start(on_elasticache(&["web"]), Faults::default());
-        let _ = drive(&world, &owner(), &present(target(&["web"])));
-        world.picture()
-    };
-    let delete = |policy, name| Story {
-        name,
-        picture: settled.clone(),
+    let mut deploys_by_itself = story("migrate what deploys by itself", &["web"]);
+    let web = deploys_by_itself.picture.observed.services.get_mut("web").and_then(Reading::present_mut).unwrap();
+    web.auto_deployments = true;
+    let settled = left_by(&story("migrate", &["web"]));
+    let moved_in = left_by(&into_the_vpc());
+    let delete = |name, picture: &Picture, policy| Story {
+        picture: picture.clone(),
         desired: Desired::Absent { policy },
-        faults: Faults::default(),
         phase: Phase::Deleted,
+        ..story(name, &["web"])
     };
+    // Somebody pointed the service elsewhere by hand before the object was deleted.
+    let mut abandoned = delete("delete what nobody uses", &moved_in, DeletionPolicy::Delete);
+    let web = abandoned.picture.observed.services.get_mut("web").and_then(Reading::present_mut).unwrap();
+    web.variables.remove("REDIS_URL");
+    web.egress = Egress::Default;
     vec![
-        migrate(Faults::default(), Phase::Ready, "migrate", &["web"]),
-        migrate(Faults::default(), Phase::Ready, "migrate two services", &["web", "worker"]),
+        story("migrate", &["web"]),
+        story("migrate two services", &["web", "worker"]),
         without_nat,
-        migrate(second_fails, Phase::RolledBack, "the second of two services fails", &["web", "worker"]),
-        migrate(check_fails, Phase::RolledBack, "a check fails after the switch", &["web"]),
-        delete(DeletionPolicy::Retain, "delete, retaining"),
+        deploys_by_itself,
+        into_the_vpc(),
+        Story {
+            faults: second_fails,
+            phase: Phase::RolledBack,
+            ..story("the second of two services fails", &["web", "worker"])
+        },
+        Story {
+            faults: check_fails.clone(),
+            phase: Phase::RolledBack,
+            ..story("a check fails after the switch", &["web"])
+        },
+        Story { faults: check_fails, phase: Phase::RolledBack, ..into_the_vpc() },
+        delete("delete, retaining", &settled, DeletionPolicy::Retain),
         // The service still points to the store we made, so it is kept.
-        Story { phase: Phase::Deleting, ..delete(DeletionPolicy::Delete, "delete what serves") },
+        Story { phase: Phase::Deleting, ..delete("delete what serves", &settled, DeletionPolicy::Delete) },
+        abandoned,
     ]
 }
 
@@ -174,11 +240,197 @@ fn whatever_read_is_stale_the_end_is_the_same() {
 
 #[test]
 fn a_process_that_dies_after_every_single_call_still_gets_there() {
-    for story in stories() {
+    // A cache subnet group shows nowhere but in the reply to its creation: one reply has to arrive.
+    for story in stories().into_iter().filter(|story| story.name != "into the VPC") {
         let (reference, _) = run(&story, Faults::default());
         let (calls, reference) = (reference.calls(), end(&reference));
         let every = (0..calls * 4).map(|number| (number, Fault::CrashAfter)).collect();
         let (world, _) = run(&story, Faults { calls: every, ..Faults::default() });
         pretty_assertions::assert_str_eq!(reference, end(&world), "{}", story.name);
+    }
+}
+
+/// The number of the first call of the undisturbed run after which `reached` holds of the migration.
+fn calls_until(story: &Story, reached: impl Fn(&Migration) -> bool) -> usize {
+    let world = start(story.picture.clone(), Faults::default());
+    let mut memory = Memory::default();
+    loop {
+        let before = world.calls();
+        let turn = cycle(&world, &owner(), &story.desired, &mut memory, || world.now()).now_or_never().unwrap();
+        if world.picture().journal.migration.is_some_and(|migration| reached(&migration)) {
+            return before;
+        }
+        world.advance(pause(&turn.plan, world.now()));
+    }
+}
+
+fn old_store() -> StoreSpec {
+    StoreSpec::ReplicationGroup {
+        group: ReplicationGroupRef::Existing("liberty".into()),
+        rules: RulesPolicy::Managed,
+        credentials: true,
+    }
+}
+
+fn third_store() -> Store {
+    Store {
+        id: StoreId::External("redis.example.com".into(), 6379),
+        name: "redis.example.com:6379".into(),
+        address: Some(Address { host: "redis.example.com".into(), ..upstash().address.unwrap() }),
+        credential: Some(Fingerprint::of(&owner(), "third")),
+        ..upstash()
+    }
+}
+
+#[test]
+fn a_spec_that_names_the_old_store_again_at_any_moment_leads_back_to_what_was() {
+    for story in [story("one service", &["web"]), story("two services", &["web", "worker"])] {
+        let back = edited(&story.desired, |target| target.store = old_store());
+        // When the bake is over the way back is a migration of its own.
+        for number in 0..calls_until(&story, |migration| migration.baked.is_some()) {
+            let world = start(story.picture.clone(), Faults::default()).with_store(old_store(), elasticache());
+            let drive = drive_by(&world, &owner(), |calls| if calls < number { &story.desired } else { &back });
+            let name = format!("{}, edited at call {number}", story.name);
+            assert_eq!(phase(&drive), Phase::Ready, "{name}: {:#?}", drive.last.plan);
+            let picture = world.picture();
+            for (service, before) in &story.picture.observed.services {
+                let (mut after, before) = (picture.observed.services[service].clone(), before.present().unwrap());
+                let after = after.present_mut().unwrap();
+                after.operations.clone_from(&before.operations);
+                assert_eq!(after, before, "{name}");
+            }
+            let left = picture.observed.secrets.values().filter_map(Reading::present);
+            assert!(left.clone().all(|secret| secret.deletion.is_some()), "{name}: a secret is left");
+            assert!(picture.observed.copy.is_absent(), "{name}: the copier is left");
+        }
+    }
+}
+
+#[test]
+fn a_spec_that_names_a_third_store_at_any_moment_ends_there() {
+    let third = StoreSpec::External { tls: TlsPolicy::Required };
+    for story in [story("one service", &["web"]), story("two services", &["web", "worker"])] {
+        let there = edited(&story.desired, |target| target.store = third.clone());
+        for number in 0..calls_until(&story, |migration| migration.ended.is_some()) + 4 {
+            let world = start(story.picture.clone(), Faults::default()).with_store(third.clone(), third_store());
+            let drive = drive_by(&world, &owner(), |calls| if calls < number { &story.desired } else { &there });
+            let name = format!("{}, edited at call {number}", story.name);
+            assert_eq!(phase(&drive), Phase::Ready, "{name}: {:#?}", drive.last.plan);
+            for (service, reading) in &world.picture().observed.services {
+                let address = reading.present().unwrap().variables["REDIS_URL"].address.clone();
+                assert_eq!(address, third_store().address, "{name}: {service}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_object_deleted_at_any_moment_leaves_services_alone_and_nothing_of_ours_that_is_not_in_use() {
+    for policy in [DeletionPolicy::Retain, DeletionPolicy::Delete] {
+        let story = story("two services", &["web", "worker"]);
+        let gone = Desired::Absent { policy };
+        let (reference, _) = run(&story, Faults::default());
+        let (calls, reference) = (reference.calls(), end(&reference));
+        let mut frozen = 0;
+        for number in 0..calls {
+            let world = start(story.picture.clone(), Faults::default());
+            let updates = std::cell::Cell::new(None);
+            let drive = drive_by(&world, &owner(), |calls| {
+                if calls < number {
+                    return &story.desired;
+                }
+                updates.set(updates.take().or_else(|| Some(world.updates())));
+                &gone
+            });
+            let name = format!("{policy:?} at call {number}");
+            assert_eq!(updates.take(), Some(world.updates()), "{name}: a service was changed");
+            let picture = world.picture();
+            if picture.journal.open_migration().is_some() {
+                frozen += 1;
+                assert_eq!(drive.last.plan.blocks[0].reason, Reason::DeletionFrozen, "{name}: {:#?}", drive.last.plan);
+                // Whoever applies it again gets to the end of the undisturbed run.
+                let _ = support::drive(&world, &owner(), &story.desired);
+                pretty_assertions::assert_str_eq!(reference, end(&world), "{name}, then applied again");
+                continue;
+            }
+            let claims = picture.observed.claims.values().filter_map(Reading::present);
+            assert!(claims.clone().all(|claims| claims.holders.is_empty()), "{name}: a claim is left");
+            assert!(picture.observed.copy.is_absent(), "{name}: the copier is left");
+            let in_use = picture.journal.settled.as_ref().is_some_and(|settled| settled.epoch.is_some());
+            if !in_use {
+                let secrets = picture.observed.secrets.values().filter_map(Reading::present);
+                assert!(secrets.clone().all(|secret| secret.deletion.is_some()), "{name}: a secret is left");
+                let kept = policy == DeletionPolicy::Retain;
+                assert!(kept || picture.observed.target.present().is_none(), "{name}: the database is left");
+            }
+        }
+        assert!(frozen > 5, "{frozen}");
+    }
+}
+
+#[test]
+fn another_hand_between_our_look_and_our_call_is_noticed_and_kept() {
+    for story in [story("two services", &["web", "worker"]), into_the_vpc()] {
+        let calls = run(&story, Faults::default()).0.calls();
+        for number in 0..calls {
+            for hand in [OtherHand::Updated, OtherHand::Deploys] {
+                let faults = Faults { others: [(number, ("web".to_owned(), hand))].into(), ..Faults::default() };
+                let (world, drive) = run(&story, faults);
+                let name = format!("{}, {hand:?} before call {number}", story.name);
+                assert_eq!(phase(&drive), story.phase, "{name}: {:#?}", drive.last.plan);
+                let picture = world.picture();
+                let web = picture.observed.services["web"].present().unwrap();
+                let acted = web.operations.iter().any(|operation| operation.id.0.contains("another-hand"));
+                let kept = web.variables.contains_key(OF_ANOTHER_HAND);
+                assert_eq!(kept, acted && hand == OtherHand::Updated, "{name}: what another hand wrote is lost");
+            }
+        }
+    }
+}
+
+/// A generator nobody has to trust: a seed gives the same numbers everywhere.
+fn throw(seed: &mut u64, sides: usize) -> usize {
+    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    usize::try_from(*seed >> 33).unwrap() % sides
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "PAIRS asks for more than the usual")]
+fn whatever_pair_of_faults_the_end_is_the_same() {
+    const FAULTS: [Fault; 5] = [Fault::CrashBefore, Fault::CrashAfter, Fault::Lost, Fault::LostReply, Fault::Throttled];
+    let runs = std::env::var("PAIRS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(20);
+    for story in stories() {
+        let (reference, _) = run(&story, Faults::default());
+        let (calls, reference) = (reference.calls(), end(&reference));
+        for first in 0..runs {
+            let mut seed = first;
+            let mut throw = |sides| throw(&mut seed, sides);
+            let calls = [(throw(calls), FAULTS[throw(5)]), (throw(calls + 4), FAULTS[throw(5)])];
+            let stale = BTreeSet::from([throw(200)]);
+            let (world, drive) = run(&story, Faults { calls: calls.into(), stale, ..Faults::default() });
+            let name = format!("{}, seed {first}: {calls:?}", story.name);
+            assert_eq!(phase(&drive), story.phase, "{name}: {:#?}", drive.last.plan);
+            pretty_assertions::assert_str_eq!(reference, end(&world), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_failing_check_that_also_meets_another_hand_never_takes_its_work_away() {
+    let story = stories().into_iter().find(|story| story.name == "a check fails after the switch").unwrap();
+    let calls = run(&story, Faults::default()).0.calls();
+    for number in 0..calls {
+        let faults = Faults { others: [(number, ("web".to_owned(), OtherHand::Updated))].into(), ..Faults::default() };
+        let (world, drive) = run(&story, faults);
+        // With somebody else's deployment before the failing check a person decides.
+        assert!(
+            matches!(phase(&drive), Phase::RolledBack | Phase::Held),
+            "before call {number}: {:#?}",
+            drive.last.plan
+        );
+        let picture = world.picture();
+        let web = picture.observed.services["web"].present().unwrap();
+        let acted = web.operations.iter().any(|operation| operation.id.0.contains("another-hand"));
+        assert_eq!(web.variables.contains_key(OF_ANOTHER_HAND), acted, "before call {number}");
     }
 }

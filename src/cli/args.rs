@@ -83,7 +83,7 @@ pub struct Status {
 /// Opens a gate.
 #[derive(Clone, Debug, Args)]
 pub struct Approve {
-    /// The migration and its gate (switch or retire), as apply and status print them.
+    /// The migration and its gate (switch, handover or retire), as apply and status print them.
     #[arg(value_name = "MIGRATION/GATE", value_parser = gate)]
     pub gate: (MigrationId, Gate),
     /// The manifests.
@@ -127,8 +127,9 @@ fn gate(text: &str) -> Result<(MigrationId, Gate), String> {
     let (id, gate) = text.rsplit_once('/').ok_or("is no MIGRATION/GATE; copy it from apply or status")?;
     let gate = match gate {
         "switch" => Gate::Switch,
+        "handover" => Gate::Handover,
         "retire" => Gate::Retire,
-        _ => return Err(format!("has no gate {gate:?}; the gates are switch and retire")),
+        _ => return Err(format!("has no gate {gate:?}; the gates are switch, handover and retire")),
     };
     Ok((migration(id)?, gate))
 }

@@ -15,7 +15,7 @@ use crate::step::{ServicePatch, Setting, Side};
 use super::admission::Intention;
 use super::moves::{Drive, Driven, Standing, any_moved, standing};
 use super::verify::{Checked, told};
-use super::wiring::{is_undone, leads_to_new};
+use super::wiring::{carries, is_undone, leads_to_new};
 use super::{Draft, Inputs, Phase, Reason};
 
 impl<'a> Draft<'a> {
@@ -94,7 +94,8 @@ impl<'a> Draft<'a> {
         if moved.back.is_none() {
             for (direction, begun) in [(Direction::Forward, &moved.forward), (Direction::Egress, &moved.egress_moved)] {
                 let Some(begun) = begun else { continue };
-                match standing(service, begun, !undone, self.inputs.now) {
+                let carries = carries(service, &moved.undo, direction);
+                match standing(service, begun, carries, self.inputs.now) {
                     // A call that was never made needs no undoing, but the line that announced it is taken back.
                     Standing::NotMade | Standing::Overtaken => {
                         self.journal(Entry::NotMoved(direction, moved.service.clone(), None));
@@ -105,8 +106,7 @@ impl<'a> Draft<'a> {
                         return None;
                     }
                     Standing::Unlisted | Standing::Running(_) | Standing::Unclear(_) => {
-                        let drive =
-                            Drive { moved, service, direction, intention: Intention::ChangeBack, carries: !undone };
+                        let drive = Drive { moved, service, direction, intention: Intention::ChangeBack, carries };
                         // Nothing is patched here: the standing says that the call was made or may have been.
                         self.await_move(&drive);
                         return None;

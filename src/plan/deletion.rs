@@ -2,13 +2,13 @@
 
 use crate::desired::DeletionPolicy;
 use crate::identity::{RuleId, StoreId};
-use crate::journal::{Direction, Entry, Migration, Resource};
+use crate::journal::{Direction, Entry, Migration, Outcome, Resource};
 use crate::observed::{Reading, Rule, Service};
 use crate::step::{CopyMode, Step};
 
 use super::moves::{Standing, any_moved, standing};
 use super::retire::{names, order};
-use super::wiring::leads_to_new;
+use super::wiring::{carries, leads_to_new};
 use super::{Awaited, Draft, Phase, Reason, Wait};
 
 impl<'a> Draft<'a> {
@@ -60,7 +60,23 @@ impl<'a> Draft<'a> {
         if !any_moved(migration) {
             return self.abandon(migration);
         }
-        if migration.copies && migration.sealed.is_some() && migration.baked.is_none() {
+        // After the bake only book-keeping was left to do.
+        if migration.baked.is_some() {
+            for moved in migration.services.iter().filter(|moved| moved.undo.auto_deployments) {
+                if self.service(&moved.service).is_some_and(|service| !service.auto_deployments) {
+                    self.note(format!(
+                        "service {}: automatic deployments were on before the migration and are off now",
+                        moved.service
+                    ));
+                }
+            }
+            if self.copy_cleared(migration) {
+                let secrets = self.former_secrets(migration);
+                self.journal(Entry::End(Outcome::Completed, secrets));
+            }
+            return;
+        }
+        if migration.copies && migration.sealed.is_some() {
             self.copier(migration, CopyMode::BothWays);
         }
         let from = migration.from.as_ref().map_or("its former wiring".into(), |from| from.id.to_string());
@@ -89,8 +105,7 @@ impl<'a> Draft<'a> {
             for direction in [Direction::Egress, Direction::Forward] {
                 let Some(begun) = moved.moved(direction).filter(|begun| begun.operation.is_none()) else { continue };
                 let Some(service) = self.service(&moved.service) else { continue };
-                let carries =
-                    leads_to_new(service, moved, migration, self.inputs.owner) || service.egress != moved.undo.egress;
+                let carries = carries(service, &moved.undo, direction);
                 match standing(service, begun, carries, self.inputs.now) {
                     Standing::NotMade | Standing::Overtaken => {
                         self.journal(Entry::NotMoved(direction, moved.service.clone(), None));

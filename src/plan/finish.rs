@@ -89,13 +89,23 @@ impl<'a> Draft<'a> {
                 return;
             }
         }
-        // A store is never deleted without a person's word.
-        let asked = target.migration.approval.retire || target.migration.retire.delete_old_store;
-        if !self.copy_cleared(migration) || !self.approved(asked, migration, Gate::Retire) {
+        if !self.copy_cleared(migration) {
             return;
         }
-        let leftovers = self.leftovers(target, migration);
-        self.journal(Entry::End(Outcome::Completed, leftovers));
+        if migration.rollback.is_some() {
+            self.note("the bake is over, so there is no way back in this migration; name the former store in spec.store");
+        }
+        // Somebody wants to go on, or back: nothing is asked and nothing but old secrets is removed.
+        if !self.is_still_wanted(migration) || migration.rollback.is_some() {
+            let secrets = self.former_secrets(migration);
+            return self.journal(Entry::End(Outcome::Completed, secrets));
+        }
+        // A store is never deleted without a person's word.
+        let asked = target.migration.approval.retire || target.migration.retire.delete_old_store;
+        if self.approved(asked, migration, Gate::Retire) {
+            let leftovers = self.leftovers(target, migration);
+            self.journal(Entry::End(Outcome::Completed, leftovers));
+        }
     }
 
     fn deployments_restored(&mut self, moved: &'a ServiceMove) -> bool {
@@ -129,6 +139,19 @@ impl<'a> Draft<'a> {
                 false
             }
         }
+    }
+
+    /// The secrets of other epochs: no revision that can come back names them any more.
+    pub(super) fn former_secrets(&self, migration: &Migration) -> BTreeSet<Resource> {
+        let of = |resource: &&Resource| match resource {
+            Resource::Secret(name) => !self.is_epoch_secret(name, migration),
+            Resource::UpstashDatabase(_)
+            | Resource::ReplicationGroup(_)
+            | Resource::SubnetGroup(_)
+            | Resource::Connector(_)
+            | Resource::Rule(_) => false,
+        };
+        self.inputs.journal.made.keys().filter(of).cloned().collect()
     }
 
     /// What nothing needs any more: secrets of former epochs, our rules and connectors towards the former store, and that

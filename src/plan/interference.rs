@@ -26,6 +26,9 @@ impl<'a> Draft<'a> {
             Reading::Absent => None,
             Reading::Unknown(_) | Reading::Hidden(_) => return false,
         };
+        if migration.baked.is_some() {
+            return false;
+        }
         if self.spec_is_reverted(migration) {
             self.roll_back(Rollback::SPEC_REVERTED, "spec.store names the former store again");
             return true;
@@ -44,6 +47,15 @@ impl<'a> Draft<'a> {
             )),
         }
         false
+    }
+
+    /// Whether the spec still asks for where a migration goes; what cannot be read is no other word.
+    pub(super) fn is_still_wanted(&self, migration: &Migration) -> bool {
+        match &self.inputs.observed.target {
+            Reading::Present(store) => place(store) == migration.to.place(),
+            Reading::Absent => false,
+            Reading::Unknown(_) | Reading::Hidden(_) => true,
+        }
     }
 
     fn spec_is_reverted(&self, migration: &Migration) -> bool {
@@ -209,7 +221,7 @@ impl<'a> Draft<'a> {
     pub(super) fn held(&mut self, target: &'a Target, migration: &'a Migration) {
         self.phase(Phase::Held);
         let Some(hold) = &migration.hold else { return };
-        if self.spec_is_reverted(migration) {
+        if migration.baked.is_none() && self.spec_is_reverted(migration) {
             return self.roll_back(Rollback::SPEC_REVERTED, "spec.store names the former store again");
         }
         if self.failed_is_forgotten(migration) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::desired::{EgressPolicy, ReplicationGroupRef, RulesPolicy, StoreSpec, Target, UpstashDatabase};
-use crate::identity::{Arn, Owner, StoreId};
+use crate::identity::{Arn, Owner, RuleId, StoreId};
 use crate::journal::{EgressChange, Entry, Resource, StoreRecord};
 use crate::observed::{Connector, Egress, Placement, Reading, Rule, Store, StoreStatus};
 use crate::step::Step;
@@ -321,8 +321,13 @@ impl<'a> Draft<'a> {
             let admits = |rule: &Rule| {
                 groups.contains(&rule.group) && connector.groups.iter().any(|source| rule.admits(source, port))
             };
-            let open = self.inputs.observed.rules.values().filter_map(Reading::present).any(admits);
-            let (Some(group), Some(source), false) = (groups.first(), connector.groups.first(), open) else { continue };
+            let mut present =
+                self.inputs.observed.rules.iter().filter_map(|(id, reading)| Some((id, reading.present()?)));
+            if let Some((id, rule)) = present.find(|(_, rule)| admits(rule)) {
+                admitted &= self.rule_is_known(id, rule, port);
+                continue;
+            }
+            let (Some(group), Some(source)) = (groups.first(), connector.groups.first()) else { continue };
             admitted = false;
             match policy {
                 RulesPolicy::Managed => {
@@ -340,6 +345,17 @@ impl<'a> Draft<'a> {
             }
         }
         admitted
+    }
+
+    /// Writes down the id of a rule of ours whose reply was lost.
+    fn rule_is_known(&mut self, id: &RuleId, rule: &Rule, port: u16) -> bool {
+        let Some(source) = rule.source.as_ref().filter(|_| rule.ours) else { return true };
+        let resource = Step::rule_name(&rule.group, source, port);
+        let is_lost = self.inputs.journal.made.get(&resource).is_some_and(|made| made.id.is_none());
+        if is_lost {
+            self.journal(Entry::Made(resource, id.0.clone()));
+        }
+        !is_lost
     }
 
     fn rule(&mut self, resource: Resource, step: Step) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::desired::{SecretDelivery, Target};
 use crate::env::{self, Outline};
 use crate::identity::{Address, Arn, Epoch, Fingerprint, Owner, SecretName, StoreId};
-use crate::journal::{Migration, Prior, ServiceMove, StoreRecord, Undo};
+use crate::journal::{Direction, Migration, Prior, ServiceMove, StoreRecord, Undo};
 use crate::observed::{Delivery, Observed, Reading, Service, Variable};
 use crate::step::Setting;
 
@@ -153,4 +153,15 @@ pub(crate) fn leads_to_new(service: &Service, moved: &ServiceMove, migration: &M
             Delivery::Plain => variable.address.is_some() && variable.address == migration.to.address,
         }
     })
+}
+
+/// Whether a service shows what the call in `direction` was to change, by what is no longer as it was.
+pub(crate) fn carries(service: &Service, undo: &Undo, direction: Direction) -> bool {
+    let told = || undo.variables.iter().any(|(name, prior)| !was(service.variables.get(name), prior));
+    match direction {
+        Direction::Forward => told(),
+        Direction::Egress => service.egress != undo.egress,
+        Direction::Back => is_undone(service, undo),
+        Direction::Restore => service.auto_deployments,
+    }
 }

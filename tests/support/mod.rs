@@ -14,7 +14,7 @@ use sessionbackend::effect::Picture;
 use sessionbackend::engine::{Cycle, Memory, cycle};
 use sessionbackend::identity::*;
 use sessionbackend::observed::*;
-use sessionbackend::plan::{Phase, Plan, Wait};
+use sessionbackend::plan::{Phase, Plan, Reason, Wait};
 use sessionbackend::sim::{Faults, SimWorld};
 
 pub const CONNECTOR: &str =
@@ -237,14 +237,37 @@ pub fn pause(plan: &Plan, now: Timestamp) -> Duration {
     plan.poll(now).max(known).max(Duration::from_secs(4))
 }
 
+/// What holds after every turn, whatever happened in it.
+fn check(world: &SimWorld, turn: &Cycle) {
+    for block in &turn.plan.blocks {
+        assert_ne!(block.reason, Reason::GuardViolated, "{}", block.message);
+    }
+    let picture = world.picture();
+    for (name, service) in &picture.observed.services {
+        let Some(service) = service.present() else { continue };
+        for (variable, digest) in [("DJANGO_SETTINGS_MODULE", "foreign-1"), ("SECRET_KEY", "foreign-2")] {
+            assert_eq!(service.variables.get(variable), Some(&self::variable(digest)), "{variable} of {name}");
+        }
+    }
+    for (what, times) in world.creations() {
+        assert!(times <= 1, "{what} was made {times} times");
+    }
+}
+
 /// Turns the engine until nothing moves: at rest, blocked, or only waiting for a person.
 pub fn drive(world: &SimWorld, owner: &Owner, desired: &Desired) -> Drive {
+    drive_by(world, owner, |_| desired)
+}
+
+/// The same with a spec that changes with the number of calls made so far.
+pub fn drive_by<'a>(world: &SimWorld, owner: &Owner, desired: impl Fn(usize) -> &'a Desired) -> Drive {
     let mut still = 0;
     let mut lives = 1;
     let mut soon_after_calls = Vec::new();
     let mut soon = 2;
     let mut memory = Memory::default();
     for cycles in 1..20_000 {
+        let desired = desired(world.calls());
         let Some(turn) = cycle(world, owner, desired, &mut memory, || world.now()).now_or_never() else {
             world.crash();
             memory = Memory::default();
@@ -253,6 +276,7 @@ pub fn drive(world: &SimWorld, owner: &Owner, desired: &Desired) -> Drive {
             still = 0;
             continue;
         };
+        check(world, &turn);
         if soon > 0 {
             soon_after_calls.push(world.observations() - 1);
         }
@@ -269,6 +293,7 @@ pub fn drive(world: &SimWorld, owner: &Owner, desired: &Desired) -> Drive {
         let wait = if turn.plan.steps.is_empty() { pause(&turn.plan, world.now()) } else { Duration::from_millis(50) };
         world.advance(wait);
     }
+    let desired = desired(world.calls());
     let turn = cycle(world, owner, desired, &mut memory, || world.now()).now_or_never();
     panic!("no end in sight: {:#?}", turn.map(|turn| turn.plan));
 }
