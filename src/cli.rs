@@ -1,6 +1,7 @@
 //! The command line: arguments in, exit code out. Every command reads its manifests, finds out whose account it is, and
 //! then does one thing; the deciding is the core's, the wording [`crate::render`]'s.
 
+pub mod apply;
 pub mod args;
 pub mod clock;
 pub mod connect;
@@ -53,7 +54,7 @@ async fn run(arguments: Arguments, environment: Environment) -> Result<u8, Error
     let session = |files: args::Files| Session { environment, output, installation, namespace, files: files.file };
     match command {
         Command::Plan(files) => look::plan(&session(files)).await,
-        Command::Apply(files) => drive::apply(&session(files)).await,
+        Command::Apply(files) => apply::apply(&session(files)).await,
         Command::Status(args::Status { no_checks, files }) => look::status(&session(files), !no_checks).await,
         Command::Approve(args::Approve { gate, files }) => word::approve(&session(files), &gate).await,
         Command::Abort(args::Word { migration, files }) => word::abort(&session(files), migration.as_ref()).await,

@@ -1,6 +1,8 @@
 //! The log: on standard error, asked for by a filter, and never with a secret. Dependencies log whole requests below INFO,
 //! so their targets are capped there whatever the filter says.
 
+use std::io::IsTerminal as _;
+
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::{EnvFilter, FilterExt as _, filter_fn};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
@@ -16,7 +18,8 @@ pub fn start(filter: Option<&str>) {
         Ok(directives) => (directives, None),
         Err(error) => (EnvFilter::new(DEFAULT), Some(error)),
     };
-    let format = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let coloured = std::io::stderr().is_terminal();
+    let format = tracing_subscriber::fmt::layer().with_ansi(coloured).with_writer(std::io::stderr);
     let started =
         tracing_subscriber::registry().with(format.with_filter(directives.and(filter_fn(is_ours_or_calm)))).try_init();
     if let Err(error) = started {

@@ -261,7 +261,7 @@ fn an_aborted_migration_does_not_begin_again_by_itself() {
     assert_eq!(answer(&sim.picture().journal, &Word::Abort), Answer::Say(Entry::Abort));
     sim.meddle(|picture, now| picture.journal = picture.journal.apply(&Entry::Abort, now));
     let story = apply(&sim, &present(target));
-    assert!(matches!(story.ending, Ending::Abandoned { .. }), "{}", story.lines());
+    assert!(matches!(story.ending, Ending::RolledBack { .. }), "{}", story.lines());
     assert_eq!(exit::of(&story.ending), exit::ROLLED_BACK);
 }
 

@@ -1,6 +1,8 @@
 //! `sessionbackend` as a user runs it: its command line, from inside the VPC. What it says about itself (phase, checks,
 //! conflicts) is read from `-o json`; nothing here believes it about sessions.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -67,6 +69,9 @@ pub enum ProductError {
     },
 }
 
+/// The files in which everything it says is kept.
+const SAID: [&str; 5] = ["apply.out", "apply.log", "plan.json", "status.json", "report.json"];
+
 /// A running `apply`.
 #[derive(Debug)]
 pub struct Apply {
@@ -83,13 +88,15 @@ impl Product<'_> {
     /// When it does not start.
     pub fn apply(&self) -> Result<Apply, ProductError> {
         let mut command = self.command("apply");
+        // Our own log at its loudest: it may hold no secret either.
+        command.env("SESSIONBACKEND_LOG", "sessionbackend=trace");
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let (tell, lines) = mpsc::unbounded_channel();
         if let Some(stdout) = child.stdout.take() {
-            tokio::spawn(pass_on(BufReader::new(stdout).lines(), tell.clone()));
+            tokio::spawn(pass_on(BufReader::new(stdout).lines(), tell.clone(), self.record("apply.out")?));
         }
         if let Some(stderr) = child.stderr.take() {
-            tokio::spawn(pass_on(BufReader::new(stderr).lines(), tell));
+            tokio::spawn(pass_on(BufReader::new(stderr).lines(), tell, self.record("apply.log")?));
         }
         Ok(Apply { child, lines })
     }
@@ -116,6 +123,30 @@ impl Product<'_> {
     pub async fn status(&self) -> Result<Status, ProductError> {
         let (_, answer) = self.json("status", &[0, 1, 2, 3, 4]).await?;
         Ok(Status::read(&answer))
+    }
+
+    /// Where something it says is kept, beside the manifest; what earlier processes said stays.
+    fn record(&self, name: &str) -> std::io::Result<File> {
+        let path = self.manifest.with_file_name(name);
+        std::fs::OpenOptions::new().create(true).append(true).open(path)
+    }
+
+    /// Which of `secrets` (by their names) stand in anything it has said or written: output, log, plan, status.
+    ///
+    /// # Errors
+    /// When what it said cannot be read.
+    pub fn leaks(&self, secrets: &[(&str, String)]) -> std::io::Result<Vec<String>> {
+        let mut found = Vec::new();
+        for name in SAID {
+            let text = match std::fs::read(self.manifest.with_file_name(name)) {
+                Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            let leaked = secrets.iter().filter(|(_, secret)| text.contains(secret.as_str()));
+            found.extend(leaked.map(|(what, _)| format!("{what} in {name}")));
+        }
+        Ok(found)
     }
 
     fn command(&self, word: &str) -> Command {
@@ -174,12 +205,23 @@ fn verdict(check: &Value) -> String {
     verdict.as_str().map(str::to_owned).or_else(member).unwrap_or_default()
 }
 
-async fn pass_on<R: AsyncRead + Unpin>(mut lines: Lines<BufReader<R>>, tell: mpsc::UnboundedSender<String>) {
+/// Keeps every line, and tells those that are no log lines.
+async fn pass_on<R: AsyncRead + Unpin>(
+    mut lines: Lines<BufReader<R>>,
+    tell: mpsc::UnboundedSender<String>,
+    mut record: File,
+) {
     while let Ok(Some(line)) = lines.next_line().await {
-        if tell.send(line).is_err() {
+        // A record that cannot be written shows as an empty one, which fails the report.
+        let _ = writeln!(record, "{line}");
+        if !is_log(&line) && tell.send(line).is_err() {
             return;
         }
     }
+}
+
+fn is_log(line: &str) -> bool {
+    [" TRACE ", " DEBUG ", "  INFO ", "  WARN "].iter().any(|level| line.contains(level)) && line.contains(": ")
 }
 
 #[cfg(test)]

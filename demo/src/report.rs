@@ -77,6 +77,8 @@ pub struct Facts {
     pub made: Made,
     /// The reference by which the service is told its store.
     pub store_reference: String,
+    /// Secrets in anything the product said or logged, by name and place.
+    pub leaks: Vec<String>,
     /// How often `apply` was killed and started again.
     pub kills: u32,
     /// How long the move took.
@@ -207,6 +209,11 @@ impl Facts {
             },
             none("foreign variables changed", self.foreign_changes.len() as u64),
             holds("the old store is retained", self.old_store_available),
+            Condition {
+                what: "no secret in its output, plan, status or log at TRACE".to_owned(),
+                holds: self.leaks.is_empty(),
+                found: if self.leaks.is_empty() { "none".to_owned() } else { self.leaks.join(", ") },
+            },
             Condition {
                 what: "plan has nothing left to do".to_owned(),
                 holds: self.plan_changes == Some(0),

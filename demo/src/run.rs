@@ -111,7 +111,13 @@ async fn tell(args: &RunArgs) -> Result<bool, Error> {
     let after = world::configuration(&sandbox, &world.service_arn).await?;
     let plan_changes = product.plan().await.inspect_err(|error| terminal.say("plan", &error.to_string())).ok();
     let status = product.status().await.inspect_err(|error| terminal.say("status", &error.to_string()));
+    let secrets = [
+        ("the old store's token", stage.token.clone()),
+        ("the new store's password", world::new_password(&sandbox).await?),
+        ("the API key", sandbox.upstash_account()?.1),
+    ];
     let facts = Facts {
+        leaks: product.leaks(&secrets)?,
         scenario: args.scenario,
         exit,
         status: status.unwrap_or_default(),

@@ -150,6 +150,16 @@ pub async fn new_store(sandbox: &Sandbox) -> Result<String, SandboxError> {
     })
 }
 
+/// The new store's password, as its vendor knows it.
+///
+/// # Errors
+/// The vendor's error.
+pub async fn new_password(sandbox: &Sandbox) -> Result<String, SandboxError> {
+    let id = new_store(sandbox).await?;
+    let database = sandbox.call("upstash", "GetDatabase", json!({ "id": id, "database_id": id })).await?;
+    Ok(text(&database["password"]))
+}
+
 /// What `sessionbackend` made and is still there.
 ///
 /// # Errors

@@ -2,10 +2,11 @@
 
 use std::io::{BufRead as _, IsTerminal as _};
 
+use super::apply::drive_all;
 use super::args::Output;
 use super::clock::Clock;
 use super::connect::Connection;
-use super::drive::{Time as _, drive_all};
+use super::drive::Time as _;
 use super::error::Error;
 use super::look::look;
 use super::object::Session;

@@ -1,6 +1,8 @@
 //! The loop of `apply` and `destroy`: one engine turn after another until nothing is left to do, somebody is needed, or it
 //! is interrupted. Generic over the world and over time; it tells what happens and leaves to others how that is shown.
 
+mod failures;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,34 +10,23 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::clock::Clock;
-use super::connect::Connection;
-use super::error::Error;
-use super::exit;
-use super::object::Session;
-use super::report::Report;
+use self::failures::Failures;
 use super::stop::Stop;
-use crate::api::Reason;
 use crate::checks::Stage;
 use crate::desired::{Desired, Mode};
 use crate::engine::{Cycle, Memory, World, cycle};
 use crate::error::{Class, CloudError};
 use crate::identity::{MigrationId, Owner};
 use crate::journal::{Entry, Journal, Outcome};
-use crate::observed::{CopyState, Observed, Reading};
+use crate::observed::{Observed, Reading};
 use crate::plan::{Awaited, Inputs, Phase, Plan, plan};
 use crate::render::apply::{CopyFigures, Ending, Event, Told, both_in_use, to_its_end};
-use crate::render::between;
 use crate::step::Step;
 
 /// The longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// The longest pause while both stores may be in use.
 const ATTENTIVE: Duration = Duration::from_secs(2);
-/// Refusals in a row that only a person can end.
-const REFUSALS: u32 = 5;
-/// How long failures that may end by themselves are put up with.
-const PATIENCE: Duration = Duration::from_mins(15);
 
 /// The clock and the waiting, so that a test can turn both.
 pub trait Time: Sync {
@@ -176,9 +167,6 @@ impl Run {
         if looks_only(desired) {
             return Some(Ending::LookedOnly);
         }
-        if let Some(id) = self.abandoned(turn) {
-            return Some(Ending::Abandoned { migration: id });
-        }
         if !plan.steps.is_empty() {
             return None;
         }
@@ -224,14 +212,6 @@ impl Run {
         let completed = last.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Completed);
         (completed && self.migration.as_ref() == Some(&last.id)).then(|| last.id.clone())
     }
-
-    /// A migration of this run that a person gave up while the spec still asks for it: it must not simply begin again.
-    fn abandoned(&self, turn: &Cycle) -> Option<MigrationId> {
-        let last = turn.journal.migration.as_ref()?;
-        let abandoned = last.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Abandoned);
-        let wanted = turn.observed.target.present().is_some_and(|store| store.id == last.to.id);
-        (abandoned && wanted && self.migration.as_ref() == Some(&last.id)).then(|| last.id.clone())
-    }
 }
 
 fn looks_only(desired: &Desired) -> bool {
@@ -239,83 +219,6 @@ fn looks_only(desired: &Desired) -> bool {
         Desired::Present(target) => target.mode == Mode::Plan,
         Desired::Absent { .. } => false,
     }
-}
-
-/// Failures in a row. They live in memory: losing them is harmless.
-#[derive(Default)]
-struct Failures {
-    row: u32,
-    refusals: u32,
-    since: Option<Timestamp>,
-    last: Option<(Class, String)>,
-}
-
-impl Failures {
-    fn count(&mut self, turn: &Cycle) {
-        let failed = turn
-            .failure()
-            .map(|error| (error.class, error.to_string()))
-            .or_else(|| unread(turn))
-            .or_else(|| stuck(turn));
-        let Some((class, message)) = failed else { return *self = Self::default() };
-        self.row = self.row.saturating_add(1);
-        self.refusals = if class.is_temporary() { 0 } else { self.refusals + 1 };
-        self.since.get_or_insert(turn.at);
-        self.last = Some((class, message));
-    }
-
-    fn pause(&self) -> Option<Duration> {
-        let (class, _) = self.last.as_ref()?;
-        let base = match class {
-            // The world is not as it was seen: look again soon.
-            Class::Conflict => 100,
-            Class::Transient => 250,
-            Class::Throttled => 1000,
-            Class::Exists
-            | Class::NotFound
-            | Class::Denied
-            | Class::Credentials
-            | Class::Quota
-            | Class::Subscription
-            | Class::Rejected => 500,
-        };
-        Some(Duration::from_millis(base << self.row.min(8)))
-    }
-
-    fn hopeless(&self, now: Timestamp) -> Option<Ending> {
-        let (class, message) = self.last.as_ref()?;
-        let too_long = self.since.is_some_and(|since| between(since, now) >= PATIENCE);
-        (self.refusals >= REFUSALS || too_long)
-            .then(|| Ending::Failed { message: message.clone(), remedy: Reason::of_class(*class).remedy().to_owned() })
-    }
-}
-
-/// Where the copy goes on by itself as soon as what is in its way is gone.
-fn stuck(turn: &Cycle) -> Option<(Class, String)> {
-    match &turn.observed.copy.present()?.state {
-        CopyState::Failed { message, temporary: true, .. } => Some((Class::Transient, message.clone())),
-        CopyState::Failed { .. }
-        | CopyState::Starting
-        | CopyState::Bulk
-        | CopyState::Following
-        | CopyState::BothWays => None,
-    }
-}
-
-/// Where nothing moves because something could not be read.
-fn unread(turn: &Cycle) -> Option<(Class, String)> {
-    if !turn.plan.steps.is_empty() || turn.plan.waits.is_empty() {
-        return None;
-    }
-    let readings: Vec<_> = turn
-        .plan
-        .waits
-        .iter()
-        .filter(|wait| matches!(wait.on, Awaited::Reading(_)))
-        .map(|wait| &wait.message)
-        .collect();
-    let last = readings.last().filter(|_| readings.len() == turn.plan.waits.len())?;
-    Some((Class::Transient, (*last).clone()))
 }
 
 /// The world, with every call told before and after, and no new wave begun once the word to stop has come.
@@ -401,33 +304,4 @@ impl<W: World, T: Time> World for Watched<'_, W, T> {
         });
         result
     }
-}
-
-/// `apply`.
-///
-/// # Errors
-/// When it cannot begin.
-pub async fn apply(session: &Session) -> Result<u8, Error> {
-    let objects = session.objects().await?;
-    drive_all(session, &objects).await
-}
-
-/// Drives one object after another; the first that does not get to its end is the last.
-pub(super) async fn drive_all(session: &Session, objects: &[Connection]) -> Result<u8, Error> {
-    let stop = Stop::on_signals().map_err(Error::Signals)?;
-    for (at, Connection { owner, desired, world, copiers, .. }) in objects.iter().enumerate() {
-        let report = Report::new(&owner.to_string(), session.output);
-        let drive = Drive { world, time: &Clock, stop: &stop, tell: &|told| report.tell(told) };
-        let ending = Box::pin(drive.run(owner, desired)).await;
-        copiers.stop().await;
-        let code = exit::of(&ending);
-        if code != exit::CONVERGED {
-            let rest: Vec<_> = objects.iter().skip(at + 1).map(|object| object.owner.to_string()).collect();
-            if !rest.is_empty() {
-                eprintln!("sessionbackend: not begun: {}", rest.join(", "));
-            }
-            return Ok(code);
-        }
-    }
-    Ok(exit::CONVERGED)
 }

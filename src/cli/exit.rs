@@ -22,7 +22,7 @@ pub const INTERRUPTED: u8 = 130;
 pub fn of(ending: &Ending) -> u8 {
     match ending {
         Ending::Converged { .. } | Ending::Deleted => CONVERGED,
-        Ending::RolledBack { .. } | Ending::Abandoned { .. } => ROLLED_BACK,
+        Ending::RolledBack { .. } => ROLLED_BACK,
         Ending::AwaitsApproval { .. } => APPROVAL,
         Ending::Blocked { .. } | Ending::Failed { .. } => ERROR,
         Ending::LookedOnly => CHANGES,

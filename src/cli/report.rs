@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::args::Output;
 use super::output;
 use crate::plan::{Awaited, Wait};
-use crate::render::apply::{CopyFigures, Event, Narrator, Told, waiting};
+use crate::render::apply::{CopyFigures, Event, Narrator, Pace, Told, waiting};
 use crate::render::{between, time};
 
 /// Shows events.
@@ -21,7 +21,7 @@ pub struct Report {
 }
 
 enum Way {
-    Json,
+    Json(Pace),
     Plain(Narrator),
     Live { narrator: Narrator, area: MultiProgress, bars: Vec<ProgressBar> },
 }
@@ -31,7 +31,7 @@ impl Report {
     #[must_use]
     pub fn new(object: &str, output: Output) -> Self {
         let way = match output {
-            Output::Json => Way::Json,
+            Output::Json => Way::Json(Pace::default()),
             Output::Text if std::io::stdout().is_terminal() => Way::Live {
                 narrator: Narrator::default(),
                 area: MultiProgress::with_draw_target(ProgressDrawTarget::stdout()),
@@ -51,7 +51,11 @@ impl Report {
             told: &'a Told,
         }
         match &mut *self.way.lock().unwrap_or_else(PoisonError::into_inner) {
-            Way::Json => output::json_line(&Line { object: &self.object, told }),
+            Way::Json(pace) => {
+                if pace.is_due(told) {
+                    output::json_line(&Line { object: &self.object, told });
+                }
+            }
             Way::Plain(narrator) => narrator.lines(told).iter().for_each(|line| output::line(line)),
             Way::Live { narrator, area, bars } => match &told.event {
                 Event::Waiting { waits, copy } => wait(area, bars, waits, copy.as_ref(), told.at),

@@ -90,7 +90,9 @@ impl<'a> Draft<'a> {
             return;
         }
         if migration.rollback.is_some() {
-            self.note("the bake is over, so there is no way back in this migration; name the former store in spec.store");
+            self.note(
+                "the bake is over, so there is no way back in this migration; name the former store in spec.store",
+            );
         }
         // Somebody wants to go on, or back: nothing is asked and nothing but old secrets is removed.
         if !self.is_still_wanted(migration) || migration.rollback.is_some() {

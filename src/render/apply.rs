@@ -1,14 +1,15 @@
 //! What `sessionbackend apply` tells while it works: events as data, as JSON lines, and as plain timestamped lines that say
 //! what is done, what is waited for, since when and until when. A line is said when something is new, not at every look.
 
-use std::collections::BTreeMap;
+mod narrator;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use super::{Mark, between, is_news, moment, number, span, time, words};
-use crate::checks::{CheckResult, Severity, Stage, Verdict};
+use super::{Mark, number, span, time};
+use crate::checks::{CheckResult, Stage};
 use crate::desired::Desired;
 use crate::error::CloudError;
 use crate::identity::MigrationId;
@@ -17,8 +18,7 @@ use crate::observed::{Copy, CopyState};
 use crate::plan::{Awaited, Block, Phase, Wait, after};
 use crate::step::Step;
 
-/// A wait whose figures move is told again this often; one that stands still, four times more rarely.
-const AGAIN: Duration = Duration::from_secs(15);
+pub use narrator::{Narrator, Pace};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -125,11 +125,6 @@ pub enum Ending {
         /// Why and what to do.
         blocks: Vec<Block>,
     },
-    /// A person gave the migration up before the switch.
-    Abandoned {
-        /// Which.
-        migration: MigrationId,
-    },
     /// A person's word is needed.
     AwaitsApproval {
         /// For which migration.
@@ -212,7 +207,7 @@ impl CopyFigures {
 
 impl CopyFigures {
     /// What it came to.
-    fn closing(&self) -> String {
+    pub(super) fn closing(&self) -> String {
         let worst = span(Duration::from_millis(self.worst_lag_ms));
         let conflicts = match self.conflicts {
             0 => "no key was changed on both sides".to_owned(),
@@ -232,92 +227,6 @@ pub fn both_in_use(migration: &Migration) -> bool {
         None => migration.drained.is_some(),
     };
     migration.ended.is_none() && migration.copies && moved && !drained
-}
-
-/// Turns events into lines, each with its time, and remembers what was said already.
-#[derive(Debug, Default)]
-pub struct Narrator {
-    waits: BTreeMap<String, (Timestamp, String)>,
-    notes: Vec<String>,
-    blocks: Vec<Block>,
-    /// What was done last: what has to be asked for twice is said once.
-    done: Option<Step>,
-}
-
-impl Narrator {
-    /// The lines an event is worth.
-    #[must_use]
-    pub fn lines(&mut self, told: &Told) -> Vec<String> {
-        let stamp = moment(told.at);
-        self.news(told).into_iter().map(|line| format!("{stamp}  {line}")).collect()
-    }
-
-    /// The same without times and without what is waited for: a terminal shows that as it moves.
-    #[must_use]
-    pub fn news(&mut self, told: &Told) -> Vec<String> {
-        match &told.event {
-            Event::Started { object, resumes: None } => vec![object.clone()],
-            Event::Started { object, resumes: Some(id) } => vec![format!("{object}: goes on with migration {id}")],
-            Event::Phase { phase } => vec![format!("── {}", super::plan::heading(*phase))],
-            Event::Done { step } if is_news(step) && self.done.as_ref() != Some(step) => {
-                self.done = Some(step.clone());
-                vec![format!("{} {}", Mark::of(step).sign(), words(step))]
-            }
-            Event::Begun { .. } | Event::Done { .. } => Vec::new(),
-            Event::Failed { step, error } => vec![format!("! {}: {error}", words(step))],
-            Event::Retrying { after, failures } => {
-                vec![format!("  trying again in {} (failed {})", span(*after), times(*failures))]
-            }
-            Event::Waiting { waits, copy } => self.waits(told.at, waits, copy.as_ref()),
-            Event::Blocked { blocks } => self.blocks(blocks),
-            Event::Checks { stage, results } => checks(*stage, results),
-            Event::Note { text } if self.notes.contains(text) => Vec::new(),
-            Event::Note { text } => {
-                self.notes.push(text.clone());
-                vec![format!("note: {text}")]
-            }
-            Event::Ended { end, copy } => {
-                let mut lines = ended(end);
-                lines.extend(copy.as_ref().filter(|copy| !copy.bulk).map(CopyFigures::closing));
-                lines
-            }
-        }
-    }
-
-    fn waits(&mut self, at: Timestamp, waits: &[Wait], copy: Option<&CopyFigures>) -> Vec<String> {
-        let mut lines = Vec::new();
-        let mut now = BTreeMap::new();
-        for wait in waits {
-            let key = format!("{:?}", wait.on);
-            let text = waiting(wait, copy, at);
-            let said = self.waits.get(&key).filter(|(last, former)| {
-                // The longer it has been waited, the less news it is that it still is.
-                let still = (AGAIN * 4).max(between(wait.since, at) / 4);
-                let quiet = if *former == wait.message { still } else { AGAIN };
-                between(*last, at) < quiet
-            });
-            if let Some(said) = said {
-                now.insert(key, said.clone());
-            } else {
-                let waited = match between(wait.since, at) {
-                    waited if waited < Duration::from_secs(1) => String::new(),
-                    waited => format!(" (for {} now)", span(waited)),
-                };
-                lines.push(format!("… {text}{waited}"));
-                now.insert(key, (at, wait.message.clone()));
-            }
-        }
-        self.waits = now;
-        lines
-    }
-
-    fn blocks(&mut self, blocks: &[Block]) -> Vec<String> {
-        if self.blocks == blocks {
-            return Vec::new();
-        }
-        self.blocks = blocks.to_vec();
-        blocks.iter().flat_map(block).collect()
-    }
 }
 
 /// A wait as people think of it: the planner's bake ends with the next look at the checks, a person's when it is over.
@@ -358,83 +267,6 @@ pub fn waiting(wait: &Wait, copy: Option<&CopyFigures>, now: Timestamp) -> Strin
     format!("{}{figures}{until}", wait.message)
 }
 
-/// How a run came out: one line, and one for each check that did not simply pass.
-fn checks(stage: Stage, results: &[CheckResult]) -> Vec<String> {
-    let passed = results.iter().filter(|result| result.verdict == Verdict::Pass).count();
-    let mut lines = vec![format!("{} of {} passed: {stage}", passed, super::plural(results.len(), "check"))];
-    lines.extend(results.iter().filter_map(|result| {
-        let verdict = match &result.verdict {
-            Verdict::Pass => return None,
-            Verdict::Fail => "✗ failed",
-            Verdict::Inconclusive => "? undecided",
-            Verdict::Skipped(_) => "- skipped",
-        };
-        let severity = match result.severity {
-            Severity::Gate => "",
-            Severity::Warn => ", a warning only",
-        };
-        let service = result.service.as_ref().map_or(String::new(), |service| format!(" on {service}"));
-        Some(format!("  {verdict}: {}{service}{severity}: {}", result.name, result.message))
-    }));
-    lines
-}
-
-fn block(block: &Block) -> Vec<String> {
-    vec![format!("✗ {}: {} ({})", block.subject, block.message, block.reason), format!("  → {}", block.remedy)]
-}
-
-fn ended(end: &Ending) -> Vec<String> {
-    match end {
-        Ending::Converged { migration: Some(id) } => {
-            vec![format!("✓ done: migration {id} is complete; nothing is left to do")]
-        }
-        Ending::Converged { migration: None } => vec!["✓ nothing is left to do".to_owned()],
-        Ending::Deleted => vec!["✓ deleted: nothing is left to remove".to_owned()],
-        Ending::RolledBack { blocks } => {
-            let mut lines = vec!["✗ rolled back: the services are on the former store again".to_owned()];
-            lines.extend(blocks.iter().flat_map(block));
-            lines
-        }
-        Ending::Abandoned { migration } => vec![
-            format!("✗ migration {migration} was given up before the switch; the services are as they were"),
-            "  → another apply begins a new one".to_owned(),
-        ],
-        Ending::AwaitsApproval { migration, gate } => {
-            let id = migration.as_ref().map_or_else(|| "MIGRATION".to_owned(), ToString::to_string);
-            vec![
-                format!("⏸ waits for your approval: {gate}"),
-                format!("  → sessionbackend approve {id}/{gate} -f FILE, then apply again"),
-            ]
-        }
-        Ending::Blocked { blocks } => {
-            let mut lines = vec![format!("✗ stopped: {} to be put right first", things(blocks.len()))];
-            lines.extend(blocks.iter().flat_map(block));
-            lines
-        }
-        Ending::Failed { message, remedy } => vec![format!("✗ gave up: {message}"), format!("  → {remedy}")],
-        Ending::Interrupted { migration, out_of_step } => interrupted(migration.as_ref(), *out_of_step),
-        Ending::LookedOnly => {
-            vec!["spec.mode is Plan: nothing was changed; set mode: Apply to have it carried out".to_owned()]
-        }
-    }
-}
-
-fn interrupted(migration: Option<&MigrationId>, out_of_step: bool) -> Vec<String> {
-    let mut lines = vec![match migration {
-        Some(id) => {
-            format!("⏹ stopped; migration {id} stays open, and a second `apply` goes on where this one stopped")
-        }
-        None => "⏹ stopped; a second `apply` goes on where this one stopped".to_owned(),
-    }];
-    if out_of_step {
-        lines.push(
-            "  ! Both stores may be in use and nobody keeps them in step now: people can be logged out. Apply again soon."
-                .to_owned(),
-        );
-    }
-    lines
-}
-
 /// The state a migration ended in, as a note.
 #[must_use]
 pub fn outcome(outcome: Outcome) -> &'static str {
@@ -443,18 +275,6 @@ pub fn outcome(outcome: Outcome) -> &'static str {
         Outcome::RolledBack => "rolled back",
         Outcome::Abandoned => "given up before the switch",
     }
-}
-
-fn times(count: u32) -> String {
-    match count {
-        1 => "once".to_owned(),
-        2 => "twice".to_owned(),
-        count => format!("{count} times"),
-    }
-}
-
-fn things(count: usize) -> String {
-    if count == 1 { "one thing has".to_owned() } else { format!("{count} things have") }
 }
 
 fn shown_step<S: Serializer>(step: &Step, serializer: S) -> Result<S::Ok, S::Error> {

@@ -180,7 +180,7 @@ impl Preview {
     }
 
     fn stores(&self, out: &mut String) {
-        let moves = self.has_changes() || self.to.is_none();
+        let moves = self.has_changes() || self.to.is_none() || self.forecast.end != End::Converged;
         let to = self.to.as_ref().map_or_else(|| self.wanted.clone(), |store| Some(described(store)));
         match (self.from.as_ref().filter(|_| moves).map(described), to) {
             (Some(from), Some(to)) if from != to => {

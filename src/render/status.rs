@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use super::apply::{CopyFigures, both_in_use, outcome, to_its_end, waiting};
 use super::{between, moment, number, span, time};
 use crate::api::status::SessionBackendStatus;
-use crate::journal::Migration;
+use crate::desired::Desired;
+use crate::journal::{Gate, Migration};
 use crate::observed::{Copy, Reading};
 use crate::plan::{Inputs, Plan, after};
 
@@ -146,9 +147,17 @@ impl Report<'_> {
                 &format!("{}; worst lag since the switch {worst}; {} keys", figures.text(), number(copy.total)),
             );
         }
-        if let Some(gate) = &shown.gate {
-            line(out, "", &format!("→ sessionbackend approve {}/{gate} -f FILE", migration.id));
+        if let Some(gate) = shown.gate.clone().or_else(|| self.closed_gate(migration)) {
+            line(out, "", &format!("→ needs your word: sessionbackend approve {}/{gate} -f FILE", migration.id));
         }
+    }
+
+    /// The switch, where it needs a word that was not said: an apply that is not running cannot ask for it.
+    fn closed_gate(&self, migration: &Migration) -> Option<String> {
+        let Desired::Present(target) = self.inputs.desired else { return None };
+        let ahead = migration.ended.is_none() && migration.sealed.is_none() && migration.rollback.is_none();
+        let closed = target.migration.approval.switch && !migration.approved.contains(&Gate::Switch);
+        (ahead && closed).then(|| Gate::Switch.to_string())
     }
 
     fn checks(&self, out: &mut String) {

@@ -11,8 +11,8 @@ use crate::journal::Outcome;
 use crate::observed::{Reading, ServiceStatus, StoreStatus};
 use crate::plan::{Awaited, Inputs, Plan};
 
-/// Events are cut at this length by the API server.
-const EVENT: usize = 1024;
+/// The API server takes 1,024 bytes; what is cut gets an ellipsis of three.
+const EVENT: usize = 1024 - '…'.len_utf8();
 
 /// Every condition there is to report.
 pub(super) fn findings(inputs: &Inputs<'_>, plan: &Plan, run: Option<&Run>) -> Vec<Finding> {

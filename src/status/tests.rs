@@ -1,1 +1,61 @@
-//! Placeholder until the next edit.
+//! What a status says of figures that move all the time.
+
+use super::*;
+use crate::api::Condition;
+use crate::status::condition::EventKind;
+
+#[test]
+fn a_lag_is_told_in_steps() {
+    let told = [0, 900, 1_000, 1_001, 4_200, 59_000, 301_000].map(lag);
+    assert_eq!(told, ["1s", "1s", "1s", "2s", "5s", "60s", "over 300s"]);
+}
+
+#[test]
+fn progress_is_told_in_steps_of_five() {
+    let copy = |copied, state| Copy {
+        state,
+        heartbeat: Timestamp::UNIX_EPOCH,
+        here: true,
+        total: 1000,
+        copied,
+        lag_ms: None,
+        worst_lag_ms: 0,
+        conflicts: 0,
+        quiet_sweeps: 0,
+        quiet_since: None,
+        drained: None,
+        clients_from: None,
+        clients_to: None,
+        different: None,
+    };
+    for (copied, told) in [(0, "Copying 0%"), (49, "Copying 0%"), (50, "Copying 5%"), (999, "Copying 95%")] {
+        assert_eq!(progress(Phase::Copying, Some(&copy(copied, CopyState::Bulk))), told);
+    }
+    assert_eq!(progress(Phase::Copying, Some(&copy(0, CopyState::Following))), "Copying 100%");
+    assert_eq!(progress(Phase::Baking, Some(&copy(7, CopyState::BothWays))), "Baking");
+    let empty = Copy { total: 0, ..copy(0, CopyState::Starting) };
+    assert_eq!(progress(Phase::Copying, Some(&empty)), "Copying");
+}
+
+fn stalled(status: &str, message: &str) -> SessionBackendStatus {
+    let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH);
+    let condition = Condition {
+        type_: "Stalled".to_owned(),
+        status: status.to_owned(),
+        reason: "CheckFailed".to_owned(),
+        message: message.to_owned(),
+        observed_generation: None,
+        last_transition_time: time,
+    };
+    SessionBackendStatus { conditions: vec![condition], ..SessionBackendStatus::default() }
+}
+
+#[test]
+fn an_event_is_a_flip_and_no_longer_than_the_api_server_takes() {
+    let (calm, bad) = (stalled("False", ""), stalled("True", &"x".repeat(5000)));
+    let events = transitions(Some(&calm), &bad);
+    assert_eq!((events.len(), events[0].kind), (1, EventKind::Warning));
+    assert!(events[0].message.len() <= 1024 && events[0].message.starts_with("Stalled=True: x"));
+    assert_eq!(transitions(Some(&bad), &bad), []);
+    assert_eq!(transitions(Some(&bad), &calm)[0].kind, EventKind::Normal);
+}

@@ -48,6 +48,7 @@ fn facts(scenario: Scenario) -> Facts {
         plan_changes: Some(0),
         made: Made { databases: 1, epochs: vec!["arn:secret".to_owned()] },
         store_reference: "arn:secret".to_owned(),
+        leaks: Vec::new(),
         kills: 0,
         seconds: 51.234,
     }

@@ -37,7 +37,7 @@ impl<'a> Stage<'a> {
     pub(super) fn new(args: &'a RunArgs) -> Result<Self, Error> {
         std::fs::create_dir_all(&args.dir)?;
         // What is there afterwards is of this run, or not there.
-        for stale in ["report.json", "visitors.json"] {
+        for stale in ["report.json", "visitors.json", "apply.out", "apply.log", "plan.json", "status.json"] {
             std::fs::remove_file(args.dir.join(stale)).or_else(absent)?;
         }
         let dir = args.dir.canonicalize()?;
