@@ -235,7 +235,7 @@ pub fn pause(plan: &Plan, now: Timestamp) -> Duration {
     let until = |wait: &Wait| Some(wait.expected?.duration_since(now).max(SignedDuration::ZERO).unsigned_abs());
     let known: Option<Vec<Duration>> = plan.waits.iter().map(until).collect();
     let known = known.and_then(|known| known.into_iter().min()).unwrap_or_default();
-    plan.poll(now).max(known).max(Duration::from_secs(4))
+    plan.poll(now).max(known).max(Duration::from_secs(10))
 }
 
 /// What holds after every turn, whatever happened in it.
