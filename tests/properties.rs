@@ -157,7 +157,7 @@ fn foreign(ours: &BTreeSet<String>, picture: &Picture) -> Vec<(String, String, V
 }
 
 proptest! {
-    #![proptest_config(config(2_000))]
+    #![proptest_config(config(4_000))]
 
     /// Any world, a journal that may contradict it and itself: no panic, no broken promise, the same plan twice.
     #[test]
@@ -209,7 +209,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(400))]
+    #![proptest_config(config(1_000))]
 
     /// A walk with disturbances at any moment: promises are kept at every step, what is foreign stays as it is, and when
     /// the disturbances are over there is an end.

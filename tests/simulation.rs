@@ -413,7 +413,7 @@ fn throw(seed: &mut u64, sides: usize) -> usize {
 #[expect(clippy::disallowed_methods, reason = "PAIRS asks for more than the usual")]
 fn whatever_pair_of_faults_the_end_is_the_same() {
     const FAULTS: [Fault; 5] = [Fault::CrashBefore, Fault::CrashAfter, Fault::Lost, Fault::LostReply, Fault::Throttled];
-    let runs = std::env::var("PAIRS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(20);
+    let runs = std::env::var("PAIRS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(60);
     for story in stories() {
         let (reference, _) = run(&story, Faults::default());
         let (calls, reference) = (reference.calls(), end(&reference));
