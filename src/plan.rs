@@ -249,7 +249,7 @@ impl<'a> Draft<'a> {
             Some(migration) if migration.hold.is_some() => self.held(target, migration),
             // When the bake is over the stores are no longer kept in step: from then on the way back is a migration of its own.
             Some(migration) if migration.rollback.is_some() && migration.baked.is_none() => {
-                self.back(target, migration)
+                self.back(target, migration);
             }
             Some(migration) => self.forward(target, migration),
             None => self.settle(target),

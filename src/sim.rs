@@ -134,12 +134,6 @@ impl SimWorld {
             (seen.target, seen.source) = (Reading::Absent, Reading::Absent);
             return;
         };
-        let others = self.stores.iter().map(|(_, store)| store.clone());
-        let known: Vec<Store> =
-            [&seen.target, &seen.source].into_iter().filter_map(Reading::present).cloned().chain(others).collect();
-        if let Some((_, store)) = self.stores.iter().find(|(spec, _)| *spec == target.store) {
-            seen.target = Reading::Present(store.clone());
-        }
         let told = || {
             let names = crate::env::names(&target.env.format);
             let first = target.services.first().and_then(|spec| seen.services.get(&spec.name)?.present())?;
@@ -153,8 +147,16 @@ impl SimWorld {
         } else {
             told()
         };
-        let source = in_use.and_then(|id| known.into_iter().find(|store| store.id == id));
-        seen.source = source.map_or(Reading::Absent, Reading::Present);
+        let found = |id: &StoreId| {
+            let known = [&seen.target, &seen.source].into_iter().filter_map(Reading::present);
+            known.chain(self.stores.iter().map(|(_, store)| store)).find(|store| store.id == *id).cloned()
+        };
+        if seen.source.present().map(|store| &store.id) != in_use.as_ref() {
+            seen.source = in_use.as_ref().and_then(found).map_or(Reading::Absent, Reading::Present);
+        }
+        if let Some((_, store)) = self.stores.iter().find(|(spec, _)| *spec == target.store) {
+            seen.target = Reading::Present(store.clone());
+        }
     }
 
     fn truth(&self) -> MutexGuard<'_, Truth> {
@@ -188,6 +190,11 @@ impl SimWorld {
     #[must_use]
     pub fn picture(&self) -> Picture {
         self.truth().picture.clone()
+    }
+
+    /// Looks at the world as it is.
+    pub fn look<T>(&self, at: impl FnOnce(&Picture) -> T) -> T {
+        at(&self.truth().picture)
     }
 
     /// Changes the world behind our back.
@@ -294,7 +301,8 @@ impl SimWorld {
         let mut truth = self.truth();
         truth.refuse(step)?;
         let now = truth.now;
-        if !matches!(step, Step::RunChecks { .. } | Step::CountQuiet { .. } | Step::Copy { .. }) {
+        let shows = !matches!(step, Step::RunChecks { .. } | Step::CountQuiet { .. } | Step::Copy { .. });
+        if shows && !self.faults.stale.is_empty() {
             truth.before_last_call = truth.picture.clone();
         }
         if let Some(made) = creation(step).filter(|_| !truth.is_there(step)) {

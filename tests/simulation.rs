@@ -111,6 +111,12 @@ fn stories() -> Vec<Story> {
     let mut deploys_by_itself = story("migrate what deploys by itself", &["web"]);
     let web = deploys_by_itself.picture.observed.services.get_mut("web").and_then(Reading::present_mut).unwrap();
     web.auto_deployments = true;
+    let mut asked = story("migrate, asked at every gate, and the old store goes", &["web"]);
+    asked.desired = edited(&asked.desired, |target| {
+        target.migration.approval = Approval { switch: true, retire: true };
+        target.migration.retire.delete_old_store = true;
+        target.other_consumers = vec![OtherConsumer { name: "celery-worker".into() }];
+    });
     let settled = left_by(&story("migrate", &["web"]));
     let moved_in = left_by(&into_the_vpc());
     let delete = |name, picture: &Picture, policy| Story {
@@ -129,6 +135,7 @@ fn stories() -> Vec<Story> {
         story("migrate two services", &["web", "worker"]),
         without_nat,
         deploys_by_itself,
+        asked,
         into_the_vpc(),
         Story {
             faults: second_fails,
@@ -184,6 +191,14 @@ fn a_migration_leaves_the_service_on_the_new_store_and_the_consented_things_gone
     assert!(picture.observed.rules[&"sgr-0123456789abcdef0".into()].is_absent());
     assert!(picture.observed.connectors[&CONNECTOR.into()].is_absent());
     assert_eq!(picture.journal.migration.unwrap().ended.unwrap().outcome, Outcome::Completed);
+}
+
+#[test]
+fn the_old_store_goes_only_where_the_spec_and_a_person_say_so() {
+    for story in stories().iter().filter(|story| story.name.starts_with("migrate")) {
+        let kept = left_by(story).observed.catalog.iter().any(|entry| entry.id == elasticache().id);
+        assert_eq!(kept, !story.name.ends_with("the old store goes"), "{}", story.name);
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ impl<'a> Draft<'a> {
     pub(super) fn after_drain(&mut self, target: &'a Target, migration: &'a Migration) {
         let Some(drained) = migration.drained else { return };
         self.phase(Phase::Checking);
-        if migration.baked.is_none() && migration.copies && !self.in_step(target, migration) {
+        if migration.copies && !self.in_step(target, migration) {
             return;
         }
         if migration.validated.is_none() {
@@ -43,10 +43,7 @@ impl<'a> Draft<'a> {
                 Checked::Busy => {}
             };
         }
-        if migration.baked.is_none() {
-            return self.bake(target, migration);
-        }
-        self.finish(target, migration);
+        self.bake(target, migration);
     }
 
     fn bake(&mut self, target: &Target, migration: &Migration) {
@@ -82,7 +79,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Gives automatic deployments back, ends the copier, asks before anything is retired, ends the migration.
-    fn finish(&mut self, target: &Target, migration: &'a Migration) {
+    pub(super) fn finish(&mut self, target: &Target, migration: &'a Migration) {
         self.phase(Phase::Retiring);
         for moved in migration.services.iter().filter(|moved| moved.undo.auto_deployments) {
             if !self.deployments_restored(moved) {

@@ -22,10 +22,13 @@ impl<'a> Draft<'a> {
     /// Takes a migration one wave further.
     pub(super) fn forward(&mut self, target: &'a Target, migration: &'a Migration) {
         self.phase(reached(migration));
-        if self.no_longer_wanted(migration) {
-            return;
+        if migration.baked.is_some() {
+            return self.finish(target, migration);
         }
-        if self.is_told_otherwise(target, migration) || self.has_changed_since(migration) {
+        if self.no_longer_wanted(migration)
+            || self.is_told_otherwise(target, migration)
+            || self.has_changed_since(migration)
+        {
             return;
         }
         if migration.sealed.is_none() && !self.ready_to_switch(target, migration) {
@@ -34,19 +37,21 @@ impl<'a> Draft<'a> {
         if !self.sealed(target, migration) {
             return;
         }
-        self.phase(Phase::Switching);
-        let Some(switched) = self.switch_services(target, migration) else { return };
-        if migration.baked.is_none() && self.contested(target, migration) {
-            return;
-        }
-        if migration.drained.is_none() {
-            self.phase(Phase::Draining);
-            if self.drained(target, migration, Side::From, switched) {
-                self.journal(Entry::Drained);
+        if migration.drained.is_some() {
+            if !self.contested(target, migration) {
+                self.after_drain(target, migration);
             }
             return;
         }
-        self.after_drain(target, migration);
+        self.phase(Phase::Switching);
+        let Some(switched) = self.switch_services(target, migration) else { return };
+        if self.contested(target, migration) {
+            return;
+        }
+        self.phase(Phase::Draining);
+        if self.drained(target, migration, Side::From, switched) {
+            self.journal(Entry::Drained);
+        }
     }
 
     /// Everything that can be done and known before the first service is told anything.

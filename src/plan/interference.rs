@@ -26,9 +26,6 @@ impl<'a> Draft<'a> {
             Reading::Absent => None,
             Reading::Unknown(_) | Reading::Hidden(_) => return false,
         };
-        if migration.baked.is_some() {
-            return false;
-        }
         if self.spec_is_reverted(migration) {
             self.roll_back(Rollback::SPEC_REVERTED, "spec.store names the former store again");
             return true;
