@@ -120,27 +120,7 @@ pub fn is_news(step: &Step) -> bool {
 /// A step in words: the journal's without its prefix, because a reader cares for what happened, not where it is kept.
 #[must_use]
 pub fn words(step: &Step) -> String {
-    match step {
-        Step::Journal { entry, .. } => entry.to_string(),
-        Step::Claim { .. }
-        | Step::Release { .. }
-        | Step::CreateUpstashDatabase { .. }
-        | Step::DeleteUpstashDatabase { .. }
-        | Step::CreateSubnetGroup { .. }
-        | Step::DeleteSubnetGroup { .. }
-        | Step::CreateReplicationGroup { .. }
-        | Step::DeleteReplicationGroup { .. }
-        | Step::AuthorizeIngress { .. }
-        | Step::RevokeIngress { .. }
-        | Step::CreateConnector { .. }
-        | Step::DeleteConnector { .. }
-        | Step::CreateEpochSecret { .. }
-        | Step::DeleteSecret { .. }
-        | Step::PatchService(_)
-        | Step::Copy { .. }
-        | Step::CountQuiet { .. }
-        | Step::RunChecks { .. } => step.to_string(),
-    }
+    if let Step::Journal { entry, .. } = step { entry.to_string() } else { step.to_string() }
 }
 
 /// A duration for people: two units at most, milliseconds below a second, nothing that is zero.
