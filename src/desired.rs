@@ -355,12 +355,8 @@ pub enum Fallback {
 pub struct MigrationPolicy {
     /// The store in use now, where it cannot be read off the services.
     pub from: Option<StoreSpec>,
-    /// Which keys are copied; first match wins.
-    pub keys: Vec<KeyRule>,
-    /// What becomes of keys no rule matches.
-    pub unmatched: Unmatched,
-    /// Database mapping, from → to.
-    pub databases: Vec<(u32, u32)>,
+    /// Which keys are copied.
+    pub rules: CopyRules,
     /// No switch above this lag.
     pub max_lag: Duration,
     /// How long the new store is watched before anything is retired.
@@ -373,6 +369,18 @@ pub struct MigrationPolicy {
     pub approval: Approval,
     /// What is retired afterwards.
     pub retire: Retire,
+}
+
+/// Which keys are kept in step. Frozen with a migration: its base was made by them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CopyRules {
+    /// First match wins.
+    pub keys: Vec<KeyRule>,
+    /// What becomes of keys no rule matches.
+    pub unmatched: Unmatched,
+    /// Database mapping, from → to; empty means the one in use to the one of the new store.
+    pub databases: Vec<(u32, u32)>,
 }
 
 /// What becomes of the keys with a prefix.

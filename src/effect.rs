@@ -227,7 +227,7 @@ impl Picture {
         let state = match mode {
             CopyMode::Follow => CopyState::Starting,
             CopyMode::BothWays => CopyState::BothWays,
-            CopyMode::Clear => {
+            CopyMode::Clear { .. } | CopyMode::Withdraw => {
                 self.observed.copy = Reading::Absent;
                 return;
             }

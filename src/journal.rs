@@ -8,8 +8,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::checks::CheckResult;
+use crate::desired::CopyRules;
 use crate::identity::{Address, Arn, Epoch, Fingerprint, MigrationId, OperationId, SecretName, StoreId};
 use crate::observed::{Egress, Placement};
+
+mod apply;
 
 /// The state of one owner. The default is that of an owner nobody has written about.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +126,15 @@ pub struct Migration {
     pub to: StoreRecord,
     /// Whether keys are copied (both sides are a Redis).
     pub copies: bool,
+    /// Which keys. Frozen: the base of the copy was made by them.
+    #[serde(default)]
+    pub rules: CopyRules,
+    /// How often a person has said `retry`: each time the copier makes its base anew.
+    #[serde(default)]
+    pub attempt: u32,
+    /// What the copier had done when it was told to end.
+    #[serde(default)]
+    pub copied: Option<Copied>,
     /// When it began.
     pub began: Timestamp,
     /// The services, in switching order.
@@ -169,6 +181,20 @@ pub struct StoreRecord {
     pub password: Option<VaultKey>,
 }
 
+/// What a copier has done in a migration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Copied {
+    /// Keys copied.
+    pub keys: u64,
+    /// Keys that were changed on both sides.
+    pub conflicts: u64,
+    /// The worst lag a user could feel since the switch, milliseconds.
+    pub worst_lag_ms: u64,
+    /// Its traces are removed, as far as there is a store that could hold them.
+    pub cleared: bool,
+}
+
 /// A gate that can need a person's word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -203,6 +229,9 @@ pub struct ServiceMove {
     pub deployments_restored: Option<Move>,
     /// Why the last call came to nothing for good, in the vendor's words.
     pub refused: Option<String>,
+    /// A call to it seemed to come to nothing, by the list of operations: it may have served the new store for a while.
+    #[serde(default)]
+    pub dropped: bool,
 }
 
 /// When the egress of a service changes in a migration (DESIGN §6: the network table).
@@ -254,6 +283,9 @@ pub struct Move {
     pub after: Option<OperationId>,
     /// What the call returned, or what was recognised as ours.
     pub operation: Option<OperationId>,
+    /// When a person said `retry` although it could not be told what became of it: what the service shows counts then.
+    #[serde(default)]
+    pub retried: Option<Timestamp>,
 }
 
 /// Why and when the way back was begun.
@@ -348,12 +380,16 @@ pub enum Entry {
     Approve(MigrationId, Gate),
     /// Both stores are in step.
     Sealed,
+    /// What the copier has done, before it is told to end; and that its traces are gone.
+    Copied(Copied),
     /// We are about to change a service.
     Moving(Direction, String, Option<OperationId>),
     /// The call returned, or was recognised.
     Moved(Direction, String, OperationId),
-    /// The call never happened, or came to nothing: for good (until `retry`) where it is said why, else it may be made again.
+    /// The call was refused, so it was not made: for good (until `retry`) where it is said why, else it may be made again.
     NotMoved(Direction, String, Option<String>),
+    /// As far as the service shows, the call did not come about, or its operation failed; it may be made again.
+    Dropped(Direction, String),
     /// The last instance of the former configuration is gone.
     Drained,
     /// The checks passed; how each came out.
@@ -411,24 +447,6 @@ impl ServiceMove {
             Direction::Restore => self.deployments_restored.as_ref(),
         }
     }
-
-    /// A call that was refused, or of which it cannot be told whether it was made, may be made again.
-    fn retry(&mut self) {
-        self.refused = None;
-        let moves = [&mut self.egress_moved, &mut self.forward, &mut self.back, &mut self.deployments_restored];
-        for slot in moves {
-            *slot = slot.take().filter(|moved| moved.operation.is_some());
-        }
-    }
-
-    fn slot(&mut self, direction: Direction) -> &mut Option<Move> {
-        match direction {
-            Direction::Forward => &mut self.forward,
-            Direction::Back => &mut self.back,
-            Direction::Egress => &mut self.egress_moved,
-            Direction::Restore => &mut self.deployments_restored,
-        }
-    }
 }
 
 impl Journal {
@@ -446,90 +464,6 @@ impl Journal {
             let to = last.to.place() == next.to.place();
             completed && to && last.from.as_ref().map(StoreRecord::place) == next.from.as_ref().map(StoreRecord::place)
         })
-    }
-
-    /// The state after `entry` was written at `now`.
-    #[must_use]
-    pub fn apply(&self, entry: &Entry, now: Timestamp) -> Self {
-        let mut next = self.clone();
-        next.sequence += 1;
-        match entry {
-            Entry::Intend(resource) => {
-                next.made.entry(resource.clone()).or_insert(Made { intended: now, id: None });
-            }
-            Entry::Made(resource, id) => {
-                let made = next.made.entry(resource.clone()).or_insert(Made { intended: now, id: None });
-                made.id = Some(id.clone());
-            }
-            Entry::Gone(resource) => {
-                next.made.remove(resource);
-                next.leftovers.remove(resource);
-            }
-            Entry::Begin(migration) => {
-                next.reverts = if self.is_a_revert(migration) { self.reverts + 1 } else { 0 };
-                next.epoch = migration.epoch;
-                next.migration = Some((**migration).clone());
-            }
-            Entry::End(outcome, leftovers) => next.end(*outcome, leftovers, now),
-            Entry::Retry => {
-                next.latch = None;
-                next.reverts = 0;
-                if let Some(migration) = next.migration.as_mut() {
-                    if migration.hold.take().is_some() {
-                        migration.check_again(now);
-                    }
-                    migration.services.iter_mut().for_each(ServiceMove::retry);
-                }
-            }
-            Entry::Settle(settled) => {
-                next.latch = next.latch.filter(|latch| latch.store == settled.store);
-                next.settled = Some(settled.clone());
-            }
-            Entry::Baseline(_)
-            | Entry::Approve(..)
-            | Entry::Sealed
-            | Entry::Moving(..)
-            | Entry::Moved(..)
-            | Entry::NotMoved(..)
-            | Entry::Drained
-            | Entry::Validated(_)
-            | Entry::EgressValidated(_)
-            | Entry::Baked(_)
-            | Entry::RollBack { .. }
-            | Entry::Hold { .. }
-            | Entry::Abort => {
-                if let Some(migration) = next.migration.as_mut().filter(|migration| migration.ended.is_none()) {
-                    migration.apply(entry, now);
-                }
-            }
-        }
-        next
-    }
-
-    fn end(&mut self, outcome: Outcome, leftovers: &BTreeSet<Resource>, now: Timestamp) {
-        let Some(migration) = self.migration.as_mut() else { return };
-        migration.ended = Some(Ended { at: now, outcome });
-        self.leftovers.extend(leftovers.iter().cloned());
-        match outcome {
-            Outcome::Completed => {
-                self.settled = Some(Settled {
-                    store: migration.to.id.clone(),
-                    database: migration.to.address.as_ref().map_or(0, |address| address.db),
-                    epoch: Some(migration.epoch),
-                    binding: migration.to.binding(),
-                });
-                self.latch = None;
-            }
-            // Given up because the spec or a service changed: whatever is wanted now is planned anew.
-            Outcome::Abandoned if migration.rollback.as_ref().is_none_or(Rollback::plans_anew) => {}
-            Outcome::RolledBack | Outcome::Abandoned => {
-                let (reason, message) = migration
-                    .rollback
-                    .as_ref()
-                    .map_or_else(Default::default, |rollback| (rollback.reason.clone(), rollback.message.clone()));
-                self.latch = Some(Latch { store: migration.to.id.clone(), reason, message, at: now });
-            }
-        }
     }
 }
 
@@ -561,94 +495,6 @@ impl Migration {
     #[must_use]
     pub fn service(&self, service: &str) -> Option<&ServiceMove> {
         self.services.iter().find(|moved| moved.service == service)
-    }
-
-    /// What was found before a person said `retry` counts no more: checks are made again, and the bake begins anew.
-    fn check_again(&mut self, now: Timestamp) {
-        if self.baked.is_some() {
-            return;
-        }
-        if self.drained.is_some() {
-            self.drained = Some(now);
-            self.validated = None;
-        } else if self.sealed.is_some() {
-            self.sealed = Some(now);
-        }
-    }
-
-    fn apply(&mut self, entry: &Entry, now: Timestamp) {
-        match entry {
-            Entry::Baseline(results) => self.baseline = Some(results.clone()),
-            Entry::Approve(id, gate) if *id == self.id => {
-                self.approved.insert(*gate);
-            }
-            Entry::Sealed => self.sealed = Some(now),
-            Entry::Moving(direction, service, after) => {
-                if let Some(moved) = self.services.iter_mut().find(|moved| moved.service == *service) {
-                    *moved.slot(*direction) = Some(Move { intended: now, after: after.clone(), operation: None });
-                }
-            }
-            Entry::Moved(direction, service, operation) => {
-                let moved = self.services.iter_mut().find(|moved| moved.service == *service);
-                if let Some(moved) = moved.and_then(|moved| moved.slot(*direction).as_mut()) {
-                    moved.operation = Some(operation.clone());
-                }
-            }
-            Entry::NotMoved(direction, service, refused) => {
-                if let Some(moved) = self.services.iter_mut().find(|moved| moved.service == *service) {
-                    *moved.slot(*direction) = None;
-                    moved.refused.clone_from(refused);
-                }
-            }
-            Entry::Drained => match self.rollback.as_mut() {
-                Some(rollback) => rollback.drained = Some(now),
-                None => self.drained = Some(now),
-            },
-            Entry::Validated(results) => {
-                self.validated = Some(now);
-                self.checks.clone_from(results);
-            }
-            Entry::EgressValidated(results) => {
-                self.egress_validated = Some(now);
-                self.checks.clone_from(results);
-            }
-            Entry::Baked(results) => {
-                self.baked = Some(now);
-                self.checks.clone_from(results);
-            }
-            Entry::RollBack { reason, message } => {
-                self.hold = None;
-                // What was refused on the way there says nothing about the way back.
-                self.services.iter_mut().for_each(|moved| moved.refused = None);
-                self.rollback.get_or_insert(Rollback {
-                    at: now,
-                    reason: reason.clone(),
-                    message: message.clone(),
-                    drained: None,
-                });
-            }
-            Entry::Hold { reason, message } => {
-                self.hold = Some(Hold { at: now, reason: reason.clone(), message: message.clone() });
-            }
-            Entry::Abort => {
-                self.hold = None;
-                self.services.iter_mut().for_each(|moved| moved.refused = None);
-                self.rollback.get_or_insert(Rollback {
-                    at: now,
-                    reason: "Aborted".to_owned(),
-                    message: "the migration was aborted by request".to_owned(),
-                    drained: None,
-                });
-            }
-            Entry::Approve(..)
-            | Entry::Intend(_)
-            | Entry::Made(..)
-            | Entry::Gone(_)
-            | Entry::Begin(_)
-            | Entry::End(..)
-            | Entry::Retry
-            | Entry::Settle(_) => {}
-        }
     }
 }
 

@@ -52,7 +52,7 @@ impl Mark {
             | Step::RevokeIngress { .. }
             | Step::DeleteConnector { .. }
             | Step::DeleteSecret { .. }
-            | Step::Copy { mode: CopyMode::Clear, .. } => Self::Remove,
+            | Step::Copy { mode: CopyMode::Clear { .. } | CopyMode::Withdraw, .. } => Self::Remove,
             Step::Journal { .. } | Step::CountQuiet { .. } | Step::RunChecks { .. } => Self::Note,
         }
     }
@@ -94,6 +94,8 @@ pub fn is_news(step: &Step) -> bool {
             | Entry::Gone(_)
             | Entry::Moving(..)
             | Entry::NotMoved(_, _, None)
+            | Entry::Dropped(..)
+            | Entry::Copied(_)
             | Entry::Settle(_) => false,
         },
         Step::Claim { .. }

@@ -316,7 +316,7 @@ impl SimWorld {
         }
         if let Step::Copy { mode, .. } = step {
             truth.copy_started = Some(now);
-            if *mode == CopyMode::Clear {
+            if matches!(mode, CopyMode::Clear { .. } | CopyMode::Withdraw) {
                 truth.copy_started = None;
             }
         }

@@ -10,7 +10,7 @@ use crate::desired::ReplicationGroupSettings;
 use crate::identity::{
     Address, Arn, Epoch, Fingerprint, GroupId, MigrationId, OperationId, RuleId, SecretName, StoreId,
 };
-use crate::journal::{Direction, Entry, Prior, Resource};
+use crate::journal::{Copied, Direction, Entry, Prior, Resource};
 use crate::observed::Egress;
 
 /// One thing to do.
@@ -167,7 +167,12 @@ pub enum CopyMode {
     /// Both follow each other.
     BothWays,
     /// It ends and removes every trace of itself from both stores.
-    Clear,
+    Clear {
+        /// The store that is gone for certain, whose traces went with it.
+        gone: Option<Side>,
+    },
+    /// As `Clear`, and before that what it copied is removed from the new store again, so that it is as it was found.
+    Withdraw,
 }
 
 /// A change of one service. What is not named stays bit for bit as it is.
@@ -280,7 +285,13 @@ impl fmt::Display for Step {
             Self::Copy { mode, .. } => match mode {
                 CopyMode::Follow => f.write_str("copy live sessions; the new store follows the old one"),
                 CopyMode::BothWays => f.write_str("keep both stores in step, both ways"),
-                CopyMode::Clear => f.write_str("end the copier and remove its traces from both stores"),
+                CopyMode::Clear { gone: None } => f.write_str("end the copier and remove its traces from both stores"),
+                CopyMode::Clear { gone: Some(_) } => {
+                    f.write_str("end the copier and remove its traces from the store that is left")
+                }
+                CopyMode::Withdraw => {
+                    f.write_str("end the copier and remove from the new store what it copied there, and its traces")
+                }
             },
             Self::CountQuiet { .. } => f.write_str("wait for the last writes and compare both stores in full"),
             Self::RunChecks { stage } => write!(f, "run the checks: {stage}"),
@@ -335,9 +346,12 @@ impl fmt::Display for Entry {
             Self::Baseline(results) => write!(f, "baseline of {} checks", results.len()),
             Self::Approve(_, gate) => write!(f, "approved: {gate}"),
             Self::Sealed => f.write_str("everything is ready for the switch"),
+            Self::Copied(Copied { cleared: true, .. }) => f.write_str("the copier's traces are gone"),
+            Self::Copied(copied) => write!(f, "{} keys were copied, {} conflicts", copied.keys, copied.conflicts),
             Self::Moving(direction, service, _) => write!(f, "about to {} {service}", direction.verb()),
             Self::Moved(_, service, operation) => write!(f, "{service}: operation {operation}"),
             Self::NotMoved(_, service, None) => write!(f, "{service}: the call came to nothing and may be made again"),
+            Self::Dropped(_, service) => write!(f, "{service}: nothing came of the call and it may be made again"),
             Self::NotMoved(_, service, Some(why)) => write!(f, "{service}: the call came to nothing: {why}"),
             Self::Drained => f.write_str("drained"),
             Self::Validated(_) => f.write_str("checks passed"),

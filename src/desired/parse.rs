@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{
-    App, Approval, CeleryAlias, Consent, DeletionPolicy, Desired, EgressPolicy, Env, EnvFormat, Fallback, KeyKind,
-    KeyRule, KeyStrategy, MigrationPolicy, Mode, OnFailure, OtherConsumer, PartNames, ReplicationGroupRef,
+    App, Approval, CeleryAlias, Consent, CopyRules, DeletionPolicy, Desired, EgressPolicy, Env, EnvFormat, Fallback,
+    KeyKind, KeyRule, KeyStrategy, MigrationPolicy, Mode, OnFailure, OtherConsumer, PartNames, ReplicationGroupRef,
     ReplicationGroupSettings, Retire, RulesPolicy, SecretDelivery, ServiceRef, SslCertReqs, StoreSpec, Takeover,
     Target, TlsPolicy, Unmatched, UpstashDatabase, Writer,
 };
@@ -354,9 +354,11 @@ fn migration(spec: &SessionBackendSpec) -> Option<MigrationPolicy> {
     let delete_old_store = retire.old_store == Some(spec::OldStore::Delete);
     Some(MigrationPolicy {
         from,
-        keys,
-        unmatched,
-        databases: migration.databases.iter().map(|database| (database.from, database.to)).collect(),
+        rules: CopyRules {
+            keys,
+            unmatched,
+            databases: migration.databases.iter().map(|database| (database.from, database.to)).collect(),
+        },
         max_lag: time(migration.max_lag.as_ref(), Duration::from_secs(5))?,
         bake_time: time(migration.bake_time.as_ref(), Duration::from_mins(30))?,
         on_failure: match migration.on_failure {

@@ -53,7 +53,7 @@ impl<'a> Draft<'a> {
         }
         let in_mode = |copy: &&Copy| match mode {
             CopyMode::BothWays => copy.state == CopyState::BothWays,
-            CopyMode::Follow | CopyMode::Clear => true,
+            CopyMode::Follow | CopyMode::Clear { .. } | CopyMode::Withdraw => true,
         };
         let found = copy.filter(alive);
         if let Some(copy) = found.filter(in_mode) {
@@ -208,7 +208,7 @@ impl<'a> Draft<'a> {
         match &self.inputs.observed.copy {
             Reading::Unknown(_) => self.unread(&self.inputs.observed.copy, "the progress of the copy"),
             Reading::Present(_) | Reading::Hidden(_) | Reading::Absent => {
-                self.step(Step::Copy { migration: migration.id.clone(), mode: CopyMode::Clear });
+                self.step(Step::Copy { migration: migration.id.clone(), mode: CopyMode::Clear { gone: None } });
             }
         }
         false

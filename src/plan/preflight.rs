@@ -371,8 +371,8 @@ impl<'a> Draft<'a> {
     fn say_what_databases_stop(&mut self, target: &Target, services: &[Using<'_>], store: &Store) {
         let Some(source) = self.inputs.observed.source.present() else { return };
         let policy = &target.migration;
-        let copies_keys =
-            policy.unmatched != Unmatched::Skip || policy.keys.iter().any(|rule| rule.strategy == KeyStrategy::Copy);
+        let copies_keys = policy.rules.unmatched != Unmatched::Skip
+            || policy.rules.keys.iter().any(|rule| rule.strategy == KeyStrategy::Copy);
         let to = store.address.as_ref().map_or(0, |address| address.db);
         let stays = source.id == store.id && source.address.as_ref().is_none_or(|address| address.db == to);
         if !source.id.is_redis() || !store.id.is_redis() || stays || !copies_keys {
@@ -385,7 +385,7 @@ impl<'a> Draft<'a> {
             variables.filter(|address| identify(address, &catalog) == source.id).map(|address| address.db)
         });
         let used: BTreeSet<u32> = told.chain(source.address.as_ref().map(|address| address.db)).collect();
-        let mapping = if policy.databases.is_empty() { vec![(0, 0)] } else { policy.databases.clone() };
+        let mapping = if policy.rules.databases.is_empty() { vec![(0, 0)] } else { policy.rules.databases.clone() };
         for db in &used {
             let problem = match mapping.iter().find(|(from, _)| from == db) {
                 Some((_, mapped)) if *mapped == to => continue,

@@ -320,6 +320,7 @@ impl<'a> Draft<'a> {
                     back: None,
                     deployments_restored: None,
                     refused: None,
+                    dropped: false,
                 }
             })
             .collect();
@@ -329,6 +330,9 @@ impl<'a> Draft<'a> {
             from,
             to,
             copies,
+            rules: target.migration.rules.clone(),
+            attempt: 0,
+            copied: None,
             began: self.inputs.now,
             services: moves,
             baseline: None,

@@ -168,7 +168,7 @@ impl Copiers for LocalCopiers {
             match mode {
                 CopyMode::Follow => self.drive(&job, Mode::Follow),
                 CopyMode::BothWays => self.drive(&job, Mode::BothWays),
-                CopyMode::Clear => return self.clear(&job).await,
+                CopyMode::Clear { gone: _ } | CopyMode::Withdraw => return self.clear(&job).await,
             }
             Ok(())
         })
@@ -212,13 +212,13 @@ fn spec(job: &CopyJob, runner: &str) -> CopySpec {
         },
     };
     CopySpec {
-        keys: job.keys.iter().map(rule).collect(),
-        unmatched: match job.unmatched {
+        keys: job.rules.keys.iter().map(rule).collect(),
+        unmatched: match job.rules.unmatched {
             Unmatched::Copy => copy::Unmatched::Copy,
             Unmatched::Skip => copy::Unmatched::Skip,
             Unmatched::Block => copy::Unmatched::Block,
         },
-        databases: job.databases.clone(),
+        databases: job.rules.databases.clone(),
         max_lag: job.max_lag,
         ..CopySpec::new(job.migration.0.clone(), runner, endpoint(&job.from), endpoint(&job.to))
     }

@@ -232,6 +232,8 @@ impl CloudWorld {
             | Entry::Moving(..)
             | Entry::Moved(..)
             | Entry::NotMoved(..)
+            | Entry::Dropped(..)
+            | Entry::Copied(_)
             | Entry::Drained
             | Entry::Validated(_)
             | Entry::EgressValidated(_)

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use crate::checks::{Check, Run, Stage};
-use crate::desired::{App, KeyRule, Unmatched};
+use crate::desired::{App, CopyRules};
 use crate::error::CloudError;
 use crate::identity::{Address, Arn, MigrationId, Owner, StoreId};
 use crate::observed::{Copy, Reading, Server};
@@ -34,12 +34,11 @@ pub struct CopyJob {
     pub from: Endpoint,
     /// The store it goes to.
     pub to: Endpoint,
-    /// First match wins.
-    pub keys: Vec<KeyRule>,
-    /// What no rule matches.
-    pub unmatched: Unmatched,
-    /// From database, to database; empty means 0 to 0.
-    pub databases: Vec<(u32, u32)>,
+    /// Which keys, as they were frozen when the migration began.
+    pub rules: CopyRules,
+    /// How often a person has said `retry` in this migration: a copier that meets an older number in what it left in
+    /// the stores makes its base anew.
+    pub attempt: u32,
     /// The lag that is wanted.
     pub max_lag: std::time::Duration,
 }

@@ -260,15 +260,13 @@ impl CloudWorld {
         let ends = self
             .endpoint(journal, &from.id, "Copy")
             .and_then(|from| Ok((from, self.endpoint(journal, &migration.to.id, "Copy")?)));
-        let policy = target.map(|target| &target.migration);
         Some(ends.map(|(from, to)| CopyJob {
             migration: migration.id.clone(),
             from,
             to,
-            keys: policy.map(|policy| policy.keys.clone()).unwrap_or_default(),
-            unmatched: policy.map(|policy| policy.unmatched).unwrap_or_default(),
-            databases: policy.map(|policy| policy.databases.clone()).unwrap_or_default(),
-            max_lag: policy.map_or(DEFAULT_LAG, |policy| policy.max_lag),
+            rules: migration.rules.clone(),
+            attempt: migration.attempt,
+            max_lag: target.map_or(DEFAULT_LAG, |target| target.migration.max_lag),
         }))
     }
 
@@ -361,7 +359,7 @@ fn told(target: &Target, services: &BTreeMap<String, Reading<Service>>) -> Told 
 /// The database of the store of the spec: the one the mapping names, or, where that store is in use already and nothing
 /// is mapped, the one in use.
 fn in_use_of(target: &Target, mut to: Reading<Found>, from: &Reading<Found>) -> Reading<Found> {
-    let mapped = target.migration.databases.first().map(|(_, to)| *to);
+    let mapped = target.migration.rules.databases.first().map(|(_, to)| *to);
     let in_use = from.present().and_then(|from| {
         let same = to.present().is_some_and(|to| to.store.id == from.store.id);
         from.store.address.clone().filter(|_| same)

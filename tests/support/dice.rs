@@ -515,6 +515,7 @@ impl<'a> Dice<'a> {
             intended: at(-i64::from(self.throw(250))),
             after: self.rarely(2).then(|| format!("op-{name}-created").as_str().into()),
             operation: self.rarely(2).then(|| format!("op-{name}-{}", self.throw(3)).as_str().into()),
+            retried: self.rarely(3).then(|| at(-15)),
         })
     }
 
@@ -557,6 +558,7 @@ impl<'a> Dice<'a> {
                 back: self.moved(name),
                 deployments_restored: self.moved(name),
                 refused: self.rarely(6).then(|| "App Runner refused".to_owned()),
+                dropped: self.rarely(4),
             }
         });
         let services: Vec<_> = services.collect();
@@ -586,6 +588,9 @@ impl<'a> Dice<'a> {
             epoch,
             from: self.rarely(2).then(|| self.record()),
             copies: self.rarely(2),
+            rules: CopyRules::default(),
+            attempt: 0,
+            copied: None,
             to,
             began: at(-300),
             services,

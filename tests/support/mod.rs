@@ -69,9 +69,7 @@ pub fn target(services: &[&str]) -> Target {
         check_interval: Duration::from_secs(300),
         migration: MigrationPolicy {
             from: None,
-            keys: vec![],
-            unmatched: Unmatched::Copy,
-            databases: vec![],
+            rules: CopyRules::default(),
             max_lag: Duration::from_secs(5),
             bake_time: Duration::from_secs(1800),
             on_failure: OnFailure::Rollback,

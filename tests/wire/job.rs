@@ -34,7 +34,7 @@ impl Copiers for InStep {
         let state = match mode {
             CopyMode::Follow => Some(CopyState::Following),
             CopyMode::BothWays => Some(CopyState::BothWays),
-            CopyMode::Clear => None,
+            CopyMode::Clear { .. } | CopyMode::Withdraw => None,
         };
         *self.0.lock().unwrap() = state.map(|state| Copy {
             state,

@@ -6,8 +6,9 @@ use std::time::Duration;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 use sessionbackend::desired::{
-    App, Approval, Consent, DeletionPolicy, Desired, EgressPolicy, Env, EnvFormat, Fallback, MigrationPolicy, Mode,
-    OnFailure, Retire, SecretDelivery, ServiceRef, StoreSpec, Takeover, Target, Unmatched, UpstashDatabase, Writer,
+    App, Approval, Consent, CopyRules, DeletionPolicy, Desired, EgressPolicy, Env, EnvFormat, Fallback,
+    MigrationPolicy, Mode, OnFailure, Retire, SecretDelivery, ServiceRef, StoreSpec, Takeover, Target, UpstashDatabase,
+    Writer,
 };
 use sessionbackend::engine::World as _;
 use sessionbackend::error::Class;
@@ -56,9 +57,7 @@ pub(crate) fn target(by_hand: &ByHand) -> Target {
         check_interval: Duration::from_mins(5),
         migration: MigrationPolicy {
             from: None,
-            keys: Vec::new(),
-            unmatched: Unmatched::Copy,
-            databases: Vec::new(),
+            rules: CopyRules::default(),
             max_lag: Duration::from_secs(5),
             bake_time: Duration::from_secs(5),
             on_failure: OnFailure::Rollback,
@@ -99,6 +98,9 @@ fn migration(hand: &Hand, observed: &Observed, epoch: u32) -> Migration {
         from: observed.source.present().map(|store| record(store, "from")),
         to: record(observed.target.present().unwrap(), "to"),
         copies: true,
+        rules: CopyRules::default(),
+        attempt: 0,
+        copied: None,
         began: now(),
         services: vec![ServiceMove {
             service: "web-app".into(),
@@ -114,6 +116,7 @@ fn migration(hand: &Hand, observed: &Observed, epoch: u32) -> Migration {
             back: None,
             deployments_restored: None,
             refused: None,
+            dropped: false,
         }],
         baseline: None,
         checks: vec![],
