@@ -134,6 +134,8 @@ async fn act<W: World>(
     memory: &mut Memory,
     clock: &impl Fn() -> Timestamp,
 ) -> Vec<Outcome> {
+    // Whether the line before a call was written by this process and not acted upon until now.
+    let is_first = memory.announced == Some(journal.sequence);
     if !plan.steps.is_empty() {
         memory.announced = None;
     }
@@ -143,7 +145,7 @@ async fn act<W: World>(
     for (step, result) in futures::future::join_all(calls).await {
         let entry = match &result {
             Ok(entry) => entry.clone(),
-            Err(error) => refusal(step, error),
+            Err(error) => refusal(step, error, is_first),
         };
         if let Step::Journal { entry, .. } = step
             && result.is_ok()
@@ -164,9 +166,10 @@ async fn act<W: World>(
 }
 
 /// What is written down of a call that was refused: that it was not made. Nothing where that is not certain.
-fn refusal(step: &Step, error: &CloudError) -> Option<Entry> {
+/// Where an earlier call for the same line may still be on its way (`is_first` is false), only what is refused for good.
+fn refusal(step: &Step, error: &CloudError, is_first: bool) -> Option<Entry> {
     let Step::PatchService(patch) = step else { return None };
-    if error.class.is_ambiguous() {
+    if error.class.is_ambiguous() || !is_first && error.class.is_temporary() {
         return None;
     }
     let for_good = (!error.class.is_temporary()).then(|| error.to_string());

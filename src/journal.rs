@@ -205,6 +205,8 @@ pub enum Gate {
     Handover,
     /// Before anything is retired.
     Retire,
+    /// The store that is being left is given up as it is, although the copy cannot go on.
+    GiveUp,
 }
 
 /// One service's part in a migration.
@@ -283,7 +285,7 @@ pub struct Move {
     pub after: Option<OperationId>,
     /// What the call returned, or what was recognised as ours.
     pub operation: Option<OperationId>,
-    /// When a person said `retry` although it could not be told what became of it: what the service shows counts then.
+    /// When a person said `retry` after it: where it cannot be told what became of the call, what the service shows counts.
     #[serde(default)]
     pub retried: Option<Timestamp>,
 }
@@ -437,6 +439,12 @@ pub enum Direction {
 }
 
 impl ServiceMove {
+    /// Whether the service was told, or may for a while have been told, anything else than before.
+    #[must_use]
+    pub fn was_told(&self) -> bool {
+        self.forward.is_some() || self.egress_moved.is_some() || self.dropped
+    }
+
     /// The move in `direction`, if it was begun.
     #[must_use]
     pub fn moved(&self, direction: Direction) -> Option<&Move> {

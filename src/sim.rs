@@ -14,7 +14,7 @@ use crate::effect::Picture;
 use crate::engine::World;
 use crate::error::{Class, CloudError};
 use crate::identity::{OperationId, Owner, StoreId};
-use crate::journal::{Entry, Journal};
+use crate::journal::{Direction, Entry, Journal};
 use crate::observed::{
     CatalogEntry, CopyState, Delivery, Observed, Operation, OperationKind, OperationStatus, Reach, Reading, Service,
     ServiceStatus, Store, StoreStatus, Variable,
@@ -45,8 +45,8 @@ pub struct Faults {
     pub calls: BTreeMap<usize, Fault>,
     /// Numbers of the observations that show the world as it was before the last call.
     pub stale: BTreeSet<usize>,
-    /// Updates of a service (by name and number, from 0) that the platform rolls back.
-    pub failing_updates: BTreeSet<(String, usize)>,
+    /// Services whose first so many updates in a direction the platform rolls back.
+    pub failing_updates: Vec<(String, Direction, usize)>,
     /// Stages whose gate fails.
     pub failing_stages: BTreeSet<Stage>,
     /// Another hand at a service, right before the call of that number: after we looked, before we call.
@@ -69,7 +69,8 @@ pub const OF_ANOTHER_HAND: &str = "SET_BY_ANOTHER_HAND";
 struct Truth {
     picture: Picture,
     before_last_call: Picture,
-    former: BTreeMap<String, Service>,
+    former: BTreeMap<String, (Direction, Service)>,
+    failed: BTreeMap<String, usize>,
     now: Timestamp,
     calls: usize,
     observations: usize,
@@ -104,6 +105,7 @@ impl SimWorld {
             before_last_call: picture.clone(),
             picture,
             former: BTreeMap::new(),
+            failed: BTreeMap::new(),
             now,
             calls: 0,
             observations: 0,
@@ -407,7 +409,7 @@ impl Truth {
     fn remember(&mut self, patch: &ServicePatch) {
         *self.updates.entry(patch.service.clone()).or_default() += 1;
         if let Some(service) = self.picture.observed.services.get(&patch.service).and_then(Reading::present) {
-            self.former.insert(patch.service.clone(), service.clone());
+            self.former.insert(patch.service.clone(), (patch.direction, service.clone()));
         }
     }
 
@@ -472,7 +474,6 @@ impl Truth {
         let observed = &mut self.picture.observed;
         for (name, service) in &mut observed.services {
             let Some(service) = service.present_mut() else { continue };
-            let number = self.updates.get(name).copied().unwrap_or_default().saturating_sub(1);
             let Some(operation) = service.operations.first_mut() else { continue };
             let due = operation.started.is_some_and(|started| now >= after(started, UPDATE));
             if operation.status != OperationStatus::Running || !due {
@@ -480,14 +481,18 @@ impl Truth {
             }
             operation.ended = Some(now);
             operation.status = OperationStatus::Succeeded;
-            if faults.failing_updates.contains(&(name.clone(), number))
-                && let Some(former) = self.former.get(name)
-            {
+            service.status = ServiceStatus::Running;
+            let Some((direction, former)) = self.former.get(name) else { continue };
+            let is_told_to_fail = faults.failing_updates.iter().any(|(service, which, times)| {
+                service == name && which == direction && self.failed.get(name).is_none_or(|failed| failed < times)
+            });
+            if is_told_to_fail && !operation.id.0.contains("another-hand") {
+                *self.failed.entry(name.clone()).or_default() += 1;
                 operation.status = OperationStatus::Failed;
                 let operations = service.operations.clone();
                 *service = Service { operations, ..former.clone() };
+                service.status = ServiceStatus::Running;
             }
-            service.status = ServiceStatus::Running;
         }
         if let Some(store) = observed.target.present_mut()
             && store.status == StoreStatus::Creating

@@ -384,6 +384,7 @@ impl fmt::Display for crate::journal::Gate {
             Self::Switch => "switch",
             Self::Handover => "handover",
             Self::Retire => "retire",
+            Self::GiveUp => "giveUp",
         })
     }
 }

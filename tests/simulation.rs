@@ -10,7 +10,7 @@ use sessionbackend::desired::*;
 use sessionbackend::effect::Picture;
 use sessionbackend::engine::{Memory, cycle};
 use sessionbackend::identity::{Address, Fingerprint, StoreId};
-use sessionbackend::journal::{Migration, Outcome, Resource};
+use sessionbackend::journal::{Direction, Migration, Outcome, Resource};
 use sessionbackend::observed::*;
 use sessionbackend::plan::{Phase, Reason};
 use sessionbackend::sim::{Fault, Faults, OF_ANOTHER_HAND, OtherHand, SimWorld};
@@ -104,7 +104,8 @@ fn left_by(story: &Story) -> Picture {
 }
 
 fn stories() -> Vec<Story> {
-    let second_fails = Faults { failing_updates: BTreeSet::from([("worker".to_owned(), 0)]), ..Faults::default() };
+    let second_fails =
+        Faults { failing_updates: vec![("worker".to_owned(), Direction::Forward, 9)], ..Faults::default() };
     let check_fails = Faults { failing_stages: BTreeSet::from([Stage::AfterSwitch]), ..Faults::default() };
     let mut without_nat = story("migrate without NAT", &["web"]);
     without_nat.picture.observed.connectors.insert(CONNECTOR.into(), Reading::Present(connector(Some(false))));

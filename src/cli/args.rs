@@ -129,7 +129,8 @@ fn gate(text: &str) -> Result<(MigrationId, Gate), String> {
         "switch" => Gate::Switch,
         "handover" => Gate::Handover,
         "retire" => Gate::Retire,
-        _ => return Err(format!("has no gate {gate:?}; the gates are switch, handover and retire")),
+        "giveUp" => Gate::GiveUp,
+        _ => return Err(format!("has no gate {gate:?}; the gates are switch, handover, retire and giveUp")),
     };
     Ok((migration(id)?, gate))
 }

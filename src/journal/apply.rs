@@ -41,7 +41,7 @@ impl Journal {
                         migration.check_again(now);
                     }
                     migration.attempt += 1;
-                    migration.services.iter_mut().for_each(ServiceMove::retry);
+                    migration.services.iter_mut().for_each(|moved| moved.retry(now));
                 }
             }
             Entry::Settle(settled) => {
@@ -99,12 +99,13 @@ impl Journal {
 }
 
 impl ServiceMove {
-    /// A call that was refused, or of which it cannot be told whether it was made, may be made again.
-    fn retry(&mut self) {
+    /// A call that was refused may be made again. One of which it cannot be told whether it was made is never
+    /// forgotten: from now on what the service shows decides.
+    fn retry(&mut self, now: Timestamp) {
         self.refused = None;
         let moves = [&mut self.egress_moved, &mut self.forward, &mut self.back, &mut self.deployments_restored];
-        for slot in moves {
-            *slot = slot.take().filter(|moved| moved.operation.is_some());
+        for moved in moves.into_iter().filter_map(Option::as_mut) {
+            moved.retried = Some(now);
         }
     }
 

@@ -7,35 +7,46 @@ use jiff::Timestamp;
 
 use crate::checks::Stage;
 use crate::desired::Target;
-use crate::identity::StoreId;
 use crate::journal::{Direction, Entry, Migration, Outcome, Resource, Rollback, ServiceMove};
-use crate::observed::CopyState;
-use crate::step::{ServicePatch, Setting, Side};
+use crate::observed::Reading;
+use crate::step::{CopyMode, ServicePatch, Setting, Side};
 
 use super::admission::Intention;
-use super::moves::{Drive, Driven, Standing, any_moved, standing};
+use super::moves::{Drive, Driven, Standing, standing};
 use super::verify::{Checked, told};
 use super::wiring::{carries, is_undone, leads_to_new};
-use super::{Draft, Inputs, Phase, Reason};
+use super::{Draft, Phase, Reason};
 
 impl<'a> Draft<'a> {
     /// Takes the way back one wave further.
     pub(super) fn back(&mut self, target: &'a Target, migration: &'a Migration) {
         let Some(rollback) = &migration.rollback else { return };
         self.phase(Phase::RollingBack);
-        if !any_moved(migration) {
-            return self.abandon(migration);
+        match self.was_told(migration) {
+            Some(true) => {}
+            Some(false) => return self.abandon(migration),
+            None => return,
+        }
+        if let Some(from) = migration.from.as_ref().filter(|_| rollback.drained.is_none())
+            && self.is_gone(migration, Side::From)
+        {
+            return self.block(
+                Reason::RollbackBlocked,
+                format!("migration {}", migration.id),
+                format!("there is no way back: {} is gone; the services that use {} stay there", from.id, migration.to.id),
+                "restore it under the same name, or point spec.store to where the services are and delete the object with deletionPolicy Retain",
+            );
         }
         let Some(last) = self.switch_back(target, migration, rollback) else { return };
         let Some(drained) = rollback.drained else {
-            if is_gone(self.inputs, migration) || self.drained(target, migration, Side::To, last) {
+            if self.drained(target, migration, Side::To, last) {
                 self.journal(Entry::Drained);
             }
             return;
         };
         match self.checked(migration, Stage::AfterRollback, drained) {
             Checked::Passed(_) => {
-                if self.copy_cleared(migration) {
+                if self.copy_cleared(migration, CopyMode::Withdraw) {
                     self.journal(Entry::End(Outcome::RolledBack, self.secrets_of(migration)));
                 }
             }
@@ -52,9 +63,27 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Whether any service was told, or may for a while have been told, of the new store; says what could not be read.
+    pub(super) fn was_told(&mut self, migration: &'a Migration) -> Option<bool> {
+        for moved in &migration.services {
+            if moved.was_told() {
+                return Some(true);
+            }
+            // One that is gone uses no store any more.
+            if self.inputs.observed.services.get(&moved.service).is_some_and(Reading::is_absent) {
+                continue;
+            }
+            let service = self.moved_service(moved)?;
+            if leads_to_new(service, moved, migration, self.inputs.owner) {
+                return Some(true);
+            }
+        }
+        Some(false)
+    }
+
     /// Before the first call nothing has to be undone but our own traces.
     pub(super) fn abandon(&mut self, migration: &Migration) {
-        if self.copy_cleared(migration) {
+        if self.copy_cleared(migration, CopyMode::Withdraw) {
             self.journal(Entry::End(Outcome::Abandoned, self.secrets_of(migration)));
         }
     }
@@ -97,8 +126,12 @@ impl<'a> Draft<'a> {
                 let carries = carries(service, &moved.undo, direction);
                 match standing(service, begun, carries, self.inputs.now) {
                     // A call that was never made needs no undoing, but the line that announced it is taken back.
-                    Standing::NotMade | Standing::Overtaken => {
+                    Standing::NotMade => {
                         self.journal(Entry::NotMoved(direction, moved.service.clone(), None));
+                        return None;
+                    }
+                    Standing::Overtaken => {
+                        self.journal(Entry::Dropped(direction, moved.service.clone()));
                         return None;
                     }
                     Standing::Recognised(id) => {
@@ -121,8 +154,7 @@ impl<'a> Draft<'a> {
             }
         }
         let is_called = moved.back.as_ref().is_some_and(|back| back.operation.is_some());
-        // From a store that is gone nothing can be carried back, and nobody may stay on it.
-        if !is_called && !is_gone(self.inputs, migration) && !self.in_step(target, migration) {
+        if !is_called && !self.in_step(target, migration) {
             return None;
         }
         let carries = undone && service.auto_deployments == moved.undo.auto_deployments;
@@ -166,13 +198,4 @@ impl<'a> Draft<'a> {
             }
         }
     }
-}
-
-/// Whether the new store is gone for certain: the vendor says so, and the copier cannot reach it either.
-pub(super) fn is_gone(inputs: &Inputs<'_>, migration: &Migration) -> bool {
-    let observed = inputs.observed;
-    let listed = observed.catalog.iter().any(|entry| entry.id == migration.to.id);
-    let copied = observed.copy.present().is_some_and(|copy| !matches!(copy.state, CopyState::Failed { .. }));
-    let external = matches!(migration.to.id, StoreId::External(..) | StoreId::Disabled);
-    observed.target.is_absent() && observed.unlisted.is_none() && !listed && !copied && !external
 }

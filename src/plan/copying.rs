@@ -5,11 +5,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::desired::Target;
-use crate::journal::{Entry, Gate, Migration};
+use crate::identity::StoreId;
+use crate::journal::{Copied, Entry, Gate, Migration};
 use crate::observed::{Copy, CopyState, Reading};
 use crate::step::{CopyMode, Side, Step};
 
-use super::{Awaited, Draft, Late, Reason, Wait, after};
+use super::moves::any_moved;
+use super::{Awaited, Draft, Inputs, Late, Reason, Wait, after};
 
 /// A runner that has not been heard of for this long is taken for dead.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -35,11 +37,12 @@ impl<'a> Draft<'a> {
                 self.step(Step::Copy { migration: migration.id.clone(), mode });
                 self.note(format!("the copy stopped ({reason}: {message}) and is tried again"));
             } else if *here {
+                let word = if reason == Reason::Evicting.as_str() { Reason::Evicting } else { Reason::CopyFailed };
                 self.block(
-                    Reason::CopyFailed,
+                    word,
                     format!("copy {}", migration.id),
                     format!("{reason}: {message}"),
-                    "repair what it names; it is tried again every minute",
+                    self.remedy(migration),
                 );
             }
             return None;
@@ -61,6 +64,23 @@ impl<'a> Draft<'a> {
         } else {
             self.step(Step::Copy { migration: migration.id.clone(), mode });
             None
+        }
+    }
+
+    fn remedy(&self, migration: &Migration) -> String {
+        if migration.sealed.is_none() {
+            return "repair what it names; it is tried again every minute".to_owned();
+        }
+        let anew = "repair what it names, then say `retry`: both stores are compared anew and everything is carried over but deletions";
+        let left = if migration.rollback.is_some() { Some(&migration.to) } else { migration.from.as_ref() };
+        match left.filter(|_| any_moved(migration)) {
+            Some(left) => format!(
+                "{anew}; or give {} up, with what only it holds: sessionbackend approve {}/{}",
+                left.id,
+                migration.id,
+                Gate::GiveUp
+            ),
+            None => anew.to_owned(),
         }
     }
 
@@ -93,7 +113,7 @@ impl<'a> Draft<'a> {
 
     /// Whether both stores are kept in step, both ways, closely enough to change a service now.
     pub(crate) fn in_step(&mut self, target: &Target, migration: &Migration) -> bool {
-        if !migration.copies {
+        if !migration.copies || self.left_is_gone(migration) {
             return true;
         }
         let Some(copy) = self.copier(migration, CopyMode::BothWays) else { return false };
@@ -135,7 +155,7 @@ impl<'a> Draft<'a> {
             });
             return false;
         }
-        if !migration.copies {
+        if !migration.copies || self.left_is_gone(migration) {
             return true;
         }
         if !self.in_step(target, migration) {
@@ -200,18 +220,54 @@ impl<'a> Draft<'a> {
         self.approved(true, migration, Gate::Handover)
     }
 
-    /// Whether the copier has gone and taken its traces with it.
-    pub(crate) fn copy_cleared(&mut self, migration: &Migration) -> bool {
-        if !migration.copies || self.inputs.observed.copy.is_absent() {
+    /// Whether the copier has gone and taken its traces with it, and, where the migration came to nothing (`mode` is
+    /// `Withdraw`), what it had copied too. A store that is gone took its traces along.
+    pub(crate) fn copy_cleared(&mut self, migration: &Migration, mode: CopyMode) -> bool {
+        let copy = &self.inputs.observed.copy;
+        if !migration.copies || copy.is_absent() || migration.copied.is_some_and(|copied| copied.cleared) {
             return true;
         }
-        match &self.inputs.observed.copy {
-            Reading::Unknown(_) => self.unread(&self.inputs.observed.copy, "the progress of the copy"),
-            Reading::Present(_) | Reading::Hidden(_) | Reading::Absent => {
-                self.step(Step::Copy { migration: migration.id.clone(), mode: CopyMode::Clear { gone: None } });
+        let gone = match (self.is_gone(migration, Side::From), self.is_gone(migration, Side::To)) {
+            (true, true) => return true,
+            (true, false) => Some(Side::From),
+            (false, true) => Some(Side::To),
+            (false, false) => None,
+        };
+        // What the copier has told is in the store it copies to.
+        match copy {
+            Reading::Unknown(_) if gone != Some(Side::To) => {
+                self.unread(copy, "the progress of the copy");
+                return false;
             }
+            Reading::Present(copy) if migration.copied.is_none() => {
+                let copied = Copied {
+                    keys: copy.copied,
+                    conflicts: copy.conflicts,
+                    worst_lag_ms: copy.worst_lag_ms,
+                    cleared: false,
+                };
+                self.journal(Entry::Copied(copied));
+                return false;
+            }
+            Reading::Present(_) | Reading::Unknown(_) | Reading::Hidden(_) | Reading::Absent => {}
         }
+        let mode = if gone.is_none() { mode } else { CopyMode::Clear { gone } };
+        self.step(Step::Copy { migration: migration.id.clone(), mode });
         false
+    }
+
+    /// Whether a store of the migration is gone, or was given up by a person.
+    pub(crate) fn is_gone(&self, migration: &Migration, side: Side) -> bool {
+        gone(self.inputs, migration, side).is_some()
+    }
+
+    /// Whether the store that is being left is gone: then nothing can be carried from it, and nobody may stay on it.
+    fn left_is_gone(&mut self, migration: &Migration) -> bool {
+        let left = left_gone(self.inputs, migration);
+        if let Some(store) = left {
+            self.note(format!("{store} is gone: what only it held is lost, and the stores are kept in step no longer"));
+        }
+        left.is_some()
     }
 
     /// Writes down that both stores are in step, ready for the first switch.
@@ -223,6 +279,46 @@ impl<'a> Draft<'a> {
             self.journal(Entry::Sealed);
         }
         false
+    }
+}
+
+/// The store of a side, where it is gone for certain, by its vendor's word, or a person has given it up.
+fn gone<'a>(inputs: &Inputs<'_>, migration: &'a Migration, side: Side) -> Option<&'a StoreId> {
+    let record = match side {
+        Side::From => migration.from.as_ref()?,
+        Side::To => &migration.to,
+    };
+    let is_left = migration.rollback.is_some() == (side == Side::To);
+    let given_up = is_left && migration.approved.contains(&Gate::GiveUp);
+    (given_up || is_gone(inputs, &record.id)).then_some(&record.id)
+}
+
+/// The store that is being left, where it is gone: nothing can be carried from it, and nobody may stay on it.
+pub(super) fn left_gone<'a>(inputs: &Inputs<'_>, migration: &'a Migration) -> Option<&'a StoreId> {
+    let left = if migration.rollback.is_some() { Side::To } else { Side::From };
+    // Before the first call nobody has left anything: a copy that cannot be made stops the migration.
+    gone(inputs, migration, left).filter(|_| any_moved(migration))
+}
+
+/// Whether a store is gone for certain: its vendor's list is whole and lacks it, nobody found it by itself, and no copier
+/// is at work in it.
+fn is_gone(inputs: &Inputs<'_>, id: &StoreId) -> bool {
+    let observed = inputs.observed;
+    let is_another = |reading: &Reading<crate::observed::Store>| match reading {
+        Reading::Present(store) => store.id != *id,
+        Reading::Absent => true,
+        Reading::Unknown(_) | Reading::Hidden(_) => false,
+    };
+    let copies = observed.copy.present().is_some_and(|copy| !matches!(copy.state, CopyState::Failed { .. }));
+    match id {
+        StoreId::External(..) | StoreId::Disabled => false,
+        StoreId::Upstash(_) | StoreId::ReplicationGroup(_) | StoreId::ServerlessCache(_) => {
+            is_another(&observed.target)
+                && is_another(&observed.source)
+                && observed.unlisted.is_none()
+                && !observed.catalog.iter().any(|entry| entry.id == *id)
+                && !copies
+        }
     }
 }
 

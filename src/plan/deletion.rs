@@ -6,7 +6,7 @@ use crate::journal::{Direction, Entry, Migration, Outcome, Resource};
 use crate::observed::{Reading, Rule, Service};
 use crate::step::{CopyMode, Step};
 
-use super::moves::{Standing, any_moved, standing};
+use super::moves::{Standing, standing};
 use super::retire::{names, order};
 use super::wiring::{carries, leads_to_new};
 use super::{Awaited, Draft, Phase, Reason, Wait};
@@ -57,8 +57,10 @@ impl<'a> Draft<'a> {
         if !self.is_known_what_was_called(migration) {
             return;
         }
-        if !any_moved(migration) {
-            return self.abandon(migration);
+        match self.was_told(migration) {
+            Some(true) => {}
+            Some(false) => return self.abandon(migration),
+            None => return,
         }
         // After the bake only book-keeping was left to do.
         if migration.baked.is_some() {
@@ -70,7 +72,7 @@ impl<'a> Draft<'a> {
                     ));
                 }
             }
-            if self.copy_cleared(migration) {
+            if self.copy_cleared(migration, CopyMode::Clear { gone: None }) {
                 let secrets = self.former_secrets(migration);
                 self.journal(Entry::End(Outcome::Completed, secrets));
             }
@@ -107,8 +109,12 @@ impl<'a> Draft<'a> {
                 let Some(service) = self.service(&moved.service) else { continue };
                 let carries = carries(service, &moved.undo, direction);
                 match standing(service, begun, carries, self.inputs.now) {
-                    Standing::NotMade | Standing::Overtaken => {
+                    Standing::NotMade => {
                         self.journal(Entry::NotMoved(direction, moved.service.clone(), None));
+                        return false;
+                    }
+                    Standing::Overtaken => {
+                        self.journal(Entry::Dropped(direction, moved.service.clone()));
                         return false;
                     }
                     Standing::Recognised(id) => {

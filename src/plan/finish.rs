@@ -7,7 +7,7 @@ use crate::desired::Target;
 use crate::identity::{SecretName, StoreId};
 use crate::journal::{Direction, EgressChange, Entry, Gate, Migration, Outcome, Resource, ServiceMove};
 use crate::observed::{Egress, Placement};
-use crate::step::{ServicePatch, Step};
+use crate::step::{CopyMode, ServicePatch, Step};
 
 use super::admission::Intention;
 use super::moves::{Drive, Driven};
@@ -86,7 +86,7 @@ impl<'a> Draft<'a> {
                 return;
             }
         }
-        if !self.copy_cleared(migration) {
+        if !self.copy_cleared(migration, CopyMode::Clear { gone: None }) {
             return;
         }
         if migration.rollback.is_some() {

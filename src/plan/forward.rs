@@ -265,6 +265,7 @@ fn about(migration: &Migration, gate: Gate, desired: &Desired) -> String {
         (Gate::Retire, Desired::Present(target)) if target.migration.retire.delete_old_store => {
             format!("the deletion of {from} with everything in it")
         }
+        (Gate::GiveUp, _) => format!("giving up {from} as it is"),
         (Gate::Retire, _) => "the removal of what is no longer needed".to_owned(),
     }
 }

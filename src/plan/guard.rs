@@ -10,8 +10,8 @@ use crate::observed::{CopyState, Delivery, Egress, Placement, Reading, StoreStat
 use crate::serving::identify;
 use crate::step::{ServicePatch, Setting, Step};
 
-use super::back::is_gone;
 use super::copying::HEARTBEAT;
+use super::copying::left_gone;
 use super::retire::admits;
 use super::{Inputs, Plan, after};
 
@@ -146,7 +146,7 @@ fn patch_violation(inputs: &Inputs<'_>, patch: &ServicePatch) -> Option<String> 
     if patch.direction == Direction::Forward && !may_serve(inputs, migration) {
         return Some(format!("{who} would be told a store that does not serve: {}", migration.to.id));
     }
-    let nothing_to_carry = patch.direction == Direction::Back && is_gone(inputs, migration);
+    let nothing_to_carry = left_gone(inputs, migration).is_some();
     if migration.copies && moves_clients(patch.direction) && !nothing_to_carry && !kept_in_step(inputs) {
         return Some(format!("{who} would be moved while the stores are not kept in step"));
     }

@@ -246,7 +246,7 @@ impl<'a> Draft<'a> {
                 let failed =
                     |operation: &&Operation| Some(&operation.id) == id && operation.status == OperationStatus::Failed;
                 if service.operations.iter().any(|operation| failed(&operation)) {
-                    self.journal(Entry::NotMoved(direction, moved.service.clone(), None));
+                    self.journal(Entry::Dropped(direction, moved.service.clone()));
                     return true;
                 }
             }

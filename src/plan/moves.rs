@@ -13,10 +13,11 @@ use crate::step::{Expect, ServicePatch, Step};
 use super::admission::{Admission, Intention, admission};
 use super::{Awaited, Draft, Late, Reason, Wait, after};
 
-/// An operation is not always listed the moment the call returns.
-const LISTING: Duration = Duration::from_secs(30);
+/// An operation is not always listed the moment the call returns, and a call may have been on its way for as long as
+/// its own deadline ([`crate::aws`]: 30 s) before it was executed.
+const LISTING: Duration = Duration::from_secs(90);
 /// A call whose operation never shows up after this long needs a person.
-const LISTING_LIMIT: Duration = Duration::from_mins(2);
+const LISTING_LIMIT: Duration = Duration::from_mins(4);
 /// Terraform's own limit for an update is 20 minutes; full failure and rollback was seen to take 40.
 const OPERATION_LIMIT: Duration = Duration::from_hours(1);
 
@@ -35,7 +36,8 @@ pub(crate) enum Standing {
     Succeeded(Timestamp),
     /// It failed, or the platform rolled it back.
     Failed(OperationId),
-    /// Somebody else's call came between: ours was not made.
+    /// Nothing came of it, by what is listed and what the service shows: somebody else's call came between, or the
+    /// operation that may have been ours failed.
     Overtaken,
     /// It cannot be told which operation is ours.
     Unclear(String),
@@ -47,28 +49,57 @@ pub(crate) fn standing(service: &Service, moved: &Move, carries: bool, now: Time
         return match service.operations.iter().find(|operation| operation.id == *id) {
             Some(operation) => by_status(operation, moved.intended),
             None if now < after(moved.intended, LISTING_LIMIT) => Standing::Unlisted,
-            None => Standing::Unclear(format!("operation {id} is not listed")),
+            None => as_shown(service, moved, carries, format!("operation {id} is not listed")),
         };
     }
     let newer: Vec<_> =
         service.operations.iter().take_while(|operation| Some(&operation.id) != moved.after.as_ref()).collect();
     let updates: Vec<_> = newer.iter().filter(|operation| operation.kind == OperationKind::Update).collect();
     match updates.as_slice() {
-        [] if carries || now < after(moved.intended, LISTING) => {
-            if now < after(moved.intended, LISTING_LIMIT) {
-                Standing::Unlisted
-            } else {
-                Standing::Unclear("the service carries the change and no operation is listed for it".to_owned())
-            }
+        [] if now < after(moved.intended, LISTING) => Standing::Unlisted,
+        [] if carries && now < after(moved.intended, LISTING_LIMIT) => Standing::Unlisted,
+        [] if carries => {
+            let why = "the service shows the change and no operation is listed for it";
+            as_shown(service, moved, carries, why.to_owned())
         }
+        [] if service.status == ServiceStatus::OperationInProgress => Standing::Unlisted,
         [] if newer.is_empty() => Standing::NotMade,
         [] => Standing::Overtaken,
-        [only] if carries || only.status == OperationStatus::Failed => Standing::Recognised(only.id.clone()),
+        [only] if carries => Standing::Recognised(only.id.clone()),
+        // A failed one leaves no trace of whose it was: the call is made again, and then it is known.
         [only] if only.status.has_ended() => Standing::Overtaken,
         [_] => Standing::Unlisted,
         [newest, ..] if !carries && newest.status.has_ended() => Standing::Overtaken,
-        _ => Standing::Unclear(format!("{} updates followed the last one known, any could be ours", updates.len())),
+        _ => {
+            let why = format!("{} updates followed the last one known, any could be ours", updates.len());
+            as_shown(service, moved, carries, why)
+        }
     }
+}
+
+/// Where the operations do not tell, a person's `retry` lets what the service shows decide.
+fn as_shown(service: &Service, moved: &Move, carries: bool, why: String) -> Standing {
+    let is_quiet = service.status != ServiceStatus::OperationInProgress
+        && service.operations.iter().all(|operation| operation.status.has_ended());
+    match moved.retried.filter(|_| is_quiet) {
+        Some(retried) if carries => Standing::Succeeded(retried),
+        Some(_) => Standing::Overtaken,
+        None => Standing::Unclear(why),
+    }
+}
+
+/// Somebody else's update that was executed between our last look and our call: ours took back what it changed.
+fn slipped<'a>(service: &'a Service, moved: &Move) -> Option<&'a Operation> {
+    let ours = service.operations.iter().position(|operation| Some(&operation.id) == moved.operation.as_ref())?;
+    let is_listed = |id: &OperationId| service.operations.iter().any(|operation| operation.id == *id);
+    if !moved.after.as_ref().is_none_or(is_listed) {
+        return None;
+    }
+    let between = service.operations.iter().skip(ours + 1);
+    let mut between = between.take_while(|operation| Some(&operation.id) != moved.after.as_ref());
+    let is_update =
+        |operation: &&Operation| operation.kind == OperationKind::Update && operation.status != OperationStatus::Failed;
+    between.find(is_update).filter(|_| moved.retried.is_none())
 }
 
 fn by_status(operation: &Operation, intended: Timestamp) -> Standing {
@@ -115,7 +146,27 @@ impl Draft<'_> {
             return Driven::Busy;
         };
         let announced = moved.operation.is_none() && self.inputs.announced == Some(self.inputs.journal.sequence);
-        let standing = if announced { Standing::NotMade } else { standing(drive.service, moved, drive.carries, now) };
+        let standing = match announced {
+            // It was not called yet. Whoever came in the meantime is looked at first.
+            true if newest != moved.after => {
+                self.journal(Entry::NotMoved(drive.direction, name.clone(), None));
+                return Driven::Busy;
+            }
+            true => Standing::NotMade,
+            false => standing(drive.service, moved, drive.carries, now),
+        };
+        if let Some(theirs) = slipped(drive.service, moved) {
+            self.journal(Entry::Hold {
+                reason: Reason::Contested.as_str().to_owned(),
+                message: format!(
+                    "operation {} on {name}, which is not ours, was executed between our last look and our call, and our call (operation {}) sent the configuration as it was before: what {} had changed is undone; look at what it was to set, and set it again after the migration",
+                    theirs.id,
+                    shown(moved.operation.as_ref()),
+                    theirs.id
+                ),
+            });
+            return Driven::Busy;
+        }
         match standing {
             Standing::NotMade => {
                 if self.admitted(name, drive.service, drive.intention) {
@@ -129,7 +180,7 @@ impl Draft<'_> {
                 Driven::Busy
             }
             Standing::Overtaken => {
-                self.journal(Entry::NotMoved(drive.direction, name.clone(), None));
+                self.journal(Entry::Dropped(drive.direction, name.clone()));
                 Driven::Busy
             }
             Standing::Recognised(id) => {
@@ -251,7 +302,7 @@ impl Draft<'_> {
     }
 }
 
-/// Whether any service of the migration was, or may have been, told to use the new store.
+/// Whether a call to any service of the migration stands or is announced.
 pub(crate) fn any_moved(migration: &Migration) -> bool {
     migration.services.iter().any(|moved| moved.forward.is_some() || moved.egress_moved.is_some())
 }
