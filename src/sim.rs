@@ -21,7 +21,7 @@ use crate::observed::{
 };
 use crate::plan::after;
 use crate::serving::{Serving, serving};
-use crate::step::{CopyMode, ServicePatch, Step};
+use crate::step::{CopyMode, ServicePatch, Side, Step};
 
 /// What happens to one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +60,10 @@ pub enum OtherHand {
     Updated,
     /// Began a deployment that runs for a while.
     Deploys,
+    /// Its update of a variable of its own comes after our last look and before our call: we send what was before it.
+    Slips,
+    /// Its update failed and was rolled back; that is over by the time of our call.
+    Fails,
 }
 
 /// The variable that [`OtherHand::Updated`] changes.
@@ -79,6 +83,10 @@ struct Truth {
     creations: BTreeMap<String, usize>,
     updates: BTreeMap<String, usize>,
     subnet_groups: BTreeSet<String>,
+    /// When each service last had instances that use a store.
+    used: BTreeMap<(String, StoreId), Timestamp>,
+    longest_request: Duration,
+    broken: Vec<String>,
 }
 
 /// A world in memory.
@@ -114,6 +122,9 @@ impl SimWorld {
             creations: BTreeMap::new(),
             updates: BTreeMap::new(),
             subnet_groups: BTreeSet::new(),
+            used: BTreeMap::new(),
+            longest_request: Duration::ZERO,
+            broken: Vec::new(),
         };
         Self { truth: Mutex::new(truth), faults, stores: Vec::new() }
     }
@@ -174,8 +185,11 @@ impl SimWorld {
     /// Lets time pass and what is due happen.
     pub fn advance(&self, by: Duration) {
         let mut truth = self.truth();
+        truth.mark();
         truth.now = after(truth.now, by);
+        truth.mark();
         truth.happen(&self.faults);
+        truth.mark();
     }
 
     /// The process is gone: what lived in it goes too.
@@ -218,6 +232,12 @@ impl SimWorld {
         self.truth().observations
     }
 
+    /// What users would have felt: a copier that ended while somebody could still write to the store that was left.
+    #[must_use]
+    pub fn broken(&self) -> Vec<String> {
+        self.truth().broken.clone()
+    }
+
     /// How often each thing was made.
     #[must_use]
     pub fn creations(&self) -> BTreeMap<String, usize> {
@@ -249,7 +269,10 @@ impl World for SimWorld {
     }
 
     async fn observe(&self, _owner: &Owner, desired: &Desired, journal: &Journal) -> Observed {
-        let truth = self.truth();
+        let mut truth = self.truth();
+        if let Desired::Present(target) = desired {
+            truth.longest_request = target.app.longest_request;
+        }
         let number = truth.observations.saturating_sub(1);
         let mut seen = truth.picture.observed.clone();
         if self.faults.stale.contains(&number) {
@@ -258,6 +281,11 @@ impl World for SimWorld {
             seen = truth.before_last_call.observed.clone();
             seen.copy = copy;
             seen.checks = checks;
+        }
+        let to = journal.open_migration().map(|migration| &migration.to.id);
+        if to.is_some_and(|to| truth.is_gone(to)) && seen.copy.present().is_some_and(|copy| !copy.here) {
+            // What a copier left is in the store it copied to.
+            seen.copy = Reading::Unknown(error(Class::Transient, "read the copy's progress", "it does not answer"));
         }
         drop(truth);
         self.find_stores(&mut seen, desired, journal);
@@ -276,7 +304,8 @@ impl World for SimWorld {
             let number = truth.calls;
             truth.calls += 1;
             truth.now = after(truth.now, CALL);
-            if let Some((service, hand)) = self.faults.others.get(&number) {
+            if let Some((service, hand)) = self.faults.others.get(&number).filter(|(_, hand)| *hand != OtherHand::Slips)
+            {
                 truth.other_hand(service, *hand, number);
             }
             self.faults.calls.get(&number).copied()
@@ -302,6 +331,15 @@ impl SimWorld {
     fn execute(&self, owner: &Owner, step: &Step) -> Result<Option<Entry>, CloudError> {
         let mut truth = self.truth();
         truth.refuse(step)?;
+        let number = truth.calls - 1;
+        if let (Step::PatchService(patch), Some((service, OtherHand::Slips))) = (step, self.faults.others.get(&number))
+            && patch.service == *service
+        {
+            truth.other_hand(service, OtherHand::Slips, number);
+        }
+        if let Step::Copy { mode, .. } = step {
+            truth.parts(*mode)?;
+        }
         let now = truth.now;
         let shows = !matches!(step, Step::RunChecks { .. } | Step::CountQuiet { .. } | Step::Copy { .. });
         if shows && !self.faults.stale.is_empty() {
@@ -327,7 +365,9 @@ impl SimWorld {
             let _ = entry;
         }
         let desired = Desired::Absent { policy: crate::desired::DeletionPolicy::Retain };
-        Ok(truth.picture.predict(owner, &desired, step, now))
+        let entry = truth.picture.predict(owner, &desired, step, now);
+        truth.mark();
+        Ok(entry)
     }
 }
 
@@ -436,17 +476,73 @@ impl Truth {
                 service.foreign = digest;
                 (OperationStatus::Succeeded, Some(now))
             }
+            // Ours, right after it, sends the configuration as it was before.
+            OtherHand::Slips => (OperationStatus::Succeeded, Some(now)),
+            OtherHand::Fails => (OperationStatus::Failed, Some(now)),
             OtherHand::Deploys => {
                 service.status = ServiceStatus::OperationInProgress;
                 (OperationStatus::Running, None)
             }
         };
         let kind = match hand {
-            OtherHand::Updated => OperationKind::Update,
+            OtherHand::Updated | OtherHand::Slips | OtherHand::Fails => OperationKind::Update,
             OtherHand::Deploys => OperationKind::Deployment,
         };
         let id = OperationId(format!("op-another-hand-{number}"));
         service.operations.insert(0, Operation { id, kind, status, started: Some(now), ended });
+    }
+
+    /// Which stores have users now: while a service is being updated its old instances serve beside the new ones.
+    fn mark(&mut self) {
+        let Some(migration) = &self.picture.journal.migration else { return };
+        let records: Vec<_> = migration.from.iter().chain([&migration.to]).collect();
+        for (name, service) in &self.picture.observed.services {
+            let Some(service) = service.present() else { continue };
+            let running = service.operations.first().filter(|operation| !operation.status.has_ended());
+            // A deployment of another hand has the same configuration before and after.
+            let is_updated = running.is_some_and(|operation| operation.kind == OperationKind::Update);
+            let former = self.former.get(name).map(|(_, former)| former).filter(|_| is_updated);
+            for serving in former.into_iter().chain([service]) {
+                let mut told = serving.variables.values().filter_map(|variable| variable.address.as_ref());
+                let told = told.find_map(|told| records.iter().find(|record| record.address.as_ref() == Some(told)));
+                if let Some(store) = told {
+                    self.used.insert((name.clone(), store.id.clone()), self.now);
+                }
+            }
+        }
+    }
+
+    /// The copier ends: nobody may have written to the store that is left within the longest request.
+    fn parts(&mut self, mode: CopyMode) -> Result<(), CloudError> {
+        let Some(migration) = &self.picture.journal.migration else { return Ok(()) };
+        let from = migration.from.as_ref().map(|from| &from.id);
+        let (left, gone) = match mode {
+            CopyMode::Follow | CopyMode::BothWays => return Ok(()),
+            CopyMode::Withdraw => (Some(&migration.to.id), None),
+            CopyMode::Clear { gone } => {
+                let is_back = migration.rollback.is_some() && migration.baked.is_none();
+                (if is_back { Some(&migration.to.id) } else { from }, gone)
+            }
+        };
+        for (side, store) in [(Side::From, from), (Side::To, Some(&migration.to.id))] {
+            if gone != Some(side) && store.is_some_and(|store| self.is_gone(store)) {
+                return Err(error(Class::Transient, "clear the copier's traces", "the store does not answer"));
+            }
+        }
+        let since = self.now.checked_sub(self.longest_request).unwrap_or(Timestamp::MIN);
+        for ((service, store), last) in self.used.iter().filter(|((_, store), _)| Some(store) == left) {
+            if gone.is_none() && *last > since {
+                self.broken.push(format!("the copier ended at {}, {service} used {store} at {last}", self.now));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_gone(&self, store: &StoreId) -> bool {
+        let found = [&self.picture.observed.target, &self.picture.observed.source].into_iter();
+        let is_known = found.filter_map(Reading::present).any(|found| found.id == *store);
+        let is_listed = self.picture.observed.catalog.iter().any(|entry| entry.id == *store);
+        !is_known && !is_listed && !matches!(store, StoreId::External(..))
     }
 
     /// Whether what `step` makes is there already: the vendor, or the client that looks first, makes no second one.
@@ -505,7 +601,15 @@ impl Truth {
                 observed.catalog = whole.observed.catalog;
             }
         }
-        if let Some(copy) = observed.copy.present_mut().filter(|copy| copy.here) {
+        let migration = self.picture.journal.open_migration();
+        let ends = migration.into_iter().flat_map(|migration| migration.from.iter().chain([&migration.to]));
+        let cut_off = ends.clone().any(|record| self.is_gone(&record.id));
+        let observed = &mut self.picture.observed;
+        if cut_off && let Some(copy) = observed.copy.present_mut() {
+            let (reason, message) = ("Unreachable".to_owned(), "a store does not answer".to_owned());
+            copy.state = CopyState::Failed { reason, message, temporary: true };
+            copy.heartbeat = now;
+        } else if let Some(copy) = observed.copy.present_mut().filter(|copy| copy.here) {
             copy.heartbeat = now;
             let quiet_due = copy.quiet_since.is_none_or(|since| now >= after(since, QUIET));
             let copied = self.copy_started.is_some_and(|started| now >= after(started, COPY));

@@ -10,10 +10,12 @@ use sessionbackend::desired::*;
 use sessionbackend::effect::Picture;
 use sessionbackend::engine::{Memory, cycle};
 use sessionbackend::identity::{Address, Fingerprint, StoreId};
-use sessionbackend::journal::{Direction, Migration, Outcome, Resource};
+use sessionbackend::journal::{Direction, Entry, Migration, Outcome, Resource};
 use sessionbackend::observed::*;
 use sessionbackend::plan::{Phase, Reason};
 use sessionbackend::sim::{Fault, Faults, OF_ANOTHER_HAND, OtherHand, SimWorld};
+
+use sessionbackend::step::Side;
 
 use support::*;
 
@@ -389,7 +391,7 @@ fn another_hand_between_our_look_and_our_call_is_noticed_and_kept() {
     for story in [story("two services", &["web", "worker"]), into_the_vpc()] {
         let calls = run(&story, Faults::default()).0.calls();
         for number in 0..calls {
-            for hand in [OtherHand::Updated, OtherHand::Deploys] {
+            for hand in [OtherHand::Updated, OtherHand::Deploys, OtherHand::Fails] {
                 let faults = Faults { others: [(number, ("web".to_owned(), hand))].into(), ..Faults::default() };
                 let (world, drive) = run(&story, faults);
                 let name = format!("{}, {hand:?} before call {number}", story.name);
@@ -402,6 +404,170 @@ fn another_hand_between_our_look_and_our_call_is_noticed_and_kept() {
             }
         }
     }
+}
+
+fn say(world: &SimWorld, word: Entry) {
+    world.meddle(|picture, now| picture.journal = picture.journal.apply(&word, now));
+}
+
+#[test]
+fn another_hand_that_slips_in_behind_our_last_look_is_found_and_a_person_is_told_whose_change_was_undone() {
+    for story in [story("two services", &["web", "worker"]), into_the_vpc()] {
+        let (reference, _) = run(&story, Faults::default());
+        let (calls, reference) = (reference.calls(), end(&reference));
+        let mut found = 0;
+        for number in 0..calls {
+            let faults =
+                Faults { others: [(number, ("web".to_owned(), OtherHand::Slips))].into(), ..Faults::default() };
+            let (world, drive) = run(&story, faults);
+            let name = format!("{}, before call {number}", story.name);
+            let web = world.picture().observed.services["web"].present().unwrap().clone();
+            let theirs = web.operations.iter().find(|operation| operation.id.0.contains("another-hand"));
+            let Some(theirs) = theirs else { continue };
+            found += 1;
+            assert_eq!(phase(&drive), Phase::Held, "{name}: {:#?}", drive.last.plan);
+            assert!(drive.last.plan.blocks[0].message.contains(&theirs.id.0), "{name}: {:#?}", drive.last.plan);
+            say(&world, Entry::Retry);
+            let drive = support::drive(&world, &owner(), &story.desired);
+            assert_eq!(phase(&drive), story.phase, "{name}: {:#?}", drive.last.plan);
+            pretty_assertions::assert_str_eq!(reference, end(&world), "{name}");
+        }
+        assert!(found > 0, "{}", story.name);
+    }
+}
+
+/// Runs `story` with `faults` and says `words` at their calls, then lets it come to its end.
+fn run_and_say(story: &Story, faults: Faults, words: &[(usize, Entry)]) -> (SimWorld, Drive) {
+    let world =
+        start(story.picture.clone(), Faults { failing_updates: story.faults.failing_updates.clone(), ..faults });
+    let said = std::cell::Cell::new(0);
+    let drive = drive_by(&world, &owner(), |calls| {
+        while let Some((_, word)) = words.get(said.get()).filter(|(at, _)| *at <= calls) {
+            if world.look(|picture| picture.journal.open_migration().is_some()) {
+                say(&world, word.clone());
+            }
+            said.set(said.get() + 1);
+        }
+        &story.desired
+    });
+    (world, drive)
+}
+
+fn is_as_it_was(story: &Story, world: &SimWorld, name: &str) {
+    for (service, before) in &story.picture.observed.services {
+        let mut after = world.picture().observed.services[service].present().unwrap().clone();
+        after.operations.clone_from(&before.present().unwrap().operations);
+        assert_eq!(&after, before.present().unwrap(), "{name}: {service}");
+    }
+}
+
+#[test]
+fn retry_said_at_any_moment_changes_nothing_about_the_end() {
+    for story in [story("one service", &["web"]), into_the_vpc()] {
+        let (reference, _) = run(&story, Faults::default());
+        let (calls, reference) = (reference.calls(), end(&reference));
+        for number in 0..calls {
+            for fault in [None, Some(Fault::Lost), Some(Fault::LostReply), Some(Fault::CrashAfter)] {
+                let calls = fault.map(|fault| (number, fault)).into_iter().collect();
+                let faults = Faults { calls, ..Faults::default() };
+                let (world, drive) = run_and_say(&story, faults, &[(number + 1, Entry::Retry)]);
+                let name = format!("{}, retry after call {number} ({fault:?})", story.name);
+                assert_eq!(phase(&drive), story.phase, "{name}: {:#?}", drive.last.plan);
+                pretty_assertions::assert_str_eq!(reference, end(&world), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn abort_said_at_any_moment_whatever_was_lost_brings_every_service_back() {
+    let stories = [story("one service", &["web"]), story("two services", &["web", "worker"]), into_the_vpc()];
+    for story in stories {
+        let baked = calls_until(&story, |migration| migration.baked.is_some());
+        for number in calls_until(&story, |_| true) + 1..baked {
+            for fault in [None, Some(Fault::Lost), Some(Fault::LostReply), Some(Fault::CrashAfter)] {
+                for words in [vec![Entry::Abort], vec![Entry::Retry, Entry::Abort], vec![Entry::Abort, Entry::Retry]] {
+                    let calls = fault.map(|fault| (number, fault)).into_iter().collect();
+                    let words: Vec<_> = words.into_iter().map(|word| (number + 1, word)).collect();
+                    let (world, drive) = run_and_say(&story, Faults { calls, ..Faults::default() }, &words);
+                    let name = format!("{}, {fault:?} at call {number}, then {words:?}", story.name);
+                    assert_eq!(phase(&drive), Phase::RolledBack, "{name}: {:#?}", drive.last.plan);
+                    is_as_it_was(&story, &world, &name);
+                    assert!(world.picture().observed.copy.is_absent(), "{name}: the copier is left");
+                }
+            }
+        }
+    }
+}
+
+/// What is lost with a store: itself, everywhere it is seen.
+fn lose(world: &SimWorld, lost: &StoreId) {
+    world.meddle(|picture, _| {
+        let observed = &mut picture.observed;
+        observed.catalog.retain(|entry| entry.id != *lost);
+        for reading in [&mut observed.target, &mut observed.source] {
+            if reading.present().is_some_and(|store| store.id == *lost) {
+                *reading = Reading::Absent;
+            }
+        }
+    });
+}
+
+#[test]
+fn a_store_that_is_lost_on_the_way_never_holds_up_the_services_that_are_on_the_other() {
+    let story = story("two services", &["web", "worker"]);
+    let begun = calls_until(&story, |_| true) + 1;
+    let ended = calls_until(&story, |migration| migration.ended.is_some());
+    let mut ends = std::collections::BTreeMap::<_, usize>::new();
+    for number in begun..ended {
+        for side in [Side::From, Side::To] {
+            let world = start(story.picture.clone(), Faults::default());
+            let mut memory = Memory::default();
+            let mut lost = false;
+            let mut last = None;
+            // A lost target waits for a person: she says abort.
+            for turn in 0..400 {
+                if !lost && world.calls() >= number {
+                    let migration = world.picture().journal.migration.unwrap();
+                    let from = migration.from.unwrap().id;
+                    lose(&world, if side == Side::From { &from } else { &migration.to.id });
+                    lost = true;
+                }
+                if turn == 200 && side == Side::To {
+                    say(&world, Entry::Abort);
+                }
+                let cycle =
+                    cycle(&world, &owner(), &story.desired, &mut memory, || world.now()).now_or_never().unwrap();
+                assert_eq!(world.broken(), Vec::<String>::new());
+                world.advance(pause(&cycle.plan, world.now()));
+                last = Some(cycle);
+            }
+            let (last, journal) = (last.unwrap(), world.picture().journal);
+            let name = format!("{side:?} lost at call {number}");
+            let migration = journal.migration.unwrap();
+            let outcome = migration.ended.map(|ended| ended.outcome);
+            let moved = migration.services.iter().any(|moved| moved.was_told());
+            *ends.entry(format!("{side:?} moved: {moved} {outcome:?}")).or_default() += 1;
+            match side {
+                // Whoever was told of the new store goes there: there is nothing to go back to.
+                Side::From if moved => assert_eq!(outcome, Some(Outcome::Completed), "{name}: {:#?}", last.plan),
+                // Nobody can use a store that is lost; the migration says so.
+                Side::From => {
+                    assert!(outcome.is_none() && !last.plan.is_converged(), "{name}: {:#?}", last.plan);
+                }
+                Side::To if migration.baked.is_some() => {}
+                Side::To => {
+                    assert!(
+                        matches!(outcome, Some(Outcome::RolledBack | Outcome::Abandoned)),
+                        "{name}: {:#?}",
+                        last.plan
+                    );
+                    is_as_it_was(&story, &world, &name);
+                }
+            }
+        }
+    }
+    assert!(ends.len() >= 4, "{ends:?}");
 }
 
 /// A generator nobody has to trust: a seed gives the same numbers everywhere.

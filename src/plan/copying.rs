@@ -29,12 +29,22 @@ impl<'a> Draft<'a> {
         let reading = &self.inputs.observed.copy;
         let copy = reading.present();
         if let Some(Copy { state: CopyState::Failed { reason, message, temporary }, heartbeat, here, .. }) = copy {
+            if *here && *temporary && alive(&copy?) {
+                // It goes on by itself when the trouble ends.
+                self.wait(Wait {
+                    on: Awaited::CopyInStep,
+                    since: migration.sealed.unwrap_or(migration.began),
+                    expected: None,
+                    deadline: None,
+                    message: format!("the copy is held up ({reason}: {message}) and goes on by itself"),
+                });
+                return None;
+            }
             // What a former process failed at this one has not tried yet; what it failed at itself it tries again.
-            if !here || self.inputs.now >= after(*heartbeat, TRIED_AGAIN) {
+            if !here || *temporary || self.inputs.now >= after(*heartbeat, TRIED_AGAIN) {
                 self.step(Step::Copy { migration: migration.id.clone(), mode });
             }
             if *temporary && *here {
-                self.step(Step::Copy { migration: migration.id.clone(), mode });
                 self.note(format!("the copy stopped ({reason}: {message}) and is tried again"));
             } else if *here {
                 let word = if reason == Reason::Evicting.as_str() { Reason::Evicting } else { Reason::CopyFailed };

@@ -250,6 +250,7 @@ fn check(world: &SimWorld, turn: &Cycle) {
             }
         }
     });
+    assert_eq!(world.broken(), Vec::<String>::new());
     if !turn.plan.steps.is_empty() {
         for (what, times) in world.creations() {
             assert!(times <= 1, "{what} was made {times} times");
