@@ -47,6 +47,9 @@ pub struct Settled {
     pub epoch: Option<Epoch>,
     /// Stands for address and password of the store.
     pub binding: Option<Fingerprint>,
+    /// Stands for how the services were told: format, names and delivery.
+    #[serde(default)]
+    pub told: Option<Fingerprint>,
 }
 
 /// Something of ours in the cloud.
@@ -132,6 +135,9 @@ pub struct Migration {
     /// How often a person has said `retry`: each time the copier makes its base anew.
     #[serde(default)]
     pub attempt: u32,
+    /// Stands for how the services are told: format, names and delivery. Frozen.
+    #[serde(default)]
+    pub told: Option<Fingerprint>,
     /// What the copier had done when it was told to end.
     #[serde(default)]
     pub copied: Option<Copied>,

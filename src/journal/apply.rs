@@ -82,6 +82,7 @@ impl Journal {
                     database: migration.to.address.as_ref().map_or(0, |address| address.db),
                     epoch: Some(migration.epoch),
                     binding: migration.to.binding(),
+                    told: migration.told.clone(),
                 });
                 self.latch = None;
             }

@@ -275,7 +275,8 @@ impl<'a> Draft<'a> {
     fn left_is_gone(&mut self, migration: &Migration) -> bool {
         let left = left_gone(self.inputs, migration);
         if let Some(store) = left {
-            self.note(format!("{store} is gone: what only it held is lost, and the stores are kept in step no longer"));
+            let how = if migration.approved.contains(&Gate::GiveUp) { "was given up" } else { "is gone" };
+            self.note(format!("{store} {how}: what only it held is lost, and the stores are kept in step no longer"));
         }
         left.is_some()
     }

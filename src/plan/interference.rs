@@ -10,7 +10,7 @@ use crate::journal::{Direction, Entry, Migration, Rollback, ServiceMove};
 use crate::observed::{
     Delivery, Operation, OperationStatus, Reading, Service, ServiceSource, ServiceStatus, Store, StoreStatus,
 };
-use crate::step::CopyMode;
+use crate::step::{CopyMode, Side};
 
 use super::admission::Intention;
 use super::moves::any_moved;
@@ -68,8 +68,15 @@ impl<'a> Draft<'a> {
         self.journal(Entry::RollBack { reason: reason.to_owned(), message: message.into() });
     }
 
-    /// The variables are frozen with the migration: other names would have no way back.
+    /// The variables and the keys are frozen with the migration: other names would have no way back, other keys no base.
     pub(super) fn is_told_otherwise(&mut self, target: &'a Target, migration: &'a Migration) -> bool {
+        if migration.copies && target.migration.rules != migration.rules {
+            if migration.sealed.is_none() && !any_moved(migration) {
+                self.roll_back(Rollback::SPEC_CHANGED, "spec.migration selects other keys now");
+                return true;
+            }
+            self.note("spec.migration selects other keys now; this migration ends with those it began with");
+        }
         let names: BTreeSet<String> = env::names(&target.env.format).into_iter().collect();
         for moved in &migration.services {
             let Some(wiring) = self.wiring(target, migration, moved) else { return true };
@@ -78,18 +85,35 @@ impl<'a> Draft<'a> {
                 continue;
             }
             if any_moved(migration) {
-                self.block(
-                    Reason::Immutable,
-                    "spec.env",
-                    "the format or the names of the variables were changed in the middle of a migration",
-                    "put spec.env back as it was until the migration has ended, or say `abort`",
-                );
+                self.say_that_env_is_frozen();
             } else {
                 self.roll_back(Rollback::SPEC_CHANGED, "spec.env names other variables now");
             }
             return true;
         }
+        let wires = Wires { owner: self.inputs.owner, target, observed: self.inputs.observed };
+        let told = wires.told_by(&migration.to);
+        if migration.told.as_ref().is_some_and(|frozen| *frozen != told) {
+            if !any_moved(migration) {
+                self.roll_back(Rollback::SPEC_CHANGED, "spec.env asks for another form of the variables now");
+                return true;
+            }
+            if migration.drained.is_none() {
+                self.say_that_env_is_frozen();
+                return true;
+            }
+            self.note("spec.env asks for another form of the variables now; when this migration has ended the services are told anew");
+        }
         false
+    }
+
+    fn say_that_env_is_frozen(&mut self) {
+        self.block(
+            Reason::Immutable,
+            "spec.env",
+            "the format or the names of the variables were changed in the middle of a migration",
+            "put spec.env back as it was until the migration has ended, or say `abort`",
+        );
     }
 
     /// A service that was not called yet must be what its way back was written down for.
@@ -195,6 +219,10 @@ impl<'a> Draft<'a> {
     pub(super) fn fail(&mut self, target: &Target, migration: &Migration, reason: Reason, message: &str) {
         let (word, message) = (reason.as_str().to_owned(), message.to_owned());
         let foreign = (reason == Reason::CheckFailed).then(|| self.foreign_operation(migration)).flatten();
+        if let Some(from) = migration.from.as_ref().filter(|_| self.is_gone(migration, Side::From)) {
+            let message = format!("{message}; there is no way back, {} is gone", from.id);
+            return self.journal(Entry::Hold { reason: word, message });
+        }
         match (target.migration.on_failure, foreign) {
             (OnFailure::Rollback, None) => self.journal(Entry::RollBack { reason: word, message }),
             (OnFailure::Hold, None) => self.journal(Entry::Hold { reason: word, message }),

@@ -168,6 +168,7 @@ impl<'a> Draft<'a> {
                 database,
                 epoch: former.and_then(|settled| settled.epoch),
                 binding: former.and_then(|settled| settled.binding.clone()),
+                told: former.and_then(|settled| settled.told.clone()),
             }));
         }
         let ours = journal.settled.as_ref().and_then(|settled| settled.epoch);
@@ -177,6 +178,15 @@ impl<'a> Draft<'a> {
                 "{} has another password than the services were told; they are told the new one",
                 store.id
             ));
+            return self.leave(target, services);
+        }
+        let wires = Wires { owner: self.inputs.owner, target, observed: self.inputs.observed };
+        let settled = journal.settled.as_ref().and_then(|settled| settled.told.as_ref());
+        let is_told_otherwise = settled.is_some_and(|told| *told != wires.told_by(&record(store, "to")));
+        if is_told_otherwise && ours.is_some() && self.plan.blocks.is_empty() {
+            self.note(
+                "spec.env asks for another form of the variables than the services were told; they are told anew",
+            );
             return self.leave(target, services);
         }
         for using in outdated {
@@ -324,6 +334,7 @@ impl<'a> Draft<'a> {
                 }
             })
             .collect();
+        let told = wires.told_by(&to);
         let migration = Migration {
             id: MigrationId(format!("{}-{}", owner.digest(), epoch.0)),
             epoch,
@@ -332,6 +343,7 @@ impl<'a> Draft<'a> {
             copies,
             rules: target.migration.rules.clone(),
             attempt: 0,
+            told: Some(told),
             copied: None,
             began: self.inputs.now,
             services: moves,
@@ -358,7 +370,8 @@ impl<'a> Draft<'a> {
             );
         }
         let last = self.inputs.journal.migration.as_ref().filter(|_| self.inputs.journal.is_a_revert(&migration));
-        if !elsewhere && last.is_some_and(|last| last.to.binding() == migration.to.binding()) {
+        let is_same = |last: &Migration| last.to.binding() == migration.to.binding() && last.told == migration.told;
+        if !elsewhere && last.is_some_and(is_same) {
             return self.block(
                 Reason::Unclear,
                 "spec.store",

@@ -98,6 +98,24 @@ impl Wires<'_> {
         }
     }
 
+    /// Stands for the form in which services are told of `to`: another one needs other values under the same names.
+    pub(crate) fn told_by(&self, to: &StoreRecord) -> Fingerprint {
+        let names = env::names(&self.target.env.format).into_iter().collect();
+        let upstash = matches!(to.id, StoreId::Upstash(_));
+        let rendered = to.address.as_ref().map(|address| {
+            let password = to.credential.as_ref().map(|_| "password");
+            env::render(&self.target.env.format, &names, address, password, upstash)
+        });
+        let delivery = match self.target.env.secrets {
+            SecretDelivery::SecretsManager => "by reference",
+            SecretDelivery::PlainText => "in plain text",
+        };
+        let each = rendered.iter().flatten().map(|(name, value)| format!("{name}={}", env::reveal(value)));
+        let parts: Vec<String> = std::iter::once(delivery.to_owned()).chain(each).collect();
+        let parts: Vec<&[u8]> = parts.iter().map(String::as_bytes).collect();
+        Fingerprint(crate::identity::digest(&parts, 4))
+    }
+
     /// Whether `service` is told exactly `wiring`.
     pub(crate) fn is_told(&self, service: &Service, wiring: &Wiring, to: &StoreRecord) -> bool {
         wiring.unset.is_empty()

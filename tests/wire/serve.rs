@@ -100,6 +100,7 @@ fn migration(hand: &Hand, observed: &Observed, epoch: u32) -> Migration {
         copies: true,
         rules: CopyRules::default(),
         attempt: 0,
+        told: None,
         copied: None,
         began: now(),
         services: vec![ServiceMove {
