@@ -329,7 +329,10 @@ fn migration_status(migration: &Migration, plan: &Plan, copy: Option<&Copy>) -> 
         }),
         lag: copy.and_then(|copy| copy.lag_ms).map(lag),
         copied: copy.and_then(percent),
-        conflicts: copy.map(|copy| i64::try_from(copy.conflicts).unwrap_or(i64::MAX)),
+        conflicts: copy
+            .map(|copy| copy.conflicts)
+            .or(migration.copied.map(|copied| copied.conflicts))
+            .map(|conflicts| i64::try_from(conflicts).unwrap_or(i64::MAX)),
         gate: plan.waits.iter().find_map(|wait| gate(&wait.on)).map(|gate| gate.to_string()),
         reason: why.as_ref().map(|(reason, _)| reason.clone()),
         message: why.map(|(_, message)| presentable(&message, MESSAGE)),

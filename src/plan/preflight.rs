@@ -45,6 +45,12 @@ impl<'a> Draft<'a> {
         }
         self.say_what_ends(target, &ids);
         self.say_what_stops_source(target, services);
+        if let Some(source) = self.copied_from(target) {
+            self.say_what_is_out_of_reach(source, "the store in use");
+            if let Some(store) = self.inputs.observed.target.present() {
+                self.say_what_is_out_of_reach(store, "spec.store");
+            }
+        }
         if let Some(store) = self.inputs.observed.target.present() {
             self.say_what_stops_store(target, store);
             self.say_what_databases_stop(target, services, store);
@@ -369,15 +375,9 @@ impl<'a> Draft<'a> {
 
     /// Databases other than 0 are mapped by consent, and every service is told one database.
     fn say_what_databases_stop(&mut self, target: &Target, services: &[Using<'_>], store: &Store) {
-        let Some(source) = self.inputs.observed.source.present() else { return };
+        let Some(source) = self.copied_from(target) else { return };
         let policy = &target.migration;
-        let copies_keys = policy.rules.unmatched != Unmatched::Skip
-            || policy.rules.keys.iter().any(|rule| rule.strategy == KeyStrategy::Copy);
         let to = store.address.as_ref().map_or(0, |address| address.db);
-        let stays = source.id == store.id && source.address.as_ref().is_none_or(|address| address.db == to);
-        if !source.id.is_redis() || !store.id.is_redis() || stays || !copies_keys {
-            return;
-        }
         let names = env::names(&target.env.format);
         let catalog = self.known_stores();
         let told = services.iter().flat_map(|using| {
@@ -409,6 +409,39 @@ impl<'a> Draft<'a> {
                     source.id
                 ));
             }
+        }
+    }
+
+    /// The store in use, where keys are to be copied from it.
+    fn copied_from(&self, target: &Target) -> Option<&'a Store> {
+        let rules = &target.migration.rules;
+        let copies_keys =
+            rules.unmatched != Unmatched::Skip || rules.keys.iter().any(|rule| rule.strategy == KeyStrategy::Copy);
+        let source = self.inputs.observed.source.present().filter(|source| source.id.is_redis() && copies_keys)?;
+        let leaves = match self.inputs.observed.target.present() {
+            Some(store) => {
+                let db = store.address.as_ref().map_or(0, |address| address.db);
+                let stays = source.id == store.id && source.address.as_ref().is_none_or(|address| address.db == db);
+                store.id.is_redis() && !stays
+            }
+            // It is made first.
+            None => target.store != StoreSpec::Disabled,
+        };
+        leaves.then_some(source)
+    }
+
+    /// Keys are copied by this process: it has to reach both stores, and be let in.
+    fn say_what_is_out_of_reach(&mut self, store: &Store, field: &str) {
+        let what = format!("{field}, {}", store.id);
+        match &store.server {
+            Reading::Hidden(why) => self.block(
+                Reason::Hidden,
+                what,
+                format!("sessions cannot be copied: {why}"),
+                "run this where both stores can be reached, for one in a VPC inside that VPC",
+            ),
+            unread @ Reading::Unknown(_) => self.unread(unread, &what),
+            Reading::Present(_) | Reading::Absent => {}
         }
     }
 
