@@ -287,7 +287,11 @@ impl Picture {
             observed.catalog.retain(|entry| entry.id != id);
             observed.catalog.push(CatalogEntry { id, hosts: host.into_iter().collect() });
         }
-        if let Some(copy) = observed.copy.present_mut().filter(|copy| copy.here) {
+        let ends = self.journal.open_migration();
+        let ends = ends.into_iter().flat_map(|migration| migration.from.iter().chain([&migration.to]));
+        // What a lost store stopped does not go on by itself.
+        let is_lost = ends.clone().any(|record| observed.is_gone(&record.id));
+        if let Some(copy) = observed.copy.present_mut().filter(|copy| copy.here && !is_lost) {
             copy.elapse(now);
         }
         for (stage, run) in &mut observed.checks {
@@ -306,7 +310,7 @@ impl Copy {
     /// The copier when everything under way has gone well by `now`.
     pub fn elapse(&mut self, now: Timestamp) {
         self.heartbeat = now;
-        if matches!(self.state, CopyState::Starting | CopyState::Bulk) {
+        if matches!(self.state, CopyState::Starting | CopyState::Bulk | CopyState::Failed { temporary: true, .. }) {
             self.state = CopyState::Following;
         }
         self.copied = self.total;

@@ -80,6 +80,30 @@ pub struct Observed {
     pub checks: BTreeMap<Stage, Run>,
 }
 
+impl Observed {
+    /// Whether a store is gone for certain: its vendor's list is whole and lacks it, nobody found it by itself, and no
+    /// copier is at work in it.
+    #[must_use]
+    pub fn is_gone(&self, id: &StoreId) -> bool {
+        let is_another = |reading: &Reading<Store>| match reading {
+            Reading::Present(store) => store.id != *id,
+            Reading::Absent => true,
+            Reading::Unknown(_) | Reading::Hidden(_) => false,
+        };
+        let copies = self.copy.present().is_some_and(|copy| !matches!(copy.state, CopyState::Failed { .. }));
+        match id {
+            StoreId::External(..) | StoreId::Disabled => false,
+            StoreId::Upstash(_) | StoreId::ReplicationGroup(_) | StoreId::ServerlessCache(_) => {
+                is_another(&self.target)
+                    && is_another(&self.source)
+                    && self.unlisted.is_none()
+                    && !self.catalog.iter().any(|entry| entry.id == *id)
+                    && !copies
+            }
+        }
+    }
+}
+
 /// An App Runner service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {

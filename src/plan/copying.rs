@@ -301,7 +301,7 @@ fn gone<'a>(inputs: &Inputs<'_>, migration: &'a Migration, side: Side) -> Option
     };
     let is_left = migration.rollback.is_some() == (side == Side::To);
     let given_up = is_left && migration.approved.contains(&Gate::GiveUp);
-    (given_up || is_gone(inputs, &record.id)).then_some(&record.id)
+    (given_up || inputs.observed.is_gone(&record.id)).then_some(&record.id)
 }
 
 /// The store that is being left, where it is gone: nothing can be carried from it, and nobody may stay on it.
@@ -309,28 +309,6 @@ pub(super) fn left_gone<'a>(inputs: &Inputs<'_>, migration: &'a Migration) -> Op
     let left = if migration.rollback.is_some() { Side::To } else { Side::From };
     // Before the first call nobody has left anything: a copy that cannot be made stops the migration.
     gone(inputs, migration, left).filter(|_| any_moved(migration))
-}
-
-/// Whether a store is gone for certain: its vendor's list is whole and lacks it, nobody found it by itself, and no copier
-/// is at work in it.
-fn is_gone(inputs: &Inputs<'_>, id: &StoreId) -> bool {
-    let observed = inputs.observed;
-    let is_another = |reading: &Reading<crate::observed::Store>| match reading {
-        Reading::Present(store) => store.id != *id,
-        Reading::Absent => true,
-        Reading::Unknown(_) | Reading::Hidden(_) => false,
-    };
-    let copies = observed.copy.present().is_some_and(|copy| !matches!(copy.state, CopyState::Failed { .. }));
-    match id {
-        StoreId::External(..) | StoreId::Disabled => false,
-        StoreId::Upstash(_) | StoreId::ReplicationGroup(_) | StoreId::ServerlessCache(_) => {
-            is_another(&observed.target)
-                && is_another(&observed.source)
-                && observed.unlisted.is_none()
-                && !observed.catalog.iter().any(|entry| entry.id == *id)
-                && !copies
-        }
-    }
 }
 
 /// A duration for people: two significant units at most, milliseconds below a second.

@@ -8,7 +8,7 @@ use crate::checks::Stage;
 use crate::desired::ReplicationGroupSettings;
 use crate::error::{Class, CloudError};
 use crate::identity::{Arn, GroupId, Owner, RuleId};
-use crate::journal::{Entry, Journal, Resource};
+use crate::journal::{Copied, Entry, Journal, Resource};
 use crate::step::{CopyMode, Step};
 use crate::upstash::{self, Upstash};
 
@@ -239,7 +239,15 @@ impl CloudWorld {
         let target = self.memory().target.clone();
         let job = self.copy_job(target.as_ref(), journal);
         let job = job.ok_or_else(|| refused("Copy", "no migration that copies is under way"))??;
-        self.long.copiers.run(job, mode).await.map(|()| None)
+        self.long.copiers.run(job, mode).await?;
+        // Where the store that would show it is gone, only the journal can say that the other one was cleared.
+        Ok(match mode {
+            CopyMode::Clear { gone: Some(_) } => {
+                let copied = journal.open_migration().and_then(|migration| migration.copied).unwrap_or_default();
+                Some(Entry::Copied(Copied { cleared: true, ..copied }))
+            }
+            CopyMode::Clear { gone: None } | CopyMode::Withdraw | CopyMode::Follow | CopyMode::BothWays => None,
+        })
     }
 
     async fn run_checks(&self, owner: &Owner, journal: &Journal, stage: Stage) -> Result<Option<Entry>, CloudError> {
