@@ -500,6 +500,22 @@ fn abort_said_at_any_moment_whatever_was_lost_brings_every_service_back() {
     }
 }
 
+#[test]
+fn abort_right_after_a_deployment_whose_reply_and_outcome_were_lost_waits_for_its_last_instance() {
+    let mut story = story("its deployment fails", &["web"]);
+    story.faults.failing_updates = vec![("web".to_owned(), Direction::Forward, 9)];
+    let called = calls_until(&story, |migration| migration.services[0].forward.is_some()) + 1;
+    for (fault, delay) in
+        [Fault::LostReply, Fault::CrashAfter].into_iter().flat_map(|fault| (1..5).map(move |delay| (fault, delay)))
+    {
+        let faults = Faults { calls: [(called, fault)].into(), ..Faults::default() };
+        let (world, drive) = run_and_say(&story, faults, &[(called + delay, Entry::Abort)]);
+        let name = format!("{fault:?}, abort {delay} calls later");
+        assert_eq!(phase(&drive), Phase::RolledBack, "{name}: {:#?}", drive.last.plan);
+        is_as_it_was(&story, &world, &name);
+    }
+}
+
 /// What is lost with a store: itself, everywhere it is seen.
 fn lose(world: &SimWorld, lost: &StoreId) {
     world.meddle(|picture, _| {
