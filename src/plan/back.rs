@@ -105,8 +105,10 @@ impl<'a> Draft<'a> {
     fn switch_back(&mut self, target: &'a Target, migration: &'a Migration, rollback: &Rollback) -> Option<Timestamp> {
         let mut last = rollback.at;
         for moved in migration.services.iter().rev() {
-            let Some(ended) = self.back_one(target, migration, moved)? else { continue };
-            last = last.max(ended);
+            let ended = self.back_one(target, migration, moved)?;
+            // A deployment that failed had instances of the new store too, for as long as it ran.
+            let deployed = self.service(&moved.service).into_iter().flat_map(|service| &service.operations);
+            last = last.max(deployed.filter_map(|operation| operation.ended).chain(ended).max().unwrap_or(last));
         }
         Some(last)
     }
