@@ -6,6 +6,7 @@
 
 mod apply;
 mod base;
+mod clear;
 mod error;
 mod feed;
 mod fence;
@@ -16,16 +17,25 @@ mod probe;
 mod progress;
 mod pulse;
 mod read;
+mod rebase;
 mod reconcile;
 mod run;
 mod seal;
+mod survey;
 mod sweep;
 mod takeover;
 mod typed;
 mod value;
 mod verify;
+mod withdraw;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use secrecy::SecretString;
 use tokio::{
@@ -34,10 +44,12 @@ use tokio::{
 };
 
 pub use self::{
+    clear::clear,
     error::{CopyError, Refusal, Silence},
-    fence::{Stored, clear, read_progress},
+    fence::{Stored, read_progress},
     probe::{Databases, StoreFacts, probe},
     progress::{Difference, Feed, Progress, Sides, State, Verification},
+    withdraw::{Withdrawn, withdraw},
 };
 use crate::merge::Kind;
 
@@ -148,6 +160,8 @@ pub struct CopySpec {
     pub keys_per_second: Option<u32>,
     /// Take over although another runner is alive.
     pub take_over: bool,
+    /// Which `retry` this is: a runner that meets the traces of an earlier one makes the base anew.
+    pub attempt: u32,
 }
 
 impl CopySpec {
@@ -165,7 +179,13 @@ impl CopySpec {
             max_lag: Duration::from_secs(5),
             keys_per_second: None,
             take_over: false,
+            attempt: 0,
         }
+    }
+
+    /// From database, to database.
+    pub(crate) fn pairs(&self) -> Vec<(u32, u32)> {
+        if self.databases.is_empty() { vec![(self.from.database, self.to.database)] } else { self.databases.clone() }
     }
 }
 
@@ -194,6 +214,7 @@ pub(crate) enum Ask {
 pub struct Copier {
     asks: mpsc::UnboundedSender<Ask>,
     progress: watch::Receiver<Progress>,
+    attempt: Arc<AtomicU32>,
     task: JoinHandle<()>,
 }
 
@@ -205,8 +226,15 @@ impl Copier {
     pub fn start(spec: CopySpec) -> Self {
         let (asks, asked) = mpsc::unbounded_channel();
         let (publish, progress) = watch::channel(Progress::starting(&spec));
-        let task = tokio::spawn(run::run(spec, asked, publish));
-        Self { asks, progress, task }
+        let attempt = Arc::new(AtomicU32::new(spec.attempt));
+        let task = tokio::spawn(run::run(spec, attempt.clone(), asked, publish));
+        Self { asks, progress, attempt, task }
+    }
+
+    /// Tells which `retry` it is by now. At work nothing changes by it, but whoever takes over must know of it: only a
+    /// `retry` that was said after this runner had failed makes the base anew.
+    pub fn set_attempt(&self, attempt: u32) {
+        self.attempt.fetch_max(attempt, Ordering::Relaxed);
     }
 
     /// Asks for another direction. [`State::BothWays`] with `sealed` in the progress says that it is safe to switch.

@@ -41,6 +41,8 @@ fn cloud_error(operation: &str, error: &copy::CopyError) -> CloudError {
         | CopyError::SameNames { .. }
         | CopyError::ClusterMode { .. }
         | CopyError::Fenced { .. }
+        | CopyError::OtherRules
+        | CopyError::Ending
         | CopyError::Emptied { .. }
         | CopyError::Evicting { .. }
         | CopyError::Refused { .. }

@@ -24,3 +24,10 @@ mod takeover;
 mod trouble;
 #[path = "copy/types.rs"]
 mod types;
+
+#[path = "copy/ending.rs"]
+mod ending;
+#[path = "copy/retry.rs"]
+mod retry;
+#[path = "copy/severed.rs"]
+mod severed;

@@ -307,22 +307,3 @@ pub(crate) fn weight(op: &Op<'_>) -> usize {
     };
     op.name.len() + expected + written + 150
 }
-
-/// Sets one of our keys if the fence still holds; an empty value deletes it.
-pub(crate) async fn hold(link: &mut Link, fence: &Fence, key: &str, value: &[u8]) -> Result<(), CopyError> {
-    const HOLD: &str = r"
-local fence = redis.call('GET', KEYS[1])
-if fence ~= ARGV[1] then return {'FENCED', fence or ''} end
-if ARGV[2] == '' then redis.call('DEL', KEYS[2]) else redis.call('SET', KEYS[2], ARGV[2]) end
-return {'OK'}
-";
-    let mut command = redis::cmd("EVAL");
-    command.arg(HOLD).arg(2).arg(&fence.key).arg(key).arg(&fence.token).arg(value);
-    let reply = link.ask("EVAL", &command).await?;
-    let mut words = items(reply).unwrap_or_default().into_iter().map(text);
-    match words.next().as_deref() {
-        Some("OK") => Ok(()),
-        Some("FENCED") => Err(CopyError::Fenced { by: words.next().unwrap_or_default() }),
-        _ => Err(link.unexpected("EVAL", "neither done nor fenced")),
-    }
-}

@@ -11,7 +11,9 @@ use std::{
 use redis::Value;
 
 use super::{
+    apply::Fence,
     error::CopyError,
+    fence::{ask_guarded, guarded},
     key::Ours,
     link::{Link, bytes, items, strings},
     read::scan,
@@ -138,7 +140,12 @@ impl Base {
 
     /// How many buckets a base of this size gets.
     pub(crate) fn buckets(&self) -> u32 {
-        let wanted = (self.held.len() as u64 / KEYS_A_BUCKET).clamp(1, 1 << 20);
+        Self::buckets_for(self.held.len() as u64)
+    }
+
+    /// How many buckets a base of so many keys gets.
+    pub(crate) fn buckets_for(keys: u64) -> u32 {
+        let wanted = (keys / KEYS_A_BUCKET).clamp(1, 1 << 20);
         u32::try_from(wanted).unwrap_or(1 << 20).next_power_of_two()
     }
 
@@ -157,40 +164,48 @@ impl Base {
 
     /// Writes some buckets into the target.
     pub(crate) async fn store(
-        &self,
         target: &mut Link,
+        fence: &Fence,
         ours: &Ours,
         from: u32,
         buckets: &[Bucket],
     ) -> Result<(), CopyError> {
         let mut commands = redis::pipe();
         for (bucket, entries) in buckets {
-            commands.cmd("HSET").arg(ours.base(from, *bucket));
-            for (hash, value) in entries {
-                commands.arg(hash.to_be_bytes().as_slice()).arg(value.as_slice());
+            let key = ours.base(from, *bucket).into_bytes();
+            // Names that hash alike gather in a bucket only by chance; still a script takes only so many words.
+            for some in entries.chunks(1_000) {
+                let words: Vec<Vec<u8>> =
+                    some.iter().flat_map(|(hash, value)| [hash.to_be_bytes().to_vec(), value.clone()]).collect();
+                commands.add_command(guarded(fence, "HSET", std::slice::from_ref(&key), &words));
             }
         }
-        for reply in target.ask_all("HSET", &commands).await? {
-            target.check("HSET", reply)?;
-        }
-        Ok(())
+        ask_guarded(target, "HSET", &commands).await
     }
 
     /// Writes what has moved since `sorted`.
-    pub(crate) async fn store_changes(&mut self, target: &mut Link, ours: &Ours, from: u32) -> Result<(), CopyError> {
+    pub(crate) async fn store_changes(
+        &mut self,
+        target: &mut Link,
+        fence: &Fence,
+        ours: &Ours,
+        from: u32,
+    ) -> Result<(), CopyError> {
         let mut commands = redis::pipe();
         for hash in self.moved.take().unwrap_or_default() {
             let Some(bucket) = self.bucket(hash) else { continue };
-            let (bucket, field) = (ours.base(from, bucket), hash.to_be_bytes());
-            match self.get(hash) {
-                Some(entry) => commands.cmd("HSET").arg(bucket).arg(field.as_slice()).arg(encode(entry)),
-                None => commands.cmd("HDEL").arg(bucket).arg(field.as_slice()),
-            };
+            let (bucket, field) = ([ours.base(from, bucket).into_bytes()], hash.to_be_bytes().to_vec());
+            commands.add_command(match self.get(hash) {
+                Some(entry) => guarded(fence, "HSET", &bucket, &[field, encode(entry)]),
+                None => guarded(fence, "HDEL", &bucket, &[field]),
+            });
         }
-        for reply in target.ask_all("HSET", &commands).await? {
-            target.check("HSET", reply)?;
-        }
-        Ok(())
+        ask_guarded(target, "HSET", &commands).await
+    }
+
+    /// The hashes of all keys in it.
+    pub(crate) fn hashes(&self) -> impl Iterator<Item = u64> {
+        self.held.keys().copied()
     }
 
     /// Reads a sealed base back.
@@ -225,13 +240,17 @@ impl Base {
     }
 }
 
-/// Removes what is left of a base that was never sealed.
-pub(crate) async fn discard(target: &mut Link, pattern: &str) -> Result<(), CopyError> {
+/// Removes what matches a pattern of ours, but for the names to keep, as long as the fence holds.
+pub(crate) async fn discard(link: &mut Link, fence: &Fence, pattern: &str, keep: &[String]) -> Result<(), CopyError> {
     let mut cursor = 0;
     loop {
-        let page = scan(target, cursor, Some(pattern), 1_000).await?;
-        if !page.names.is_empty() {
-            target.ask("DEL", redis::cmd("DEL").arg(page.names)).await?;
+        let page = scan(link, cursor, Some(pattern), 1_000).await?;
+        let kept = |name: &Vec<u8>| keep.iter().any(|keep| keep.as_bytes() == name.as_slice());
+        let names: Vec<Vec<u8>> = page.names.into_iter().filter(|name| !kept(name)).collect();
+        for some in names.chunks(1_000) {
+            let mut commands = redis::pipe();
+            commands.add_command(guarded(fence, "DEL", some, &[]));
+            ask_guarded(link, "DEL", &commands).await?;
         }
         cursor = page.cursor;
         if cursor == 0 {
@@ -240,13 +259,21 @@ pub(crate) async fn discard(target: &mut Link, pattern: &str) -> Result<(), Copy
     }
 }
 
-/// Keeps the hashes of foreign keys where a successor finds them.
-pub(crate) async fn store_foreign(target: &mut Link, key: &str, foreign: &Hashes) -> Result<(), CopyError> {
+/// Keeps the hashes of foreign keys where a successor finds them, instead of what an earlier try has left there.
+pub(crate) async fn store_foreign(
+    target: &mut Link,
+    fence: &Fence,
+    key: &str,
+    foreign: &Hashes,
+) -> Result<(), CopyError> {
+    let key = [key.as_bytes().to_vec()];
     let all: Vec<Vec<u8>> = foreign.iter().map(|hash| hash.to_be_bytes().to_vec()).collect();
+    let mut commands = redis::pipe();
+    commands.add_command(guarded(fence, "DEL", &key, &[]));
     for some in all.chunks(1_000) {
-        target.ask("SADD", redis::cmd("SADD").arg(key).arg(some)).await?;
+        commands.add_command(guarded(fence, "SADD", &key, some));
     }
-    Ok(())
+    ask_guarded(target, "SADD", &commands).await
 }
 
 pub(crate) async fn load_foreign(target: &mut Link, key: &str) -> Result<Hashes, CopyError> {

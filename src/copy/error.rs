@@ -118,6 +118,12 @@ pub enum CopyError {
         /// Its name; empty when our mark is simply gone.
         by: String,
     },
+    /// A copy goes on with the rules it was begun with, or not at all: its base knows nothing of others' keys.
+    #[error("the copy was begun with other rules than it would go on with (migration.keys, unmatched, databases)")]
+    OtherRules,
+    /// The copy is being ended; what an interrupted end has left of its base would judge wrongly.
+    #[error("the copy of this migration is being ended")]
+    Ending,
     /// Our mark vanished from a store in the middle of a migration: it was flushed, or restarted without its data.
     #[error("{store} has been emptied")]
     Emptied {
@@ -188,7 +194,13 @@ impl CopyError {
             Self::SameNames { .. } => "map the databases to different ones, or drop the prefix in one of them",
             Self::ClusterMode { .. } => "use a store without cluster mode; a cluster needs cluster clients",
             Self::Fenced { .. } => "leave it to the other runner, or stop that one and start again",
-            Self::Emptied { .. } => "find out who emptied it; nothing has been deleted on the other side because of it",
+            Self::OtherRules => {
+                "put migration.keys, unmatched and databases back as they were, or abandon the migration and begin anew"
+            }
+            Self::Ending => "let it be cleared or withdrawn to the end, then begin a new migration",
+            Self::Emptied { .. } => {
+                "find out who emptied it, then retry: everything is carried back; nothing was deleted because of it"
+            }
             Self::Evicting { .. } => "give the store more memory or the policy noeviction, then retry",
             Self::Refused { .. } => "drop or shorten the key, or raise the store's size limits, then retry",
             Self::Unexpected { .. } => "check that the address is that of a Redis server",

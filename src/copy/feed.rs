@@ -165,7 +165,7 @@ pub(crate) async fn choose(
 const NOTIFY: &str = "notify-keyspace-events";
 
 /// Key events of every kind of write.
-fn tells_enough(setting: &str) -> bool {
+pub(crate) fn tells_enough(setting: &str) -> bool {
     setting.contains('E') && (setting.contains('A') || "g$lshzxet".chars().all(|class| setting.contains(class)))
 }
 

@@ -1,16 +1,17 @@
 //! Who may write, and what a successor must know: kept in the target, where every runner can read it.
 //!
 //! One runner holds the fence; another takes it over only when the heartbeat is stale or it is told to. The fence is
-//! checked inside every script that writes, so the one that lost it cannot.
+//! checked inside every script that writes, so the one that lost it cannot. What a script writes here it deletes first:
+//! a store that is full lets a script go on that has freed something, and a full store must be left like any other.
 
 use std::sync::{Arc, atomic::AtomicU64};
 
+use redis::{Cmd, Pipeline, Value};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Endpoint,
     apply::Fence,
-    base::discard,
     error::CopyError,
     key::Ours,
     link::{Link, bytes, int, items, text},
@@ -22,6 +23,7 @@ pub(crate) const STALE: i64 = 5_000;
 
 /// What a successor must know.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Record {
     /// The target has been looked over before anything was written: what differs from now on is ours.
     pub(crate) owned: bool,
@@ -37,6 +39,24 @@ pub(crate) struct Record {
     pub(crate) evicted: Sides<Option<u64>>,
     /// `notify-keyspace-events` as it was before us, where we changed it.
     pub(crate) notify: Sides<Option<String>>,
+    /// Stands for the rules it was begun with; nobody may go on with others.
+    pub(crate) rules: Option<String>,
+    /// The `retry` its base was last made for.
+    pub(crate) attempt: u32,
+    /// Whether it is being ended; from then on nobody may go on with it.
+    pub(crate) ending: Ending,
+}
+
+/// How far the end of a copy has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Ending {
+    /// It has not begun.
+    #[default]
+    No,
+    /// What was copied is being removed from the target.
+    Withdrawing,
+    /// Only traces are left, and perhaps not all of them.
+    Clearing,
 }
 
 /// What was asked of the fence.
@@ -57,6 +77,7 @@ local fence = redis.call('GET', KEYS[1])
 local beat = tonumber(redis.call('GET', KEYS[2]) or '0') or 0
 local mine = fence and string.sub(fence, 1, #ARGV[2]) == ARGV[2]
 if fence and not mine and ARGV[4] == '0' and now - beat < tonumber(ARGV[3]) then return {0, fence, now - beat} end
+redis.call('DEL', KEYS[1], KEYS[2])
 redis.call('SET', KEYS[1], ARGV[1])
 redis.call('SET', KEYS[2], string.format('%.0f', now))
 return {1, fence or '', now - math.abs(beat)}
@@ -78,18 +99,72 @@ return {1, fence or '', now - math.abs(beat)}
 
 /// Puts the fence into a database that is written, whoever's was there: `grasp` has decided.
 pub(crate) async fn plant(link: &mut Link, fence: &Fence) -> Result<(), CopyError> {
-    link.ask("SET", redis::cmd("SET").arg(&fence.key).arg(&fence.token)).await.map(drop)
+    const PLANT: &str = "redis.call('DEL', KEYS[1]) redis.call('SET', KEYS[1], ARGV[1]) return 1";
+    let mut command = redis::cmd("EVAL");
+    command.arg(PLANT).arg(1).arg(&fence.key).arg(&fence.token);
+    link.ask("EVAL", &command).await.map(drop)
 }
 
-/// Says that we are alive; the time is the store's.
+/// Sets one of our keys if the fence still holds; an empty value deletes it.
+pub(crate) async fn hold(link: &mut Link, fence: &Fence, key: &str, value: &[u8]) -> Result<(), CopyError> {
+    const HOLD: &str = r"
+local fence = redis.call('GET', KEYS[1])
+if fence ~= ARGV[1] then return {'FENCED', fence or ''} end
+redis.call('DEL', KEYS[2])
+if ARGV[2] ~= '' then redis.call('SET', KEYS[2], ARGV[2]) end
+return {'OK'}
+";
+    let mut command = redis::cmd("EVAL");
+    command.arg(HOLD).arg(2).arg(&fence.key).arg(key).arg(&fence.token).arg(value);
+    let reply = link.ask("EVAL", &command).await?;
+    allowed(link, reply)
+}
+
+/// A command on our own keys that is carried out only while the fence holds: the keys first, then its arguments.
+pub(crate) fn guarded(fence: &Fence, what: &str, keys: &[Vec<u8>], arguments: &[Vec<u8>]) -> Cmd {
+    const GUARDED: &str = r"
+local fence = redis.call('GET', KEYS[1])
+if fence ~= ARGV[1] then return {'FENCED', fence or ''} end
+local words = {ARGV[2]}
+for i = 2, #KEYS do words[#words + 1] = KEYS[i] end
+for i = 3, #ARGV do words[#words + 1] = ARGV[i] end
+redis.call(unpack(words))
+return {'OK'}
+";
+    let mut command = redis::cmd("EVAL");
+    command.arg(GUARDED).arg(1 + keys.len()).arg(&fence.key).arg(keys);
+    command.arg(&fence.token).arg(what).arg(arguments);
+    command
+}
+
+/// Carries out guarded commands in one round trip.
+pub(crate) async fn ask_guarded(link: &mut Link, what: &str, commands: &Pipeline) -> Result<(), CopyError> {
+    for reply in link.ask_all(what, commands).await? {
+        let reply = link.check(what, reply)?;
+        allowed(link, reply)?;
+    }
+    Ok(())
+}
+
+fn allowed(link: &Link, reply: Value) -> Result<(), CopyError> {
+    let mut words = items(reply).unwrap_or_default().into_iter().map(text);
+    match words.next().as_deref() {
+        Some("OK") => Ok(()),
+        Some("FENCED") => Err(CopyError::Fenced { by: words.next().unwrap_or_default() }),
+        _ => Err(link.unexpected("EVAL", "neither done nor fenced")),
+    }
+}
+
+/// Says that we are alive; the time is the store's. An empty `progress` leaves what was said last.
 pub(crate) async fn beat(control: &mut Link, ours: &Ours, fence: &Fence, progress: &str) -> Result<i64, CopyError> {
     const BEAT: &str = r"
 local fence = redis.call('GET', KEYS[1])
 if fence ~= ARGV[1] then return {'FENCED', fence or ''} end
 local now = redis.call('TIME')
 now = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
+redis.call('DEL', KEYS[2])
 redis.call('SET', KEYS[2], now)
-redis.call('SET', KEYS[3], ARGV[2])
+if ARGV[2] ~= '' then redis.call('SET', KEYS[3], ARGV[2]) end
 return {now}
 ";
     let mut command = redis::cmd("EVAL");
@@ -107,7 +182,7 @@ return {now}
 pub(crate) async fn release(control: &mut Link, ours: &Ours, fence: &Fence) -> Result<(), CopyError> {
     let now = super::read::clock(control).await?;
     // Negative: since then nobody is alive on purpose.
-    super::apply::hold(control, fence, &ours.heartbeat(), format!("-{now}").as_bytes()).await
+    hold(control, fence, &ours.heartbeat(), format!("-{now}").as_bytes()).await
 }
 
 pub(crate) async fn read_record(control: &mut Link, ours: &Ours) -> Result<Option<Record>, CopyError> {
@@ -123,7 +198,7 @@ pub(crate) async fn write_record(
     record: &Record,
 ) -> Result<(), CopyError> {
     let text = serde_json::to_vec(record).map_err(|_| control.unexpected("SET", "the record is not JSON"))?;
-    super::apply::hold(control, fence, &ours.record(), &text).await
+    hold(control, fence, &ours.record(), &text).await
 }
 
 /// What a migration has left in its target, for whoever does not run it.
@@ -137,42 +212,25 @@ pub struct Stored {
     pub silent_for: Option<std::time::Duration>,
 }
 
-/// Reads what a migration has left in its target; `None` where it has left nothing.
+/// Reads what a migration has left in its target; `None` only where it has left nothing at all.
+///
+/// A runner that died before it owned anything, and an end that was interrupted, are seen too.
 pub async fn read_progress(to: &Endpoint, migration: &str) -> Result<Option<Stored>, CopyError> {
     let ours = Ours::new(migration);
     let mut link = Link::open(to, to.database, Arc::new(AtomicU64::new(0))).await?;
-    let Some(record) = read_record(&mut link, &ours).await? else { return Ok(None) };
+    let record = read_record(&mut link, &ours).await?;
     let mut commands = redis::pipe();
     commands.cmd("GET").arg(ours.progress()).cmd("GET").arg(ours.heartbeat()).cmd("TIME");
+    commands.cmd("EXISTS").arg(ours.fence());
     let mut replies = link.ask_all("GET", &commands).await?.into_iter();
     let progress = replies.next().and_then(bytes).and_then(|text| serde_json::from_slice(&text).ok());
     let beat = replies.next().and_then(|beat| int(&beat)).filter(|beat| *beat > 0);
     let now = replies.next().and_then(super::link::time);
+    let fenced = replies.next().and_then(|exists| int(&exists)) == Some(1);
+    if record.is_none() && !fenced {
+        return Ok(None);
+    }
     let silent = now.zip(beat).map(|(now, beat)| u64::try_from(now - beat).unwrap_or_default());
-    Ok(Some(Stored { sealed: record.sealed, progress, silent_for: silent.map(std::time::Duration::from_millis) }))
-}
-
-/// Removes every trace of ours from both stores and puts their settings back. Only when no runner is left.
-pub async fn clear(from: &Endpoint, to: &Endpoint, migration: &str) -> Result<(), CopyError> {
-    let ours = Ours::new(migration);
-    let spent = || Arc::new(AtomicU64::new(0));
-    let mut target = Link::open(to, to.database, spent()).await?;
-    let record = read_record(&mut target, &ours).await?.unwrap_or_default();
-    let mut source = Link::open(from, from.database, spent()).await?;
-    for (link, former) in [(&mut source, &record.notify.source), (&mut target, &record.notify.target)] {
-        if let Some(former) = former {
-            super::feed::set_notify(link, former).await?;
-        }
-    }
-    // The record last: a second try must still find what the first one knew.
-    for (database, _) in &record.databases {
-        let mut source = Link::open(from, *database, spent()).await?;
-        discard(&mut source, &ours.pattern()).await?;
-    }
-    discard(&mut source, &ours.pattern()).await?;
-    for (_, database) in record.databases.iter().filter(|(_, database)| *database != to.database) {
-        let mut target = Link::open(to, *database, spent()).await?;
-        discard(&mut target, &ours.pattern()).await?;
-    }
-    discard(&mut target, &ours.pattern()).await
+    let silent_for = silent.map(std::time::Duration::from_millis);
+    Ok(Some(Stored { sealed: record.is_some_and(|record| record.sealed), progress, silent_for }))
 }

@@ -4,9 +4,10 @@
 //! A successor finds out exactly which writes of a dead runner were carried out; it never guesses.
 
 use super::{
-    apply::{Applied, Mark, Op, Write, hold, weight},
+    apply::{Applied, Mark, Op, Write, weight},
     base::{decode, encode},
     error::CopyError,
+    fence::hold,
     link::bytes,
     reconcile::{Case, Found},
     run::Runner,

@@ -59,6 +59,21 @@ impl Ours {
         format!("{}foreign:{from}", self.root)
     }
 
+    /// Keys found in the target with the source's own values, with those values' digests, a piece of them; in the target.
+    pub(crate) fn identical(&self, from: u32, piece: usize) -> String {
+        format!("{}identical:{from}:{piece:x}", self.root)
+    }
+
+    /// Matches all of those pieces.
+    pub(crate) fn identicals(&self, from: u32) -> String {
+        format!("{}identical:{from}:*", self.root)
+    }
+
+    /// For which `retry` the source was last marked: what is left to know when the target has lost its record.
+    pub(crate) fn attempt(&self) -> String {
+        format!("{}attempt", self.root)
+    }
+
     /// What is about to be written to the source; in the target.
     pub(crate) fn intent(&self, from: u32) -> String {
         format!("{}intent:{from}", self.root)
@@ -108,6 +123,36 @@ impl Selection {
             },
         }
     }
+}
+
+/// Stands for everything that says which keys move where. Stable, as it is compared with what another version stored.
+pub(crate) fn rules(spec: &CopySpec) -> String {
+    let mut sum = Sha256::new();
+    let mut add = |part: &[u8]| {
+        sum.update((part.len() as u64).to_be_bytes());
+        sum.update(part);
+    };
+    for KeyRule { prefix, strategy, kind } in &spec.keys {
+        add(prefix);
+        add(match strategy {
+            Strategy::Copy => b"copy",
+            Strategy::Drop => b"drop",
+        });
+        add(match kind {
+            Kind::Session => b"session",
+            Kind::Data => b"data",
+        });
+    }
+    add(match spec.unmatched {
+        Unmatched::Copy => b"copy",
+        Unmatched::Skip => b"skip",
+        Unmatched::Block => b"block",
+    });
+    for (from, to) in spec.pairs() {
+        add(&from.to_be_bytes());
+        add(&to.to_be_bytes());
+    }
+    format!("{:016x}", first_eight(&sum.finalize()))
 }
 
 /// Stands for a name in maps and in the stored base. Stable: a successor of another version must find it again.
@@ -168,6 +213,27 @@ mod tests {
         assert_eq!(selection.choose(b"sess:\xff\0"), Choice::Move(Kind::Session));
         assert_eq!(selection.choose(b"cart:1"), Choice::Block);
         assert_eq!(selection.choose(Ours::new("other").fence().as_bytes()), Choice::Leave);
+    }
+
+    #[test]
+    fn rules_are_known_again_and_every_part_of_them_counts() {
+        let spec = CopySpec::new("m", "r", Endpoint::new("a", 1), Endpoint::new("b", 1));
+        let rule = KeyRule { prefix: b"sess:".to_vec(), strategy: Strategy::Copy, kind: Kind::Session };
+        let with = |keys: Vec<KeyRule>| rules(&CopySpec { keys, ..spec.clone() });
+        // A successor of another version must find the same: this text is stored.
+        assert_eq!(rules(&spec), "59e819a6131e6723");
+        let all = [
+            rules(&spec),
+            with(vec![rule.clone()]),
+            with(vec![KeyRule { strategy: Strategy::Drop, ..rule.clone() }]),
+            with(vec![KeyRule { kind: Kind::Data, ..rule.clone() }]),
+            with(vec![KeyRule { prefix: b"sess".to_vec(), ..rule }]),
+            rules(&CopySpec { unmatched: Unmatched::Skip, ..spec.clone() }),
+            rules(&CopySpec { databases: vec![(1, 0)], ..spec.clone() }),
+        ];
+        assert_eq!(std::collections::BTreeSet::from(all.clone()).len(), all.len());
+        let same = CopySpec { runner: "other".into(), databases: vec![(0, 0)], attempt: 3, ..spec.clone() };
+        assert_eq!(rules(&same), rules(&spec));
     }
 
     #[test]

@@ -10,7 +10,6 @@ use super::{
     key::prefix,
     link::bytes,
     progress::{Difference, Sides},
-    pulse::evictions,
     read::{Reading, Seen, read},
     run::{Lane, Runner},
     sweep::shift,
@@ -88,6 +87,9 @@ impl Runner {
         readings: Vec<Option<Seen>>,
         now: i64,
     ) -> Result<(), CopyError> {
+        if readings.iter().any(Option::is_none) {
+            self.refuse_evictions(lane, Side::Old).await?;
+        }
         let Some(here) = self.lanes.get_mut(lane) else { return Ok(()) };
         let mut cases = Vec::with_capacity(found.len());
         for (found, old) in found.into_iter().zip(readings) {
@@ -310,12 +312,7 @@ impl Runner {
                 }
                 Some(_) => {}
             }
-            if let Some(evicted) = evictions(link).await? {
-                let start = *self.evicted_at_start.on_mut(side).get_or_insert(evicted);
-                if evicted > start {
-                    return Err(CopyError::Evicting { store, evicted: evicted - start });
-                }
-            }
+            self.refuse_evictions(lane, side).await?;
         }
         Ok(())
     }

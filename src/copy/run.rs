@@ -6,7 +6,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -27,6 +27,7 @@ use super::{
     link::Link,
     progress::{Progress, Sides, State},
     pulse::Pulse,
+    rebase::thrown_away,
     sweep::Sweep,
 };
 use crate::merge::Side;
@@ -92,6 +93,7 @@ pub(crate) struct Runner {
     pub(crate) unmatched: Tally,
     pub(crate) same_names: Tally,
     pub(crate) sequence: u64,
+    pub(crate) attempt: Arc<AtomicU32>,
 }
 
 /// What outlives a session.
@@ -101,6 +103,8 @@ pub(crate) struct Life {
     pub(crate) progress: Progress,
     pub(crate) publish: watch::Sender<Progress>,
     pub(crate) spent: Sides<Arc<AtomicU64>>,
+    /// The `retry` that was said last.
+    pub(crate) attempt: Arc<AtomicU32>,
 }
 
 /// Why a session ended without an error.
@@ -110,10 +114,15 @@ enum Ended {
 }
 
 /// Runs until it is stopped or fails.
-pub(crate) async fn run(spec: CopySpec, mut asks: mpsc::UnboundedReceiver<Ask>, publish: watch::Sender<Progress>) {
+pub(crate) async fn run(
+    spec: CopySpec,
+    attempt: Arc<AtomicU32>,
+    mut asks: mpsc::UnboundedReceiver<Ask>,
+    publish: watch::Sender<Progress>,
+) {
     let token = format!("{}#{:016x}", spec.runner, rand::random::<u64>());
     let progress = Progress::starting(&spec);
-    let mut life = Life { spec, token, progress, publish, spent: Sides::default() };
+    let mut life = Life { spec, token, progress, publish, spent: Sides::default(), attempt };
     let mut mode = Mode::Follow;
     loop {
         if mode == Mode::Off {
@@ -196,6 +205,7 @@ async fn session(
     }
     // The bases are not kept: a reply that was lost with the connection may have been a write, and the stores know.
     life.progress = runner.progress;
+    life.spec.attempt = runner.spec.attempt;
     result
 }
 
@@ -228,6 +238,7 @@ impl Runner {
                 Mode::BothWays | Mode::Follow => {}
             }
             self.take_vitals()?;
+            self.note_attempt().await?;
             self.take_hints().await?;
             let until = self.step().await?;
             self.tell();
@@ -306,7 +317,12 @@ impl Runner {
         for side in [Side::Old, Side::New] {
             let Some(now) = *vitals.evicted.on(side) else { continue };
             let start = *self.evicted_at_start.on_mut(side).get_or_insert(now);
-            *self.progress.evicted.on_mut(side) = now.saturating_sub(start);
+            let evicted = thrown_away(start, now);
+            *self.progress.evicted.on_mut(side) = evicted;
+            if evicted > 0 && !self.both_ways {
+                // What is thrown away now would be lost with the switch, or is already.
+                return Err(CopyError::Evicting { store: self.endpoint(side).name(), evicted });
+            }
         }
         Ok(())
     }

@@ -8,15 +8,15 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    base::discard,
+    base::{Base, discard},
     error::CopyError,
     fence::{Record, plant, write_record},
     key::{Choice, hash},
     progress::State,
-    pulse::evictions,
     read::{read, scan},
     run::{Rounds, Runner},
     sweep::shift,
+    takeover::hold_attempt,
 };
 use crate::merge::Side;
 
@@ -26,17 +26,17 @@ const FEED_PATIENCE: Duration = Duration::from_secs(2);
 impl Runner {
     /// From here on both stores are written by their users: what both had is stored for whoever takes over.
     pub(crate) async fn seal(&mut self) -> Result<(), CopyError> {
+        for side in [Side::Old, Side::New] {
+            self.refuse_evictions(0, side).await?;
+        }
         for lane in &mut self.lanes {
             plant(&mut lane.links.source, &self.fence).await?;
+            hold_attempt(&mut lane.links.source, &self.ours, &self.fence, self.record.attempt).await?;
         }
         // Before the target is read, so that what happens to it afterwards is either a hint or counted.
         let fed = self.hear(Side::New).await?;
-        let mut record = Record { sealed: true, buckets: Vec::new(), ..self.record.clone() };
-        if let Some(lane) = self.lanes.first_mut() {
-            for side in [Side::Old, Side::New] {
-                *record.evicted.on_mut(side) = evictions(lane.links.on_mut(side)).await?;
-            }
-        }
+        let evicted = self.eviction_counters().await?;
+        let mut record = Record { sealed: true, buckets: Vec::new(), evicted, ..self.record.clone() };
         let began = Instant::now();
         for at in 0..self.lanes.len() {
             self.look_at_target(at).await?;
@@ -46,7 +46,7 @@ impl Runner {
             record.buckets.push(self.store_base(at).await?);
         }
         for lane in &mut self.lanes {
-            lane.base.store_changes(&mut lane.links.target, &self.ours, lane.from).await?;
+            lane.base.store_changes(&mut lane.links.target, &self.fence, &self.ours, lane.from).await?;
         }
         write_record(&mut self.control, &self.ours, &self.fence, &record).await?;
         self.record = record;
@@ -116,13 +116,13 @@ impl Runner {
     /// Stores the base of a lane, following all the while; what changes meanwhile is noted. Returns its buckets.
     async fn store_base(&mut self, at: usize) -> Result<u32, CopyError> {
         let Some(lane) = self.lanes.get_mut(at) else { return Ok(0) };
-        discard(&mut lane.links.target, &self.ours.bases(lane.from)).await?;
+        discard(&mut lane.links.target, &self.fence, &self.ours.bases(lane.from), &[]).await?;
         let count = lane.base.buckets();
         lane.base.seal_with(count);
         let buckets = lane.base.sorted();
         for some in buckets.chunks(100) {
             let Some(lane) = self.lanes.get_mut(at) else { break };
-            lane.base.store(&mut lane.links.target, &self.ours, lane.from, some).await?;
+            Base::store(&mut lane.links.target, &self.fence, &self.ours, lane.from, some).await?;
             self.take_hints().await?;
         }
         Ok(count)

@@ -2,7 +2,10 @@
 //!
 //! Nothing is written to the target before it is known what was in it, and nothing to the source before the seal.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use tokio::{
     sync::Notify,
@@ -10,22 +13,22 @@ use tokio::{
 };
 
 use super::{
-    Endpoint, Unmatched,
+    CopySpec, Endpoint,
     apply::{Fence, Writer},
-    base::{Base, load_foreign, store_foreign},
+    base::Base,
+    clear::leave_target,
     error::CopyError,
     feed::{Inbox, choose, listen, set_notify},
-    fence::{Grasp, grasp, plant, read_record, write_record},
-    key::{Choice, Ours, Selection, Tally, hash},
+    fence::{Ending, Grasp, Record, grasp, hold, plant, read_record, write_record},
+    key::{Ours, Selection, Tally, rules},
     link::{Link, bytes, int},
     probe::facts,
     progress::{Feed, Progress, Sides, State},
     pulse,
-    read::{clock, read, scan},
+    read::clock,
     run::{Lane, Life, Rounds, Runner},
-    sweep::shift,
 };
-use crate::merge::{Entry, Side};
+use crate::merge::Side;
 
 /// How often a fence that somebody holds is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -41,27 +44,40 @@ impl Runner {
         let fence = Fence { key: ours.fence(), token: life.token.clone() };
         let mut control = Link::open(&spec.to, spec.to.database, life.spent.target.clone()).await?;
         refuse_cluster(&mut control).await?;
-        let mut lanes = lanes(life).await?;
+        let mut lanes = lanes(&spec, &life.spent).await?;
+        // Before anything is touched, and again once nobody else can write it.
+        read_record(&mut control, &ours).await?.map_or(Ok(()), |record| refuse(&record, &spec))?;
         let silent = wait_for_fence(&mut control, &ours, &fence, life).await?;
-        for lane in &mut lanes {
-            plant(&mut lane.links.target, &fence).await?;
-        }
-        let record = read_record(&mut control, &ours).await?.unwrap_or_default();
-        if record.sealed {
-            // Before anything is read: the runner we replace must not write the source any more either.
-            for lane in &mut lanes {
-                if !has_fence(&mut lane.links.source, &fence).await? {
-                    return Err(CopyError::Emptied { store: lane.links.source.store().into() });
-                }
-                plant(&mut lane.links.source, &fence).await?;
+        let record = read_record(&mut control, &ours).await?;
+        let owned = record.as_ref().is_some_and(|record| record.owned);
+        let marked = mark(&mut lanes, &spec, &ours, &fence, record).await;
+        let opened = match marked {
+            Ok((record, anew)) => {
+                Self::begin_session(life, Opening { control, lanes, record, anew, silent }, ours.clone(), fence.clone())
+                    .await
             }
+            Err(error) => Err(error),
+        };
+        match opened {
+            // Nothing there is ours: the store that is refused is left as it was found.
+            Err(error) if !error.passes() && !owned => {
+                if let Err(error) = leave_target(&spec, &ours, &fence).await {
+                    tracing::warn!(%error, "the target could not be left as it was found");
+                }
+                Err(error)
+            }
+            opened => opened,
         }
+    }
+
+    async fn begin_session(life: &Life, opening: Opening, ours: Ours, fence: Fence) -> Result<Self, CopyError> {
+        let Opening { mut control, lanes, record, anew, silent } = opening;
+        let spec = life.spec.clone();
         // Before our own heartbeat overwrites it.
         let before = Before { progress: before(&mut control, &ours).await?, silent };
         let arrived = Arc::new(Notify::new());
         let inbox = || Arc::new(Inbox::new(arrived.clone()));
         let pulse = pulse::start(&spec, &ours, &fence, life.publish.subscribe(), life.spent.clone());
-        life.progress.state = State::Bulk;
         let mut runner = Self {
             selection: Selection::new(&spec),
             ours,
@@ -73,7 +89,7 @@ impl Runner {
             arrived: arrived.clone(),
             feeds: Sides::default(),
             pulse,
-            progress: life.progress.clone(),
+            progress: Progress { state: State::Bulk, ..life.progress.clone() },
             publish: life.publish.clone(),
             spent: life.spent.clone(),
             rounds: Sides { source: Rounds::default(), target: Rounds::default() },
@@ -85,11 +101,12 @@ impl Runner {
             unmatched: Tally::default(),
             same_names: Tally::default(),
             sequence: 0,
+            attempt: life.attempt.clone(),
             record,
             spec,
         };
         runner.restart_progress();
-        runner.inherit(before).await?;
+        runner.inherit(before, anew).await?;
         Ok(runner)
     }
 
@@ -102,7 +119,7 @@ impl Runner {
         self.tell();
     }
 
-    async fn inherit(&mut self, before: Before) -> Result<(), CopyError> {
+    async fn inherit(&mut self, before: Before, anew: Anew) -> Result<(), CopyError> {
         self.sequence = u64::try_from(clock(&mut self.control).await?).unwrap_or_default() << 20;
         let mut total = 0;
         for lane in &mut self.lanes {
@@ -110,23 +127,49 @@ impl Runner {
             total += int(&size).and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
         }
         self.progress.keys_total = total;
-        if self.record.sealed {
-            self.remember(before);
-            let buckets = self.record.buckets.clone();
-            for (at, buckets) in buckets.into_iter().enumerate() {
-                let Some(lane) = self.lanes.get_mut(at) else { break };
-                lane.base = Base::load(&mut lane.links.target, &self.ours, lane.from, buckets).await?;
-                self.settle_intent(at).await?;
+        match anew {
+            Anew::No if self.record.sealed => {
+                self.remember(before);
+                self.load_bases().await?;
             }
-            self.progress.keys_copied = self.progress.keys_total;
-            let covered = self.rounds.target.covered;
-            return self.step_up(Rounds { wanted: true, covered, ..Rounds::default() }).await;
+            Anew::Base => {
+                self.remember(before);
+                self.load_bases().await?;
+                self.rebase().await?;
+            }
+            Anew::Everything => {
+                self.measure_clocks().await?;
+                self.rebuild().await?;
+            }
+            Anew::No => return self.begin_following().await,
         }
+        self.progress.keys_copied = self.progress.keys_total;
+        let covered = self.rounds.target.covered;
+        self.step_up(Rounds { wanted: true, covered, ..Rounds::default() }).await
+    }
+
+    async fn load_bases(&mut self) -> Result<(), CopyError> {
+        for (at, buckets) in self.record.buckets.clone().into_iter().enumerate() {
+            let Some(lane) = self.lanes.get_mut(at) else { break };
+            lane.base = Base::load(&mut lane.links.target, &self.ours, lane.from, buckets).await?;
+            self.settle_intent(at).await?;
+        }
+        Ok(())
+    }
+
+    /// Before the seal: what is in the target is looked over, whoever wrote it.
+    async fn begin_following(&mut self) -> Result<(), CopyError> {
         self.measure_clocks().await?;
+        if !self.record.owned || self.record.attempt < self.spec.attempt {
+            self.record.evicted = self.eviction_counters().await?;
+        }
+        self.evicted_at_start = self.record.evicted;
         self.refuse_unmatched().await?;
         self.look_over_all().await?;
         self.record.owned = true;
-        self.record.databases = self.lanes.iter().map(|lane| (lane.from, lane.to)).collect();
+        self.record.attempt = self.record.attempt.max(self.spec.attempt);
+        self.record.rules = Some(rules(&self.spec));
+        self.record.databases = self.spec.pairs();
         write_record(&mut self.control, &self.ours, &self.fence, &self.record).await?;
         self.hear(Side::Old).await.map(drop)
     }
@@ -162,100 +205,6 @@ impl Runner {
         }
         progress.carried = progress.carried.max(before.carried);
         progress.deleted = progress.deleted.max(before.deleted);
-    }
-
-    /// Where unmatched keys are a block they are one before anything is written.
-    async fn refuse_unmatched(&mut self) -> Result<(), CopyError> {
-        if self.spec.unmatched != Unmatched::Block {
-            return Ok(());
-        }
-        let mut tally = Tally::default();
-        for lane in &mut self.lanes {
-            let mut cursor = 0;
-            loop {
-                let page = scan(&mut lane.links.source, cursor, None, 1_000).await?;
-                let unmatched = page.names.iter().filter(|name| self.selection.choose(name) == Choice::Block);
-                unmatched.for_each(|name| tally.add(name));
-                cursor = page.cursor;
-                if cursor == 0 {
-                    break;
-                }
-            }
-        }
-        match tally.count {
-            0 => Ok(()),
-            count => Err(CopyError::UnmatchedKeys { count, prefixes: tally.prefixes }),
-        }
-    }
-
-    async fn look_over_all(&mut self) -> Result<(), CopyError> {
-        let mut tally = Tally::default();
-        let mut unclaimed = HashMap::new();
-        for at in 0..self.lanes.len() {
-            self.look_over(at, &mut tally, &mut unclaimed).await?;
-        }
-        if tally.count > 0 {
-            return Err(CopyError::TargetNotEmpty { count: tally.count, prefixes: tally.prefixes });
-        }
-        // Written by an earlier runner, gone from every source since: the first pair deletes it.
-        for ((to, hash), entry) in unclaimed {
-            let claims = |lane: &&mut Lane| lane.to == to;
-            let claimed =
-                |lane: &Lane| lane.to == to && (lane.base.contains(hash) || lane.base.foreign.contains(&hash));
-            if !self.lanes.iter().any(claimed)
-                && let Some(lane) = self.lanes.iter_mut().find(claims)
-            {
-                lane.base.set(hash, Some(entry));
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes what is in the target for the base. What is there before we ever wrote, and differs, is not ours.
-    async fn look_over(
-        &mut self,
-        at: usize,
-        tally: &mut Tally,
-        unclaimed: &mut HashMap<(u32, u64), Entry>,
-    ) -> Result<(), CopyError> {
-        let (owned, offset) = (self.record.owned, self.record.shift);
-        let Some(lane) = self.lanes.get_mut(at) else { return Ok(()) };
-        let foreign_key = self.ours.foreign(lane.from);
-        if owned {
-            lane.base.foreign = load_foreign(&mut lane.links.target, &foreign_key).await?;
-        }
-        let selection = &self.selection;
-        let mut cursor = 0;
-        loop {
-            let page = scan(&mut lane.links.target, cursor, None, 500).await?;
-            let moves = |name: &Vec<u8>| matches!(selection.choose(name), Choice::Move(_));
-            let names: Vec<Vec<u8>> = page.names.into_iter().filter(moves).collect();
-            let there = read(&mut lane.links.target, &names, shift(Side::New, offset)).await?;
-            let here = read(&mut lane.links.source, &names, 0).await?;
-            for ((name, there), here) in names.iter().zip(there.seen).zip(here.seen) {
-                let hash = hash(name);
-                let Some(there) = there.filter(|_| !lane.base.foreign.contains(&hash)) else { continue };
-                match here {
-                    Some(_) if owned => lane.base.set(hash, Some(there.entry)),
-                    None if owned => {
-                        unclaimed.insert((lane.to, hash), there.entry);
-                    }
-                    Some(here) if here.entry.digest == there.entry.digest => lane.base.set(hash, Some(there.entry)),
-                    Some(_) => tally.add(name),
-                    None => {
-                        lane.base.foreign.insert(hash);
-                    }
-                }
-            }
-            cursor = page.cursor;
-            if cursor == 0 {
-                break;
-            }
-        }
-        if !owned {
-            store_foreign(&mut lane.links.target, &foreign_key, &lane.base.foreign).await?;
-        }
-        Ok(())
     }
 
     /// Starts the feed of a side, if it has one.
@@ -318,14 +267,99 @@ async fn before(control: &mut Link, ours: &Ours) -> Result<Option<Progress>, Cop
     Ok(said.and_then(|said| serde_json::from_slice(&said).ok()))
 }
 
-async fn lanes(life: &Life) -> Result<Vec<Lane>, CopyError> {
-    let spec = &life.spec;
-    let only = vec![(spec.from.database, spec.to.database)];
-    let pairs = if spec.databases.is_empty() { only } else { spec.databases.clone() };
-    let mut lanes = Vec::with_capacity(pairs.len());
-    for (from, to) in pairs {
-        let mut source = Link::open(&spec.from, from, life.spent.source.clone()).await?;
-        let mut target = Link::open(&spec.to, to, life.spent.target.clone()).await?;
+/// What a session begins with, once the fence is taken.
+struct Opening {
+    control: Link,
+    lanes: Vec<Lane>,
+    record: Record,
+    anew: Anew,
+    silent: Option<Duration>,
+}
+
+/// How much of what an earlier runner left is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Anew {
+    /// All of it.
+    No,
+    /// The base, where both stores still have the key.
+    Base,
+    /// Nothing: the target has lost it.
+    Everything,
+}
+
+/// Nobody goes on with a copy that is being ended, or with other rules than its own.
+pub(crate) fn refuse(record: &Record, spec: &CopySpec) -> Result<(), CopyError> {
+    if record.ending != Ending::No {
+        return Err(CopyError::Ending);
+    }
+    match &record.rules {
+        Some(made_with) if *made_with != rules(spec) => Err(CopyError::OtherRules),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Plants the fence wherever this session may write, and finds out whether the stores still have what they must have.
+///
+/// From the seal on it is in the source too, before anything is read: the runner we replace must not write there any
+/// more either. A source that has it although the target has no record tells that the target has lost everything.
+async fn mark(
+    lanes: &mut [Lane],
+    spec: &CopySpec,
+    ours: &Ours,
+    fence: &Fence,
+    record: Option<Record>,
+) -> Result<(Record, Anew), CopyError> {
+    if let Some(record) = &record {
+        refuse(record, spec)?;
+    }
+    let lost = if record.is_some() { None } else { last_attempt(lanes, ours, fence).await? };
+    let record = record.unwrap_or_default();
+    let later = spec.attempt > lost.unwrap_or(record.attempt);
+    if lost.is_some() && !later {
+        return Err(CopyError::Emptied { store: spec.to.name() });
+    }
+    for lane in lanes.iter_mut().filter(|lane| lane.to != spec.to.database) {
+        plant(&mut lane.links.target, fence).await?;
+    }
+    if record.sealed || lost.is_some() {
+        for lane in lanes {
+            if !later && !has_fence(&mut lane.links.source, fence).await? {
+                return Err(CopyError::Emptied { store: lane.links.source.store().into() });
+            }
+            plant(&mut lane.links.source, fence).await?;
+            hold_attempt(&mut lane.links.source, ours, fence, lost.unwrap_or(record.attempt)).await?;
+        }
+    }
+    let anew = match (lost, record.sealed && later) {
+        (Some(_), _) => Anew::Everything,
+        (None, true) => Anew::Base,
+        (None, false) => Anew::No,
+    };
+    Ok((record, anew))
+}
+
+/// For which `retry` the source was last marked; `None` where it is not marked at all.
+async fn last_attempt(lanes: &mut [Lane], ours: &Ours, fence: &Fence) -> Result<Option<u32>, CopyError> {
+    let mut last = None;
+    for lane in lanes {
+        if has_fence(&mut lane.links.source, fence).await? {
+            let attempt = lane.links.source.ask("GET", redis::cmd("GET").arg(ours.attempt())).await?;
+            last = last.max(Some(int(&attempt).and_then(|attempt| u32::try_from(attempt).ok()).unwrap_or_default()));
+        }
+    }
+    Ok(last)
+}
+
+/// Tells the source for which `retry` it is written.
+pub(crate) async fn hold_attempt(link: &mut Link, ours: &Ours, fence: &Fence, attempt: u32) -> Result<(), CopyError> {
+    hold(link, fence, &ours.attempt(), attempt.to_string().as_bytes()).await
+}
+
+pub(crate) async fn lanes(spec: &CopySpec, spent: &Sides<Arc<AtomicU64>>) -> Result<Vec<Lane>, CopyError> {
+    let mut lanes = Vec::new();
+    for (from, to) in spec.pairs() {
+        let mut source = Link::open(&spec.from, from, spent.source.clone()).await?;
+        let mut target = Link::open(&spec.to, to, spent.target.clone()).await?;
         refuse_cluster(&mut source).await?;
         source.learn().await?;
         target.learn().await?;
@@ -341,7 +375,7 @@ async fn refuse_cluster(link: &mut Link) -> Result<(), CopyError> {
     if cluster { Err(CopyError::ClusterMode { store: link.store().into() }) } else { Ok(()) }
 }
 
-async fn has_fence(link: &mut Link, fence: &Fence) -> Result<bool, CopyError> {
+pub(crate) async fn has_fence(link: &mut Link, fence: &Fence) -> Result<bool, CopyError> {
     let exists = link.ask("EXISTS", redis::cmd("EXISTS").arg(&fence.key)).await?;
     Ok(int(&exists) == Some(1))
 }

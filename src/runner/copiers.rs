@@ -6,9 +6,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::{Now, cloud_error, endpoint};
-use crate::copy::{self, Copier, CopySpec, Mode, Progress, State};
+use crate::copy::{self, Copier, CopyError, CopySpec, Mode, Progress, State, Withdrawn};
 use crate::desired::{KeyKind, KeyStrategy, Unmatched};
 use crate::error::{Class, CloudError};
 use crate::identity::MigrationId;
@@ -20,11 +21,50 @@ use crate::world::long::{Copiers, CopyJob};
 /// Trouble that has lasted so long is told; what is shorter shows as lag.
 const TROUBLE: SignedDuration = SignedDuration::from_secs(10);
 
+/// How long a step waits for the end of a copy before it is asked for again.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// The copiers of this process.
 pub struct LocalCopiers {
     runner: String,
     now: Now,
     running: Mutex<BTreeMap<MigrationId, Running>>,
+    ending: Mutex<BTreeMap<MigrationId, End>>,
+}
+
+/// The end of a copy, under way in a task of its own: removing a million keys takes longer than a step may.
+/// Dropping it interrupts it, which is as good as a crash: asked again, it begins again.
+struct End {
+    withdraws: bool,
+    task: JoinHandle<Result<(), CopyError>>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl End {
+    fn begin(spec: CopySpec, mode: CopyMode) -> Option<Self> {
+        let end = async move {
+            match mode {
+                CopyMode::Clear { gone } => copy::clear(&spec, gone.map(side)).await,
+                CopyMode::Withdraw => {
+                    let Withdrawn { removed, left, prefixes } = copy::withdraw(&spec).await?;
+                    tracing::info!(migration = spec.migration, removed, left, ?prefixes, "the copy was withdrawn");
+                    Ok(())
+                }
+                CopyMode::Follow | CopyMode::BothWays => Ok(()),
+            }
+        };
+        let withdraws = match mode {
+            CopyMode::Clear { .. } => false,
+            CopyMode::Withdraw => true,
+            CopyMode::Follow | CopyMode::BothWays => return None,
+        };
+        Some(Self { withdraws, task: tokio::spawn(end) })
+    }
 }
 
 struct Running {
@@ -66,11 +106,15 @@ impl LocalCopiers {
     #[must_use]
     pub fn new(now: Now) -> Self {
         let runner = format!("{}-{:08x}", std::process::id(), rand::random::<u32>());
-        Self { runner, now, running: Mutex::default() }
+        Self { runner, now, running: Mutex::default(), ending: Mutex::default() }
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<MigrationId, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ending(&self) -> MutexGuard<'_, BTreeMap<MigrationId, End>> {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends every copier cleanly, so that another process can take over at once.
@@ -88,17 +132,33 @@ impl LocalCopiers {
             all.insert(job.migration.clone(), Running::start(spec(job, &self.runner)));
         }
         if let Some(running) = all.get(&job.migration) {
+            running.copier.set_attempt(job.attempt);
             running.copier.set_mode(mode);
         }
     }
 
-    async fn clear(&self, job: &CopyJob) -> Result<(), CloudError> {
+    /// Ends the copy as the mode says; what takes long goes on, and is asked for again.
+    async fn end(&self, job: &CopyJob, mode: CopyMode) -> Result<(), CloudError> {
+        let operation = if mode == CopyMode::Withdraw { "withdraw the copy" } else { "clear the copier's traces" };
+        let again = |message: &str| Err(CloudError::new(Class::Transient, "Redis", operation, "", message));
         let running = self.running().remove(&job.migration);
         if let Some(running) = running {
             running.copier.stop().await;
         }
-        let cleared = copy::clear(&endpoint(&job.from), &endpoint(&job.to), &job.migration.0).await;
-        cleared.map_err(|error| cloud_error("clear the copier's traces", &error))
+        let begun = self.ending().remove(&job.migration);
+        let begun = begun.filter(|end| end.withdraws == (mode == CopyMode::Withdraw));
+        let Some(mut end) = begun.or_else(|| End::begin(spec(job, &self.runner), mode)) else { return Ok(()) };
+        match tokio::time::timeout(PATIENCE, &mut end.task).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            // Somebody took the fence while this process stood still; who that is shows when it is tried again.
+            Ok(Ok(Err(error @ CopyError::Fenced { .. }))) => again(&error.to_string()),
+            Ok(Ok(Err(error))) => Err(cloud_error(operation, &error)),
+            Ok(Err(_)) => again("the task that did it has ended unexpectedly"),
+            Err(_) => {
+                self.ending().insert(job.migration.clone(), end);
+                again("it is under way and goes on")
+            }
+        }
     }
 
     /// How the copier in this process stands.
@@ -168,7 +228,7 @@ impl Copiers for LocalCopiers {
             match mode {
                 CopyMode::Follow => self.drive(&job, Mode::Follow),
                 CopyMode::BothWays => self.drive(&job, Mode::BothWays),
-                CopyMode::Clear { gone: _ } | CopyMode::Withdraw => return self.clear(&job).await,
+                CopyMode::Clear { .. } | CopyMode::Withdraw => return self.end(&job, mode).await,
             }
             Ok(())
         })
@@ -220,6 +280,7 @@ fn spec(job: &CopyJob, runner: &str) -> CopySpec {
         },
         databases: job.rules.databases.clone(),
         max_lag: job.max_lag,
+        attempt: job.attempt,
         ..CopySpec::new(job.migration.0.clone(), runner, endpoint(&job.from), endpoint(&job.to))
     }
 }
@@ -283,7 +344,6 @@ fn failure(error: &copy::CopyError, temporary: bool) -> CopyState {
 
 /// One stable word.
 fn word(error: &copy::CopyError) -> &'static str {
-    use crate::copy::CopyError;
     match error {
         CopyError::Unreachable { .. } => "Unreachable",
         CopyError::Busy { .. } => "Busy",
@@ -296,6 +356,8 @@ fn word(error: &copy::CopyError) -> &'static str {
         CopyError::SameNames { .. } => "SameNames",
         CopyError::ClusterMode { .. } => "ClusterMismatch",
         CopyError::Fenced { .. } => "Fenced",
+        CopyError::OtherRules => "OtherRules",
+        CopyError::Ending => "Ending",
         CopyError::Emptied { .. } => "Emptied",
         CopyError::Evicting { .. } => "Evicting",
         CopyError::Refused { .. } => "Refused",

@@ -1,11 +1,11 @@
 //! The first pass and following: every type, every deadline, what may stand in the way.
 
 use sessionbackend::{
-    copy::{Copier, CopyError, KeyRule, State, Strategy, Unmatched, clear},
+    copy::{Copier, CopyError, KeyRule, State, Strategy, Unmatched},
     merge::Kind,
 };
 
-use crate::server::{Flavor, Server, eventually, spec, until};
+use crate::server::{Flavor, Server, cleared, eventually, spec, until};
 
 #[tokio::test]
 async fn strings_are_followed_with_their_deadlines() {
@@ -48,7 +48,7 @@ async fn strings_are_followed_with_their_deadlines() {
     assert_eq!((verified.compared, verified.different), (1_201, 0));
     assert!(progress.lag.is_some());
     copier.stop().await;
-    clear(&from.endpoint, &to.endpoint, "m1").await.unwrap();
+    cleared(&from, &to).await;
     assert!(new.traces().await.is_empty() && old.traces().await.is_empty());
     assert_eq!(old.names().await, new.names().await);
 }

@@ -216,6 +216,17 @@ pub(crate) fn spec(from: &Server, to: &Server, runner: &str) -> CopySpec {
     CopySpec::new("m1", runner, from.endpoint.clone(), to.endpoint.clone())
 }
 
+/// Ends the copy; a runner that has died counts as alive for some seconds more.
+pub(crate) async fn cleared(from: &Server, to: &Server) {
+    let wanted = spec(from, to, "end");
+    eventually("cleared", async || match sessionbackend::copy::clear(&wanted, None).await {
+        Ok(()) => true,
+        Err(error) if error.passes() => false,
+        Err(error) => panic!("{error}"),
+    })
+    .await;
+}
+
 /// Waits until the progress is as wanted, and tells what it was if it never is.
 pub(crate) async fn until(copier: &Copier, what: &str, wanted: impl Fn(&Progress) -> bool) -> Progress {
     until_seen(&mut copier.progress(), what, wanted).await

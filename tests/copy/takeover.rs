@@ -6,11 +6,11 @@ use std::{
 };
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use sessionbackend::copy::{Copier, CopyError, CopySpec, Endpoint, Mode, State, clear, read_progress};
+use sessionbackend::copy::{Copier, CopyError, CopySpec, Endpoint, Mode, State, read_progress};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    server::{Client, Flavor, Server, eventually, spec, until},
+    server::{Client, Flavor, Server, cleared, eventually, spec, until},
     visitors::Crowd,
 };
 
@@ -256,7 +256,7 @@ async fn before_the_seal_a_successor_sweeps_again() {
     assert_eq!(values, [None, Some("changed".into())]);
     assert_eq!(new.names().await.len(), 399);
     second.stop().await;
-    clear(&from.endpoint, &to.endpoint, "m1").await.unwrap();
+    cleared(&from, &to).await;
     assert!(old.traces().await.is_empty() && new.traces().await.is_empty());
 }
 

@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use secrecy::SecretString;
-use sessionbackend::copy::{
-    Copier, CopyError, Endpoint, Feed, Mode, Refusal, Silence, State, clear, probe, read_progress,
-};
+use sessionbackend::copy::{Copier, CopyError, Endpoint, Feed, Mode, Refusal, Silence, State, probe, read_progress};
 
-use crate::server::{Flavor, PASSWORD, Server, eventually, spec, until};
+use crate::server::{Flavor, PASSWORD, Server, cleared, eventually, spec, until};
 
 async fn failure(copier: &Copier) -> CopyError {
     let mut seen = copier.progress();
@@ -159,7 +157,7 @@ async fn notifications_are_put_back_as_they_were() {
     until(&copier, "following", |progress| progress.state == State::Following).await;
     drop(copier);
     assert_ne!(setting(&mut old).await, before);
-    clear(&from.endpoint, &to.endpoint, "m1").await.unwrap();
+    cleared(&from, &to).await;
     assert_eq!(setting(&mut old).await, before);
     assert!(read_progress(&to.endpoint, "m1").await.unwrap().is_none());
 }
@@ -191,7 +189,7 @@ async fn databases_are_mapped_and_same_names_are_a_block() {
     })
     .await;
     copier.stop().await;
-    clear(&from.endpoint, &to.endpoint, "m1").await.unwrap();
+    cleared(&from, &to).await;
     assert!(zero.traces().await.is_empty() && one.traces().await.is_empty() && new.traces().await.is_empty());
 
     let _: () = new.run("FLUSHALL").await;
