@@ -14,6 +14,7 @@ use crate::journal::{Journal, Resource};
 use crate::observed::{Bystander, Copy, Observed, Reading, Service, Store};
 
 use super::long::{CopyJob, SceneService};
+use super::lost::Listed;
 use super::service::{self, Live};
 use super::stores::{Found, Listings, Wired};
 use super::{CloudWorld, cache, network, reading};
@@ -55,9 +56,11 @@ impl CloudWorld {
         let groups = network::groups_of(
             [&target_store, &source].into_iter().filter_map(|reading| Some(&reading.present()?.placement)),
         );
-        let wanted = network::wanted(owner, target, journal, &services.readings);
-        let (connectors, rules, secrets) = futures::join!(
-            self.connectors(owner, &wanted, connectors, &groups),
+        let wanted = network::wanted(owner, target, journal, &services.readings, &bystanders);
+        let listed = Listed { stores: &stores, connectors: &connectors };
+        let (namesakes, connectors, rules, secrets) = futures::join!(
+            self.namesakes(owner, journal, &listed),
+            self.connectors(owner, &wanted, &connectors, &groups),
             self.rules(owner, &groups, target, journal),
             self.epoch_secrets(owner, format, journal, target_store.present()),
         );
@@ -70,9 +73,11 @@ impl CloudWorld {
             target: target_store,
             source,
             catalog: stores.catalog(),
-            unlisted: stores.gap().cloned(),
+            unlisted: stores.gap(journal),
+            namesakes,
             connectors,
-            rules,
+            rules: rules.readings,
+            unread_groups: rules.unread,
             secrets,
             claims,
             role_access,
