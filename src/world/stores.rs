@@ -563,7 +563,7 @@ fn disabled() -> Found {
 }
 
 /// A Redis no vendor's API tells about. A private name is in some VPC, which one is not known.
-fn external(address: Address, password: Option<SecretString>) -> Found {
+pub(super) fn external(address: Address, password: Option<SecretString>) -> Found {
     let placement = match reach::of_host(&address.host) {
         Reach::Private(_) => Placement::Vpc { vpc: String::new(), groups: Vec::new() },
         Reach::None | Reach::Public | Reach::Unknown => Placement::Public,
