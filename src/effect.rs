@@ -8,8 +8,8 @@ use crate::desired::{Desired, StoreSpec};
 use crate::identity::{Address, Arn, Fingerprint, OperationId, Owner, RuleId, StoreId};
 use crate::journal::{Entry, Journal, Prior, Resource};
 use crate::observed::{
-    CatalogEntry, Claims, Connector, Copy, CopyState, Delivery, Observed, Operation, OperationKind, OperationStatus,
-    Placement, Reach, Reading, RoleAccess, Rule, Secret, ServiceStatus, Store, StoreStatus, Variable,
+    CatalogEntry, Claims, Connector, Copy, CopyState, Delivery, Namesake, Observed, Operation, OperationKind,
+    OperationStatus, Placement, Reach, Reading, RoleAccess, Rule, Secret, ServiceStatus, Store, StoreStatus, Variable,
 };
 use crate::step::{CopyMode, ServicePatch, Setting, Step};
 
@@ -28,6 +28,12 @@ pub const AFTER_APPLY: &str = "(known after apply)";
 impl Picture {
     /// The picture after `step` succeeded. Gives the line the engine would journal for it.
     pub fn predict(&mut self, owner: &Owner, desired: &Desired, step: &Step, now: Timestamp) -> Option<Entry> {
+        let entry = self.succeed(owner, desired, step, now);
+        self.look_for_what_is_lost(step, entry.as_ref(), now);
+        entry
+    }
+
+    fn succeed(&mut self, owner: &Owner, desired: &Desired, step: &Step, now: Timestamp) -> Option<Entry> {
         let observed = &mut self.observed;
         match step {
             Step::Journal { entry, .. } => self.journal = self.journal.apply(entry, now),
@@ -139,6 +145,24 @@ impl Picture {
             store.status = StoreStatus::Available;
         }
         None
+    }
+
+    /// What is about to be made is looked for by its name until its id is written down.
+    fn look_for_what_is_lost(&mut self, step: &Step, made: Option<&Entry>, now: Timestamp) {
+        let namesakes = &mut self.observed.namesakes;
+        if let Some(Entry::Made(resource, id)) = made {
+            let ours = (!matches!(resource, Resource::UpstashDatabase(_))).then_some(true);
+            let found = Namesake { id: id.clone(), created: Some(now), ours };
+            namesakes.insert(resource.clone(), Reading::Present(vec![found]));
+        }
+        if let Step::Journal { entry, .. } = step {
+            if let Entry::Intend(resource) = entry {
+                namesakes.entry(resource.clone()).or_insert_with(|| Reading::Present(Vec::new()));
+            }
+            if let Entry::Made(resource, _) | Entry::Gone(resource) = entry {
+                namesakes.remove(resource);
+            }
+        }
     }
 
     fn patch(&mut self, owner: &Owner, patch: &ServicePatch, now: Timestamp) -> Option<Entry> {

@@ -5,9 +5,9 @@ use std::future::Future;
 use jiff::Timestamp;
 
 use crate::desired::{Desired, Mode};
-use crate::error::CloudError;
+use crate::error::{Class, CloudError};
 use crate::identity::Owner;
-use crate::journal::{Entry, Journal};
+use crate::journal::{Entry, Journal, Resource};
 use crate::observed::{Observed, Reading};
 use crate::plan::{Block, Inputs, Plan, Reason, guard, plan};
 use crate::step::Step;
@@ -168,10 +168,65 @@ async fn act<W: World>(
 /// What is written down of a call that was refused: that it was not made. Nothing where that is not certain.
 /// Where an earlier call for the same line may still be on its way (`is_first` is false), only what is refused for good.
 fn refusal(step: &Step, error: &CloudError, is_first: bool) -> Option<Entry> {
-    let Step::PatchService(patch) = step else { return None };
     if error.class.is_ambiguous() || !is_first && error.class.is_temporary() {
         return None;
     }
+    if let Some((resource, call)) = creation(step) {
+        // Only the vendor's word on that very call, and on the first one, tells: what failed before it, a name that is
+        // taken or a quota that is full leave open whether an earlier attempt whose reply was lost has made it.
+        let certain = is_first && error.operation == call && error.class != Class::Exists && !error.class.is_temporary();
+        return certain.then_some(Entry::Gone(resource));
+    }
+    let Step::PatchService(patch) = step else { return None };
     let for_good = (!error.class.is_temporary()).then(|| error.to_string());
     Some(Entry::NotMoved(patch.direction, patch.service.clone(), for_good))
+}
+
+/// What a step makes, and the vendor's name of the call.
+fn creation(step: &Step) -> Option<(Resource, &'static str)> {
+    match step {
+        Step::CreateUpstashDatabase { name, .. } => Some((Resource::UpstashDatabase(name.clone()), "CreateDatabase")),
+        Step::CreateReplicationGroup { id, .. } => {
+            Some((Resource::ReplicationGroup(id.clone()), "CreateReplicationGroup"))
+        }
+        Step::CreateSubnetGroup { name, .. } => Some((Resource::SubnetGroup(name.clone()), "CreateCacheSubnetGroup")),
+        Step::CreateConnector { name, .. } => Some((Resource::Connector(name.clone()), "CreateVpcConnector")),
+        Step::AuthorizeIngress { group, source, port } => {
+            Some((Step::rule_name(group, source, *port), "AuthorizeSecurityGroupIngress"))
+        }
+        Step::CreateEpochSecret { name, .. } => Some((Resource::Secret(name.clone()), "CreateSecret")),
+        Step::Journal { .. }
+        | Step::Claim { .. }
+        | Step::Release { .. }
+        | Step::DeleteUpstashDatabase { .. }
+        | Step::DeleteSubnetGroup { .. }
+        | Step::DeleteReplicationGroup { .. }
+        | Step::RevokeIngress { .. }
+        | Step::DeleteConnector { .. }
+        | Step::DeleteSecret { .. }
+        | Step::PatchService(_)
+        | Step::Copy { .. }
+        | Step::CountQuiet { .. }
+        | Step::RunChecks { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_create_that_was_refused_for_certain_is_written_off_and_no_other() {
+        let step = Step::CreateUpstashDatabase { name: "liberty".into(), region: "us-east-1".into(), plan: None };
+        let failed = |class, operation| refusal(&step, &CloudError::new(class, "Upstash", operation, "", "no"), true);
+        let gone = Some(Entry::Gone(Resource::UpstashDatabase("liberty".into())));
+        assert_eq!(failed(Class::Rejected, "CreateDatabase"), gone);
+        assert_eq!(failed(Class::Quota, "CreateDatabase"), gone);
+        for class in [Class::Transient, Class::Throttled, Class::Conflict, Class::Exists] {
+            assert_eq!(failed(class, "CreateDatabase"), None, "{class:?}");
+        }
+        assert_eq!(failed(Class::Denied, "ListDatabases"), None, "an earlier attempt may have made it");
+        let full = CloudError::new(Class::Quota, "Upstash", "CreateDatabase", "", "no");
+        assert_eq!(refusal(&step, &full, false), None, "the earlier attempt may be what filled it");
+    }
 }

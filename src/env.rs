@@ -14,7 +14,7 @@ mod url;
 
 pub use host::is_forbidden;
 pub use template::{Template, TemplateError};
-pub use url::{DEFAULT_PORT, UrlError, escape, parse_url};
+pub use url::{DEFAULT_PORT, UrlError, escape, names_database, parse_url};
 
 /// The variables of Celery that default to `REDIS_URL` in the app.
 pub const CELERY_VARIABLES: [&str; 2] = ["CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"];

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::checks::{Run, Stage};
 use crate::error::CloudError;
 use crate::identity::{Address, Arn, Fingerprint, GroupId, OperationId, RuleId, SecretName, StoreId};
+use crate::journal::Resource;
 
 /// One thing read from the world.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,10 +65,15 @@ pub struct Observed {
     pub catalog: Vec<CatalogEntry>,
     /// Why the catalog may lack stores, if it may: what is not in it then is not gone.
     pub unlisted: Option<CloudError>,
+    /// What answers to the names of the things of ours whose id the journal lacks. Every one of them is looked for,
+    /// whatever the spec is; an empty list is the vendor's word that there is none.
+    pub namesakes: BTreeMap<Resource, Reading<Vec<Namesake>>>,
     /// Connectors in use or named in the spec.
     pub connectors: BTreeMap<Arn, Reading<Connector>>,
     /// Security-group rules of the stores' groups, and those named in the spec.
     pub rules: BTreeMap<RuleId, Reading<Rule>>,
+    /// Groups whose rules could not be read: that none of [`Self::rules`] is theirs says nothing.
+    pub unread_groups: BTreeMap<GroupId, CloudError>,
     /// Secrets of ours, by name.
     pub secrets: BTreeMap<SecretName, Reading<Secret>>,
     /// Who claims what, by service name.
@@ -349,6 +355,17 @@ pub struct CatalogEntry {
     pub id: StoreId,
     /// Host names, lower case.
     pub hosts: Vec<String>,
+}
+
+/// Something with the name of a thing of ours: made in a call whose reply was lost, or by somebody else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namesake {
+    /// The vendor's id.
+    pub id: String,
+    /// When it was made, where the vendor says so.
+    pub created: Option<Timestamp>,
+    /// Whether it carries our tag; `None` where the vendor has no tags.
+    pub ours: Option<bool>,
 }
 
 /// A VPC connector.

@@ -15,6 +15,7 @@ mod finish;
 mod forward;
 pub mod guard;
 mod interference;
+mod lost;
 mod moves;
 pub mod network;
 mod preflight;
@@ -37,6 +38,7 @@ use crate::observed::{Observed, Reading, Service};
 use crate::step::Step;
 
 pub use crate::api::condition::Reason;
+pub use lost::made_since;
 
 /// Everything a decision may depend on.
 #[derive(Clone, Copy, Debug)]

@@ -25,6 +25,7 @@ mod cache;
 mod claims;
 mod journal;
 pub mod long;
+mod lost;
 mod network;
 mod observe;
 mod patch;
@@ -148,6 +149,16 @@ fn reading<T>(outcome: Result<T, CloudError>) -> Reading<T> {
         Ok(value) => Reading::Present(value),
         Err(error) if error.class == Class::NotFound => Reading::Absent,
         Err(error) => Reading::Unknown(error),
+    }
+}
+
+/// A list is a reading however short it is: that something is not in it is the vendor's word.
+impl<T> From<Result<Vec<T>, CloudError>> for Reading<Vec<T>> {
+    fn from(listed: Result<Vec<T>, CloudError>) -> Self {
+        match listed {
+            Ok(listed) => Self::Present(listed),
+            Err(error) => Self::Unknown(error),
+        }
     }
 }
 

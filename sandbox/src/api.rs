@@ -75,6 +75,9 @@ pub enum Disposition {
 pub async fn call(cloud: &Cloud, service: &str, operation: &str, input: Value) -> Disposition {
     let mutating = mutates(operation);
     let resource = resource_of(&input);
+    if service == "apprunner" {
+        apprunner::platform::other_hand(cloud, operation, &input);
+    }
     let fault = cloud.shared.faults(|faults| faults.call(service, operation, mutating));
     let (disposition, outcome) = match fault {
         None => replied(execute(cloud, service, operation, input, false).await),
@@ -91,7 +94,8 @@ pub async fn call(cloud: &Cloud, service: &str, operation: &str, input: Value) -
             | CallFault::Internal
             | CallFault::Denied
             | CallFault::ExpiredCredentials
-            | CallFault::NotSubscribed),
+            | CallFault::NotSubscribed
+            | CallFault::OtherHand),
         ) => replied(Err(vendor_error(service, operation, kind))),
     };
     cloud.shared.record(CallRecord {

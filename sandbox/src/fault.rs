@@ -26,6 +26,8 @@ pub enum CallFault {
     Stale,
     /// The account may not use the service (App Runner for new customers).
     NotSubscribed,
+    /// Right before an UpdateService is executed somebody else's is, and is over; then the next fault, if there is one.
+    OtherHand,
 }
 
 /// What happens to the next deployment of a service.
@@ -110,12 +112,31 @@ impl Faults {
 
     /// The fault that strikes this call.
     pub fn call(&mut self, service: &str, operation: &str, mutating: bool) -> Option<CallFault> {
+        let suits = |kind: CallFault| match kind {
+            CallFault::Stale => !mutating,
+            CallFault::OtherHand => false,
+            CallFault::Throttle
+            | CallFault::Internal
+            | CallFault::Hang
+            | CallFault::Lost
+            | CallFault::LostReply
+            | CallFault::Denied
+            | CallFault::ExpiredCredentials
+            | CallFault::NotSubscribed => true,
+        };
         let matches = |f: &Fault| {
-            f.call.is_some_and(|kind| !(kind == CallFault::Stale && mutating))
+            f.call.is_some_and(suits)
                 && f.service.as_deref().is_none_or(|s| s == service)
                 && f.operation.as_deref().is_none_or(|o| o == operation)
         };
         self.strike(matches).and_then(|f| f.call)
+    }
+
+    /// Whether somebody else updates the App Runner service `name` right before the call.
+    pub fn other_hand(&mut self, operation: &str, name: &str) -> bool {
+        let matches =
+            |f: &Fault| f.call == Some(CallFault::OtherHand) && f.name.as_deref().is_none_or(|asked| asked == name);
+        operation == "UpdateService" && self.strike(matches).is_some()
     }
 
     /// The fault of `kinds` that strikes a deployment of the App Runner service `name`.
@@ -170,6 +191,17 @@ mod tests {
         assert_eq!(struck, [false, false, true, false, false, true]);
         assert!(faults.remove(Some(id)));
         assert_eq!(faults.call("ec2", "DescribeVpcs", false), None);
+    }
+
+    #[test]
+    fn another_hand_comes_before_an_update_and_the_next_fault_still_strikes() {
+        let mut faults = Faults::default();
+        faults.add(fault(r#"{"call":"other-hand","name":"web","count":1}"#));
+        faults.add(fault(r#"{"call":"lost-reply","operation":"UpdateService"}"#));
+        assert!(!faults.other_hand("StartDeployment", "web") && !faults.other_hand("UpdateService", "worker"));
+        assert_eq!(faults.call("apprunner", "UpdateService", true), Some(CallFault::LostReply));
+        assert!(faults.other_hand("UpdateService", "web"));
+        assert!(!faults.other_hand("UpdateService", "web"), "counted");
     }
 
     #[test]

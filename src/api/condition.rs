@@ -159,6 +159,8 @@ words! {
         StoreNotFound,
         /// The store was deleted behind our back; restore it, or name another one.
         StoreGone,
+        /// Something that is not ours has the name of what is to be made; name it by its id to use it, or choose another name.
+        NameTaken,
         /// A password is not known; give the credentials the message asks for.
         CredentialsMissing,
         /// The store is being made or changed; wait.

@@ -85,6 +85,15 @@ pub fn parse_url(text: &str) -> Result<(Address, Option<SecretString>), UrlError
     Ok((Address { host: host_name(host)?, port, db, user, tls }, password.map(SecretString::from)))
 }
 
+/// Whether a URL says which database it means; one that does not means 0, or leaves it to others.
+#[must_use]
+pub fn names_database(text: &str) -> bool {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let tail = rest.find(['/', '?']).map_or("", |end| &rest[end..]);
+    let (path, query) = tail.split_once('?').unwrap_or((tail, ""));
+    path.len() > 1 || query.split('&').any(|pair| pair.starts_with("db="))
+}
+
 /// Writes what [`parse_url`] reads.
 pub(super) fn write_url(
     scheme: &str,
@@ -215,6 +224,20 @@ mod tests {
         ] {
             assert_eq!(parse_url(text).unwrap_err(), error, "{text:?}");
             assert!(!error.to_string().contains("canary"));
+        }
+    }
+
+    #[test]
+    fn a_url_says_which_database_it_means_or_does_not() {
+        for (url, names) in [
+            ("redis://h", false),
+            ("redis://h/", false),
+            ("rediss://:p@h:6379?x=1", false),
+            ("redis://h/0", true),
+            ("redis://h:6379/3", true),
+            ("redis://h?db=2", true),
+        ] {
+            assert_eq!(names_database(url), names, "{url}");
         }
     }
 }

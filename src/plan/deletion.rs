@@ -1,15 +1,16 @@
 //! The object is being deleted. Never edits a service's variables or egress; needs no valid spec.
 
 use crate::desired::DeletionPolicy;
-use crate::identity::{RuleId, StoreId};
-use crate::journal::{Direction, Entry, Migration, Outcome, Resource};
-use crate::observed::{Reading, Rule, Service};
+use crate::identity::{Arn, RuleId, StoreId};
+use crate::journal::{Direction, Entry, Made, Migration, Outcome, Resource};
+use crate::observed::{Reading, Service};
 use crate::step::{CopyMode, Step};
 
+use super::lost::{LISTED, Lost};
 use super::moves::{Standing, standing};
 use super::retire::{names, order};
 use super::wiring::{carries, leads_to_new};
-use super::{Awaited, Draft, Phase, Reason, Wait};
+use super::{Awaited, Draft, Phase, Reason, Wait, after};
 
 impl<'a> Draft<'a> {
     /// Releases our claims; with `Delete` also removes what we made and nothing references.
@@ -162,7 +163,11 @@ impl<'a> Draft<'a> {
     /// The step that removes something of ours; nothing where it is gone already, or where the draft says why it stays.
     pub(super) fn removal(&mut self, resource: &Resource) -> Option<Step> {
         let observed = self.inputs.observed;
-        let id = self.inputs.journal.made.get(resource).and_then(|made| made.id.clone());
+        let made = self.inputs.journal.made.get(resource);
+        if let Some(made) = made.filter(|made| made.id.is_none() && !matches!(resource, Resource::Secret(_))) {
+            return self.recognition(resource, made);
+        }
+        let id = made.and_then(|made| made.id.clone());
         match resource {
             Resource::Secret(name) => {
                 let reading = observed.secrets.get(name).unwrap_or(&Reading::Absent);
@@ -175,17 +180,16 @@ impl<'a> Draft<'a> {
                 Some(Step::DeleteSecret { name: name.clone() })
             }
             Resource::Connector(name) => {
-                let (arn, reading) = observed.connectors.iter().find(|(arn, reading)| {
-                    Some(arn.0.as_str()) == id.as_deref()
-                        || reading.present().is_some_and(|connector| connector.name == *name && connector.ours)
-                })?;
+                // One that is not ours is left over by its ARN.
+                let arn = &Arn(id.unwrap_or_else(|| name.clone()));
+                let reading = observed.connectors.get(arn).unwrap_or(&Reading::Absent);
                 self.still_there(reading, &format!("connector {name}"))?;
                 let users = self.users_of_connector(arn)?;
                 self.unused(&format!("connector {name}"), &users)?;
                 Some(Step::DeleteConnector { arn: arn.clone() })
             }
             Resource::Rule(rule) => {
-                let id = id.map(RuleId).or_else(|| self.rule_of_ours(rule))?;
+                let id = RuleId(id.unwrap_or_else(|| rule.clone()));
                 let reading = observed.rules.get(&id).unwrap_or(&Reading::Absent);
                 let rule = self.still_there(reading, &format!("rule {id}"))?;
                 let users = self.users_of_rule(rule)?;
@@ -206,19 +210,21 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// A rule whose id was lost with the reply: found by what it admits, and our tag.
-    fn rule_of_ours(&self, name: &str) -> Option<RuleId> {
-        let is = |rule: &Rule| {
-            let port = rule.from_port.unwrap_or_default();
-            let named = rule.source.as_ref().map(|source| Step::rule_name(&rule.group, source, port));
-            rule.ours && named == Some(Resource::Rule(name.to_owned()))
-        };
-        self.inputs
-            .observed
-            .rules
-            .iter()
-            .find(|(_, reading)| reading.present().is_some_and(is))
-            .map(|(id, _)| id.clone())
+    /// What was made in a call whose reply was lost is written down, and removed by its id then. Nothing where it is
+    /// certain that there is nothing of ours.
+    fn recognition(&mut self, resource: &Resource, made: &Made) -> Option<Step> {
+        match self.lost(resource, made)? {
+            Lost::Found(id) => {
+                let entry = Entry::Made(resource.clone(), id.to_owned());
+                Some(Step::Journal { expect: self.inputs.journal.sequence, entry })
+            }
+            Lost::Foreign(_) | Lost::Nothing => {
+                if self.inputs.now < after(made.intended, LISTED) {
+                    self.unlisted(resource, made.intended);
+                }
+                None
+            }
+        }
     }
 
     /// The database the last migration came from, where that is the one called `name`.

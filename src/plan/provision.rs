@@ -5,18 +5,17 @@ use std::time::Duration;
 
 use crate::desired::{EgressPolicy, ReplicationGroupRef, RulesPolicy, StoreSpec, Target, UpstashDatabase};
 use crate::identity::{Arn, Owner, RuleId, StoreId};
-use crate::journal::{EgressChange, Entry, Resource, StoreRecord};
+use crate::journal::{EgressChange, Entry, Made, Resource, StoreRecord};
 use crate::observed::{Connector, Egress, Placement, Reading, Rule, Store, StoreStatus};
 use crate::step::Step;
 
+use super::lost::{LISTED, Lost};
 use super::network::{Question, egress_change};
 use super::settle::Using;
 use super::{Awaited, Block, Draft, Late, Reason, Wait, after};
 
 /// Terraform allows a replication group an hour to be created.
 const CREATE_LIMIT: Duration = Duration::from_hours(1);
-/// Lists of AWS are eventually consistent: what was just made and is not listed is not gone.
-const LISTED: Duration = Duration::from_mins(2);
 
 impl<'a> Draft<'a> {
     /// The store of the spec, once it serves.
@@ -33,10 +32,12 @@ impl<'a> Draft<'a> {
                 return None;
             }
         };
-        if let Some((resource, id)) = found_again(target, store)
-            && self.inputs.journal.made.get(&resource).is_some_and(|made| made.id.is_none())
-        {
-            self.journal(Entry::Made(resource, id));
+        if let Some((resource, id, made)) = self.found_without_id(target, store) {
+            match self.lost(&resource, made)? {
+                Lost::Found(found) if found == id => self.journal(Entry::Made(resource, id)),
+                Lost::Foreign(by) => self.name_is_taken(&resource, by, adopting(&resource)),
+                Lost::Found(_) | Lost::Nothing => self.unlisted(&resource, made.intended),
+            }
             return None;
         }
         match &store.status {
@@ -67,6 +68,11 @@ impl<'a> Draft<'a> {
             Reading::Unknown(_) | Reading::Hidden(_) => self.unread_store(target),
             Reading::Present(store) => {
                 self.say_how_it_fails(store);
+                if let Some((resource, _, made)) = self.found_without_id(target, store)
+                    && let Some(Lost::Foreign(by)) = self.lost(&resource, made)
+                {
+                    self.name_is_taken(&resource, by, adopting(&resource));
+                }
                 if store.credential.is_none() && matches!(store.id, StoreId::Upstash(_)) {
                     self.block(
                         Reason::CredentialsMissing,
@@ -86,6 +92,13 @@ impl<'a> Draft<'a> {
                 self.plan.steps.truncate(steps);
             }
         }
+    }
+
+    /// The resource that `store` would be if it is ours, where the reply of the call that made it was lost.
+    fn found_without_id(&self, target: &Target, store: &Store) -> Option<(Resource, String, &'a Made)> {
+        let (resource, id) = found_again(target, store)?;
+        let made = self.inputs.journal.made.get(&resource).filter(|made| made.id.is_none())?;
+        Some((resource, id, made))
     }
 
     /// A store that does not serve.
@@ -174,10 +187,13 @@ impl<'a> Draft<'a> {
         );
     }
 
-    fn unlisted(&mut self, resource: &Resource, since: jiff::Timestamp) {
+    /// A list of the vendor's may not have it yet.
+    pub(super) fn unlisted(&mut self, resource: &Resource, since: jiff::Timestamp) {
         let what = String::from(resource.clone());
+        let is_lost = self.inputs.journal.made.get(resource).is_some_and(|made| made.id.is_none());
+        let was = if is_lost { "may have been" } else { "was" };
         self.wait(Wait {
-            message: format!("{what} was made and is not listed yet"),
+            message: format!("{what} {was} made and is not listed yet"),
             on: Awaited::Reading(what),
             since,
             expected: None,
@@ -213,6 +229,18 @@ impl<'a> Draft<'a> {
     fn connector_of_ours(&mut self, name: &str, subnets: &[String], groups: &[String]) -> Option<Arn> {
         let resource = Resource::Connector(name.to_owned());
         let observed = self.inputs.observed;
+        let made = self.inputs.journal.made.get(&resource);
+        if let Some(made) = made.filter(|made| made.id.is_none()) {
+            match self.lost(&resource, made)? {
+                Lost::Found(arn) => self.journal(Entry::Made(resource, arn.to_owned())),
+                Lost::Foreign(by) => self.name_is_taken(&resource, by, adopting(&resource)),
+                Lost::Nothing => {
+                    let (subnets, security_groups) = (subnets.to_vec(), groups.to_vec());
+                    self.create(resource, Step::CreateConnector { name: name.to_owned(), subnets, security_groups });
+                }
+            }
+            return None;
+        }
         let by_name = |(arn, reading): (&'a Arn, &'a Reading<Connector>)| {
             reading.present().filter(|connector| connector.name == name).map(|connector| (arn, connector))
         };
@@ -229,13 +257,9 @@ impl<'a> Draft<'a> {
                 );
                 return None;
             }
-            if self.inputs.journal.made.get(&resource).is_some_and(|made| made.id.is_none()) {
-                self.journal(Entry::Made(resource, arn.0.clone()));
-                return None;
-            }
             return Some(arn.clone());
         }
-        let id = self.inputs.journal.made.get(&resource).and_then(|made| made.id.clone());
+        let id = made.and_then(|made| made.id.clone());
         match id.map(|id| observed.connectors.get(&Arn(id)).unwrap_or(&Reading::Absent)) {
             None => {
                 let (subnets, security_groups) = (subnets.to_vec(), groups.to_vec());
@@ -329,6 +353,12 @@ impl<'a> Draft<'a> {
             }
             let (Some(group), Some(source)) = (groups.first(), connector.groups.first()) else { continue };
             admitted = false;
+            // It may be admitted by a rule that could not be read.
+            if let Some((group, error)) = self.inputs.observed.unread_groups.iter().find(|(id, _)| groups.contains(id))
+            {
+                self.unread(&Reading::<()>::Unknown(error.clone()), &format!("the rules of security group {group}"));
+                continue;
+            }
             match policy {
                 RulesPolicy::Managed => {
                     if asked.insert((group, source)) {
@@ -365,6 +395,20 @@ impl<'a> Draft<'a> {
             Some(Reading::Absent | Reading::Present(_)) => self.make_again(resource),
             Some(unread) => self.unread(unread, &String::from(resource)),
         }
+    }
+}
+
+/// What to do about somebody else's resource that has the name of ours.
+fn adopting(resource: &Resource) -> &'static str {
+    match resource {
+        Resource::UpstashDatabase(_) => {
+            "name it by its id in spec.store.upstash.database to use it as it is, or choose another name"
+        }
+        Resource::ReplicationGroup(_) => {
+            "name it in spec.store.elastiCache.replicationGroupId to use it as it is, or delete it"
+        }
+        Resource::Connector(_) => "name it by its arn in vpcConnector to use it as it is, or delete it",
+        Resource::SubnetGroup(_) | Resource::Rule(_) | Resource::Secret(_) => "delete it, or give it another name",
     }
 }
 

@@ -1,6 +1,7 @@
 //! What Upstash sends, read leniently: unknown fields are allowed, missing ones too, numbers may come as strings.
 //! Only the id is required. Pure.
 
+use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::Value;
 
@@ -11,6 +12,8 @@ pub struct Database {
     pub id: String,
     /// Its name; need not be unique.
     pub name: String,
+    /// When it was made, where it is told.
+    pub created: Option<Timestamp>,
     /// Host, lower case, completed where only a slug was sent.
     pub host: Option<String>,
     /// TCP port.
@@ -58,6 +61,7 @@ impl Database {
         Some(Self {
             id: text("database_id")?.to_owned(),
             name: text("database_name").unwrap_or_default().to_owned(),
+            created: number(body, "creation_time").and_then(|at| Timestamp::from_second(at.try_into().ok()?).ok()),
             host: text("endpoint").map(host),
             // Older databases use random ports: it is always read.
             port: number(body, "port").and_then(|port| u16::try_from(port).ok()).unwrap_or(6379),
@@ -122,11 +126,13 @@ mod tests {
             "database_id": "id-1", "database_name": "liberty", "endpoint": "beloved-stallion-58500", "port": 6379,
             "tls": true, "password": "hidden-word", "state": "active", "modifying_state": "", "type": "payg",
             "db_max_clients": 10000, "db_acl_enabled": "true", "brand_new": {"a": [1]},
+            "creation_time": 1_784_000_000,
         }))
         .unwrap();
         assert_eq!(database.host.as_deref(), Some("beloved-stallion-58500.upstash.io"));
         assert_eq!(database.max_clients, Some(10000));
         assert_eq!(database.state, State::Active);
+        assert_eq!(database.created, Timestamp::from_second(1_784_000_000).ok());
         assert_eq!(database.password.as_ref().unwrap().expose_secret(), "hidden-word");
         assert!(!format!("{database:?}").contains("hidden-word"));
     }

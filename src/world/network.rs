@@ -13,7 +13,7 @@ use crate::desired::{EgressPolicy, Target};
 use crate::error::CloudError;
 use crate::identity::{Arn, GroupId, Owner, RuleId};
 use crate::journal::{EgressChange, Journal, Resource};
-use crate::observed::{Connector, Egress, Placement, Reading, Rule, Service};
+use crate::observed::{Bystander, Connector, Egress, Placement, Reading, Rule, Service};
 
 use super::{CloudWorld, cache};
 
@@ -24,12 +24,14 @@ pub(super) struct Wanted {
     names: BTreeSet<String>,
 }
 
-/// Connectors in use, named in the spec, kept for the way back, or ours.
+/// Connectors in use, named in the spec, kept for the way back, or ours; and those of the other services where a rule may
+/// go, for whether they come through it.
 pub(super) fn wanted(
     owner: &Owner,
     target: Option<&Target>,
     journal: &Journal,
     services: &BTreeMap<String, Reading<Service>>,
+    bystanders: &Reading<Vec<Bystander>>,
 ) -> Wanted {
     let mut wanted = Wanted::default();
     let mut egress = |egress: &Egress| match egress {
@@ -39,6 +41,10 @@ pub(super) fn wanted(
         Egress::Default => {}
     };
     services.values().filter_map(Reading::present).for_each(|service| egress(&service.egress));
+    let made = journal.made.keys().any(|resource| matches!(resource, Resource::Rule(_)));
+    if made || target.is_some_and(|target| !target.migration.retire.rules.is_empty()) {
+        bystanders.present().into_iter().flatten().for_each(|other| egress(&other.egress));
+    }
     for moved in journal.migration.iter().flat_map(|migration| &migration.services) {
         egress(&moved.undo.egress);
         match &moved.egress {
@@ -76,6 +82,12 @@ impl Wanted {
     }
 }
 
+/// Rules, and the groups whose rules could not be read.
+pub(super) struct Rules {
+    pub(super) readings: BTreeMap<RuleId, Reading<Rule>>,
+    pub(super) unread: BTreeMap<GroupId, CloudError>,
+}
+
 /// What a VPC's routes lead to.
 struct Routes {
     tables: Vec<RouteTable>,
@@ -89,7 +101,7 @@ impl CloudWorld {
         &self,
         owner: &Owner,
         wanted: &Wanted,
-        listed: Result<Vec<VpcConnector>, CloudError>,
+        listed: &Result<Vec<VpcConnector>, CloudError>,
         stores: &BTreeSet<GroupId>,
     ) -> BTreeMap<Arn, Reading<Connector>> {
         let listed = match listed {
@@ -98,7 +110,7 @@ impl CloudWorld {
                 return wanted.arns.iter().map(|arn| (arn.clone(), Reading::Unknown(error.clone()))).collect();
             }
         };
-        let found = listed.into_iter().filter(|connector| wanted.wants(connector)).filter_map(|connector| {
+        let found = listed.iter().filter(|connector| wanted.wants(connector)).filter_map(|connector| {
             let arn = Arn(connector.vpc_connector_arn.clone()?);
             Some((arn, connector))
         });
@@ -108,7 +120,7 @@ impl CloudWorld {
             if let Some(connector) = self.cache.connectors.get(&key, cache::NETWORK) {
                 return (arn, Reading::Present(connector));
             }
-            let read = Box::pin(self.connector(owner, &arn, &connector, stores)).await;
+            let read = Box::pin(self.connector(owner, &arn, connector, stores)).await;
             if let Ok(connector) = &read {
                 self.cache.connectors.put(&key, connector.clone());
             }
@@ -160,14 +172,14 @@ impl CloudWorld {
         })
     }
 
-    /// Rules of the stores' groups, and those the spec or the journal names.
+    /// Rules of the stores' groups, and those the spec or the journal names; and the groups whose rules could not be read.
     pub(super) async fn rules(
         &self,
         owner: &Owner,
         stores: &BTreeSet<GroupId>,
         target: Option<&Target>,
         journal: &Journal,
-    ) -> BTreeMap<RuleId, Reading<Rule>> {
+    ) -> Rules {
         let named = target.into_iter().flat_map(|target| target.migration.retire.rules.iter().cloned());
         let made = journal.made.iter().filter_map(|(resource, made)| match resource {
             Resource::Rule(_) => made.id.clone().map(RuleId),
@@ -182,9 +194,11 @@ impl CloudWorld {
         let groups: Vec<String> = stores.iter().map(|group| group.0.clone()).collect();
         let (of_groups, by_id) = futures::join!(self.aws.ec2.rules_of(&groups), self.aws.ec2.rules(&ids));
         let mut all = BTreeMap::new();
-        // A rule of a store's group that could not be read shows as a rule that does not admit: ours is then made twice
-        // at most, and the vendor refuses a duplicate.
-        for found in of_groups.unwrap_or_default() {
+        let (of_groups, unread) = match of_groups {
+            Ok(found) => (found, BTreeMap::new()),
+            Err(error) => (Vec::new(), stores.iter().map(|group| (group.clone(), error.clone())).collect()),
+        };
+        for found in of_groups {
             if let Some((id, rule)) = rule(owner, &found).filter(|_| is_ingress(&found) && is_tcp(&found)) {
                 all.insert(id, Reading::Present(rule));
             }
@@ -198,7 +212,7 @@ impl CloudWorld {
             }
             Err(error) => all.extend(named.into_iter().map(|id| (id, Reading::Unknown(error.clone())))),
         }
-        all
+        Rules { readings: all, unread }
     }
 }
 
@@ -255,7 +269,7 @@ fn admitted_by(admitting: &[SecurityGroup], vpc: &str, groups: &[String], stores
     ids.into_iter().filter(|id| !stores.contains(id)).collect()
 }
 
-fn is_ingress(rule: &SecurityGroupRule) -> bool {
+pub(super) fn is_ingress(rule: &SecurityGroupRule) -> bool {
     rule.is_egress != Some(true)
 }
 
@@ -264,7 +278,7 @@ fn is_tcp(rule: &SecurityGroupRule) -> bool {
 }
 
 /// A rule as the planner sees it. Of other protocols no source is told: they admit no Redis.
-fn rule(owner: &Owner, found: &SecurityGroupRule) -> Option<(RuleId, Rule)> {
+pub(super) fn rule(owner: &Owner, found: &SecurityGroupRule) -> Option<(RuleId, Rule)> {
     let [(owner_tag, path), _] = owner.tags();
     // All ports are -1 or left out.
     let port = |port: Option<i32>| port.and_then(|port| u16::try_from(port).ok());

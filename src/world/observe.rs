@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_apprunner::types::{ServiceStatus as SdkStatus, ServiceSummary};
 use futures::future::join_all;
+use secrecy::ExposeSecret;
 
-use crate::desired::{Desired, EgressPolicy, EnvFormat, Target};
+use crate::desired::{Desired, EgressPolicy, EnvFormat, StoreSpec, Target};
 use crate::env;
 use crate::error::CloudError;
 use crate::identity::{Address, Arn, Owner};
@@ -14,6 +15,7 @@ use crate::journal::{Journal, Resource};
 use crate::observed::{Bystander, Copy, Observed, Reading, Service, Store};
 
 use super::long::{CopyJob, SceneService};
+use super::lost::Listed;
 use super::service::{self, Live};
 use super::stores::{Found, Listings, Wired};
 use super::{CloudWorld, cache, network, reading};
@@ -55,9 +57,11 @@ impl CloudWorld {
         let groups = network::groups_of(
             [&target_store, &source].into_iter().filter_map(|reading| Some(&reading.present()?.placement)),
         );
-        let wanted = network::wanted(owner, target, journal, &services.readings);
-        let (connectors, rules, secrets) = futures::join!(
-            self.connectors(owner, &wanted, connectors, &groups),
+        let wanted = network::wanted(owner, target, journal, &services.readings, &bystanders);
+        let listed = Listed { stores: &stores, connectors: &connectors };
+        let (namesakes, connectors, rules, secrets) = futures::join!(
+            self.namesakes(owner, journal, &listed),
+            self.connectors(owner, &wanted, &connectors, &groups),
             self.rules(owner, &groups, target, journal),
             self.epoch_secrets(owner, format, journal, target_store.present()),
         );
@@ -70,9 +74,11 @@ impl CloudWorld {
             target: target_store,
             source,
             catalog: stores.catalog(),
-            unlisted: stores.gap().cloned(),
+            unlisted: stores.gap(journal),
+            namesakes,
             connectors,
-            rules,
+            rules: rules.readings,
+            unread_groups: rules.unread,
             secrets,
             claims,
             role_access,
@@ -211,7 +217,12 @@ impl CloudWorld {
             self.store_of_spec(owner, &target.store, &self.inputs.store, journal, listings),
             self.source(owner, target, journal, listings, services),
         );
-        let (to, from) = (in_use_of(target, to, &from), from);
+        let url = self.inputs.store.url.as_ref().filter(|_| matches!(target.store, StoreSpec::External { .. }));
+        let database = Database {
+            named: url.is_some_and(|url| env::names_database(url.expose_secret())),
+            mapped: target.migration.rules.databases.first().map(|(_, to)| *to),
+        };
+        let to = in_use_of(database, to, &from);
         let wired: &Wired = &services.wired;
         // One after the other: the source is remembered last only where it is another store.
         let from = self.complete(owner, from, wired).await;
@@ -356,23 +367,56 @@ fn told(target: &Target, services: &BTreeMap<String, Reading<Service>>) -> Told 
     hidden.map_or(Told::Nothing, Told::Hidden)
 }
 
-/// The database of the store of the spec: the one the mapping names, or, where that store is in use already and nothing
-/// is mapped, the one in use.
-fn in_use_of(target: &Target, mut to: Reading<Found>, from: &Reading<Found>) -> Reading<Found> {
-    let mapped = target.migration.rules.databases.first().map(|(_, to)| *to);
+/// What decides the database of the store of the spec.
+#[derive(Clone, Copy)]
+struct Database {
+    /// The URL in the spec names one: that is the word of the user, nothing overrides it.
+    named: bool,
+    /// What the mapping leads to.
+    mapped: Option<u32>,
+}
+
+/// The database of the store of the spec: the one its URL names, else the one the mapping names, else, where that store is
+/// in use already, the one in use.
+fn in_use_of(database: Database, mut to: Reading<Found>, from: &Reading<Found>) -> Reading<Found> {
     let in_use = from.present().and_then(|from| {
         let same = to.present().is_some_and(|to| to.store.id == from.store.id);
         from.store.address.clone().filter(|_| same)
     });
     if let Some(address) = to.present_mut().and_then(|found| found.store.address.as_mut()) {
-        match (mapped, in_use) {
-            (Some(db), _) => address.db = db,
-            (None, Some(used)) => {
+        match (database.named, database.mapped, in_use) {
+            (true, _, _) | (false, None, None) => {}
+            (false, Some(db), _) => address.db = db,
+            (false, None, Some(used)) => {
                 address.db = used.db;
                 address.user = address.user.take().or(used.user);
             }
-            (None, None) => {}
         }
     }
     to
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stores::external;
+    use super::*;
+
+    #[test]
+    fn the_database_a_url_names_stays_whatever_is_in_use() {
+        let store = |db| Address { host: "redis.example".into(), port: 6379, db, user: None, tls: true };
+        let database = |named, mapped, spec, used| {
+            let found = |db| Reading::Present(external(store(db), None));
+            let to = in_use_of(Database { named, mapped }, found(spec), &found(used));
+            to.present().and_then(|to| to.store.address.as_ref()).map(|address| address.db)
+        };
+        assert_eq!(database(true, None, 3, 1), Some(3));
+        assert_eq!(database(true, None, 0, 1), Some(0), "also where it names 0");
+        assert_eq!(database(true, Some(2), 3, 1), Some(3));
+        assert_eq!(database(false, None, 0, 1), Some(1), "none is named: the one in use is meant");
+        assert_eq!(database(false, Some(2), 0, 1), Some(2));
+        let elsewhere = Reading::Present(external(Address { host: "other.example".into(), ..store(1) }, None));
+        let to =
+            in_use_of(Database { named: false, mapped: None }, Reading::Present(external(store(0), None)), &elsewhere);
+        assert_eq!(to.present().and_then(|to| to.store.address.as_ref()).map(|address| address.db), Some(0));
+    }
 }

@@ -9,6 +9,7 @@ use crate::desired::ReplicationGroupSettings;
 use crate::error::{Class, CloudError};
 use crate::identity::{Arn, GroupId, Owner, RuleId};
 use crate::journal::{Copied, Entry, Journal, Resource};
+use crate::plan::made_since;
 use crate::step::{CopyMode, Step};
 use crate::upstash::{self, Upstash};
 
@@ -77,7 +78,7 @@ impl CloudWorld {
         self.upstash.as_ref().ok_or_else(|| {
             let message =
                 "no API key was given; name a Secret with email and apiKey in spec.store.upstash.apiKeySecretRef";
-            CloudError::new(Class::Credentials, upstash::SERVICE, operation, "", message)
+            CloudError::new(Class::Credentials, upstash::SERVICE, &format!("{operation} (not called)"), "", message)
         })
     }
 
@@ -92,17 +93,19 @@ impl CloudWorld {
         let operation = "CreateDatabase";
         let upstash = self.upstash(operation)?;
         let resource = Resource::UpstashDatabase(name.to_owned());
-        if !journal.made.contains_key(&resource) {
+        let Some(made) = journal.made.get(&resource) else {
             return Err(refused(operation, &format!("the journal does not say that database {name} is to be made")));
-        }
+        };
+        // What was listed before the call says nothing about what the call has made, also where its reply is lost.
+        self.cache.databases.clear();
         // No idempotency keys, and names need not be unique: after a lost reply the database may be there already.
         let same: Vec<_> = upstash.databases().await?.into_iter().filter(|found| found.name == name).collect();
         let database = match same.as_slice() {
             [] => upstash.create(name, region, plan).await?,
-            [found] => upstash.database(&found.id).await?,
-            several => {
-                let message = format!("{} databases are called {name:?}; name one by id", several.len());
-                return Err(CloudError::new(Class::Rejected, upstash::SERVICE, operation, "", &message));
+            [found] if made_since(found.created, made.intended) => upstash.database(&found.id).await?,
+            _ => {
+                let message = format!("a database that we did not make is called {name:?} already; looking again");
+                return Err(CloudError::new(Class::Exists, upstash::SERVICE, operation, "", &message));
             }
         };
         self.cache.databases.clear();

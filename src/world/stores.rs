@@ -11,7 +11,7 @@ use crate::env;
 use crate::error::{Class, CloudError};
 use crate::identity::{Address, GroupId, Owner, StoreId};
 use crate::journal::{Journal, Resource, StoreRecord};
-use crate::observed::{CatalogEntry, Placement, Reach, Reading, Server, Store, StoreStatus};
+use crate::observed::{CatalogEntry, Namesake, Placement, Reach, Reading, Server, Store, StoreStatus};
 use crate::upstash::{self, Database, State};
 
 use super::journal::resource_key;
@@ -54,9 +54,35 @@ impl Listings {
         groups.chain(caches).chain(databases).collect()
     }
 
-    /// Why the catalog may lack a store, if it may.
-    pub(super) fn gap(&self) -> Option<&CloudError> {
-        self.elasticache_gap().or(self.upstash_gap())
+    /// Why the catalog may lack a store, if it may. Without a key the databases we made are out of sight, not gone.
+    pub(super) fn gap(&self, journal: &Journal) -> Option<CloudError> {
+        let gap = self.elasticache_gap().or(self.upstash_gap()).cloned();
+        let asked = || journal.made.keys().any(|resource| matches!(resource, Resource::UpstashDatabase(_)));
+        gap.or_else(|| {
+            let unseen = self.databases.is_none() && asked();
+            unseen.then(|| CloudError::new(Class::Credentials, upstash::SERVICE, "ListDatabases", "", &no_key()))
+        })
+    }
+
+    /// The databases called `name`; names need not be unique.
+    pub(super) fn databases_called(&self, name: &str) -> Reading<Vec<Namesake>> {
+        match &self.databases {
+            None => Reading::Hidden(no_key()),
+            Some(Err(error)) => Reading::Unknown(error.clone()),
+            Some(Ok(databases)) => {
+                let same = databases.iter().filter(|database| database.name == name);
+                let found =
+                    same.map(|database| Namesake { id: database.id.clone(), created: database.created, ours: None });
+                Reading::Present(found.collect())
+            }
+        }
+    }
+
+    /// The ARN of the replication group `id`, if there is one.
+    pub(super) fn group_called(&self, id: &str) -> Result<Option<String>, CloudError> {
+        let groups = self.groups.as_ref().map_err(Clone::clone)?;
+        let group = groups.iter().find(|group| is_called(group, id));
+        Ok(group.map(|group| group.arn.clone().unwrap_or_default()))
     }
 
     /// Why the catalog may lack the store at `host`, if it may.
@@ -104,6 +130,11 @@ fn elasticache_status(word: Option<&str>) -> StoreStatus {
         "deleting" => StoreStatus::Deleting,
         other => StoreStatus::Failed(crate::error::presentable(other, 64)),
     }
+}
+
+/// Ids are stored in lower case whatever was asked for.
+fn is_called(group: &ReplicationGroup, id: &str) -> bool {
+    group.replication_group_id.as_deref().is_some_and(|known| known.eq_ignore_ascii_case(id))
 }
 
 /// A group is ready when it says so and each of its shards does.
@@ -166,7 +197,7 @@ impl CloudWorld {
     ) -> Reading<Found> {
         match spec {
             StoreSpec::Upstash { database: UpstashDatabase::Named { name, .. }, .. } => {
-                self.named_database(name, listings).await
+                self.named_database(name, journal, listings).await
             }
             StoreSpec::Upstash { database: UpstashDatabase::Existing(id), .. } => self.database(id).await,
             StoreSpec::ReplicationGroup { group, .. } => {
@@ -244,12 +275,17 @@ impl CloudWorld {
         reading
     }
 
-    async fn named_database(&self, name: &str, listings: &Listings) -> Reading<Found> {
+    async fn named_database(&self, name: &str, journal: &Journal, listings: &Listings) -> Reading<Found> {
         let databases = match &listings.databases {
             Some(Ok(databases)) => databases,
             Some(Err(error)) => return Reading::Unknown(error.clone()),
             None => return Reading::Hidden(no_key()),
         };
+        // One that we made is known by its id, whatever else is called so.
+        let made = journal.made.get(&Resource::UpstashDatabase(name.to_owned())).and_then(|made| made.id.as_ref());
+        if let Some(known) = made.filter(|id| databases.iter().any(|database| database.id == **id)) {
+            return self.database(known).await;
+        }
         let matching: Vec<_> = databases.iter().filter(|database| database.name == name).collect();
         match matching.as_slice() {
             [] => Reading::Absent,
@@ -332,11 +368,7 @@ impl CloudWorld {
             Ok(groups) => groups,
             Err(error) => return Reading::Unknown(error.clone()),
         };
-        // Ids are stored in lower case whatever was asked for.
-        let group = groups
-            .iter()
-            .find(|group| group.replication_group_id.as_deref().is_some_and(|known| known.eq_ignore_ascii_case(id)));
-        let Some(group) = group else { return Reading::Absent };
+        let Some(group) = groups.iter().find(|group| is_called(group, id)) else { return Reading::Absent };
         let placement = match self.group_placement(group).await {
             Ok(placement) => placement,
             Err(error) => return Reading::Unknown(error),
@@ -531,7 +563,7 @@ fn disabled() -> Found {
 }
 
 /// A Redis no vendor's API tells about. A private name is in some VPC, which one is not known.
-fn external(address: Address, password: Option<SecretString>) -> Found {
+pub(super) fn external(address: Address, password: Option<SecretString>) -> Found {
     let placement = match reach::of_host(&address.host) {
         Reach::Private(_) => Placement::Vpc { vpc: String::new(), groups: Vec::new() },
         Reach::None | Reach::Public | Reach::Unknown => Placement::Public,

@@ -4,5 +4,6 @@
 mod fail;
 mod ground;
 mod job;
+mod lost;
 mod network;
 mod serve;

@@ -140,3 +140,39 @@ fn a_service_on_elasticache_is_reached_and_moved_to_upstash() {
     let calls: Vec<_> = calls.as_array().into_iter().flatten().map(|call| call["operation"].clone()).collect();
     assert!(calls.contains(&json!("UpdateService")) && !calls.contains(&json!("DescribeService")), "{calls:?}");
 }
+
+#[test]
+fn somebody_else_updates_a_service_between_a_look_and_a_call() {
+    let app = format!("web=python3 {}/tests/plane/app.py", env!("CARGO_MANIFEST_DIR"));
+    let sandbox = Sandbox::up(&["--image", &app]);
+    let input = json!({ "ServiceName": "web-app", "SourceConfiguration": source(&json!({ "VERSION": "1" })) });
+    let arn = string(&sandbox.call("apprunner", "CreateService", &input), "/Service/ServiceArn");
+    running(&sandbox, &arn);
+    for (other, strikes) in [("worker", false), ("web-app", true)] {
+        let fault = json!({ "call": "other-hand", "name": other, "count": 1 });
+        sandbox.must(&["fault", "add", &fault.to_string()]);
+        let lost = json!({ "operation": "UpdateService", "call": "lost-reply", "count": 1 });
+        sandbox.must(&["fault", "add", &lost.to_string()]);
+        let of = |sandbox: &Sandbox| {
+            let listed = sandbox.call("apprunner", "ListOperations", &json!({ "ServiceArn": arn }));
+            listed["OperationSummaryList"].as_array().unwrap().clone()
+        };
+        let before = of(&sandbox).len();
+        let health = json!({ "Protocol": "TCP" });
+        let update = json!({ "ServiceArn": arn, "HealthCheckConfiguration": health });
+        assert!(!sandbox.run(&["call", "apprunner", "UpdateService", &update.to_string()]).status.success());
+        let operations = of(&sandbox);
+        assert_eq!(operations.len(), before + if strikes { 2 } else { 1 }, "{other}");
+        let service = running(&sandbox, &arn);
+        let at = "/Service/SourceConfiguration/ImageRepository/ImageConfiguration/RuntimeEnvironmentVariables";
+        let variables = service.pointer(at).unwrap();
+        assert_eq!(variables.get("SET_BY_ANOTHER_HAND").is_some(), strikes, "{variables}");
+        if strikes {
+            assert_eq!(
+                (&operations[1]["Type"], &operations[1]["Status"]),
+                (&json!("UPDATE_SERVICE"), &json!("SUCCEEDED"))
+            );
+            assert_eq!(operations[0]["Type"], "UPDATE_SERVICE");
+        }
+    }
+}

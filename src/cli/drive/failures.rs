@@ -8,10 +8,12 @@ use jiff::Timestamp;
 use crate::api::Reason;
 use crate::engine::Cycle;
 use crate::error::Class;
+use crate::journal::Entry;
 use crate::observed::CopyState;
 use crate::plan::Awaited;
 use crate::render::apply::Ending;
 use crate::render::between;
+use crate::step::Step;
 
 /// Refusals in a row that only a person can end.
 const REFUSALS: u32 = 5;
@@ -34,7 +36,13 @@ impl Failures {
             .map(|error| (error.class, error.to_string()))
             .or_else(|| unread(turn))
             .or_else(|| stuck(turn));
-        let Some((class, message)) = failed else { return *self = Self::default() };
+        let Some((class, message)) = failed else {
+            // What was refused is announced anew before it is tried again: that is no success yet.
+            if !announces(turn) {
+                *self = Self::default();
+            }
+            return;
+        };
         self.row = self.row.saturating_add(1);
         self.refusals = if class.is_temporary() { 0 } else { self.refusals + 1 };
         self.since.get_or_insert(turn.at);
@@ -65,6 +73,12 @@ impl Failures {
         (self.refusals >= REFUSALS || too_long)
             .then(|| Ending::Failed { message: message.clone(), remedy: Reason::of_class(*class).remedy().to_owned() })
     }
+}
+
+/// Whether nothing was done but to write down what is about to be made.
+fn announces(turn: &Cycle) -> bool {
+    let intends = |step: &Step| matches!(step, Step::Journal { entry: Entry::Intend(_), .. });
+    !turn.outcomes.is_empty() && turn.outcomes.iter().all(|outcome| intends(&outcome.step))
 }
 
 /// Where the copy goes on by itself as soon as what is in its way is gone.

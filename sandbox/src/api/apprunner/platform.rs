@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::service::begin;
 use crate::api::Call;
 use crate::cloud::Cloud;
-use crate::state::State;
-use crate::state::apprunner::Service;
+use crate::state::apprunner::{Operation, Service};
+use crate::state::{State, uuid};
 
 /// An image was pushed: running services of that image deploy where automatic deployments are on. Names their ARNs.
 pub fn push(cloud: &Cloud, image: &str) -> Value {
@@ -70,6 +70,49 @@ pub fn release(cloud: &Cloud, name: &str) -> Result<Value, String> {
         }
         Ok(json!({"service": name}))
     })
+}
+
+/// The variable that somebody else changes.
+const OF_ANOTHER_HAND: &str = "SET_BY_ANOTHER_HAND";
+
+/// Where a fault says so, somebody else updates the service that `input` names, and is done: a variable of their own and
+/// one operation more. The instances go on as they are.
+pub fn other_hand(cloud: &Cloud, operation: &str, input: &Value) {
+    let arn = input["ServiceArn"].as_str().unwrap_or_default();
+    let running = |state: &State| {
+        let service = state.apprunner.services.get(arn).filter(|service| service.status == "RUNNING");
+        service.map(|service| service.name.clone())
+    };
+    let Some(name) = cloud.shared.read(running) else { return };
+    if !cloud.shared.faults(|faults| faults.other_hand(operation, &name)) {
+        return;
+    }
+    let now = cloud.shared.clock.now();
+    cloud.shared.change(|state| {
+        let Some(service) = state.apprunner.services.get_mut(arn) else { return };
+        let id = uuid();
+        for config in [Some(&mut service.desired), service.active.as_mut()].into_iter().flatten() {
+            if let Some(variables) = variables(&mut config.source) {
+                variables.insert(OF_ANOTHER_HAND.to_owned(), json!(id));
+            }
+        }
+        service.updated = now;
+        let (kind, status) = ("UPDATE_SERVICE", "SUCCEEDED");
+        let over = Operation { id, kind, status, started: now, ended: Some(now), updated: now, hidden: false };
+        service.operations.push_front(over);
+    });
+}
+
+/// The variables in a source configuration, of an image or of code.
+fn variables(source: &mut Value) -> Option<&mut Map<String, Value>> {
+    let image = source["ImageRepository"].is_object();
+    let at = if image {
+        "/ImageRepository/ImageConfiguration"
+    } else {
+        "/CodeRepository/CodeConfiguration/CodeConfigurationValues"
+    };
+    let values = source.pointer_mut(at)?.as_object_mut()?;
+    values.entry("RuntimeEnvironmentVariables").or_insert_with(|| json!({})).as_object_mut()
 }
 
 fn named<'a>(state: &'a mut State, name: &str) -> Result<&'a mut Service, String> {

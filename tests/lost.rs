@@ -1,0 +1,155 @@
+//! What was made in a call whose reply was lost: taken if it is ours, never if it is somebody else's, looked for to the end.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, clippy::pedantic, missing_docs)]
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use futures::FutureExt as _;
+use pretty_assertions::assert_eq;
+use sessionbackend::desired::{DeletionPolicy, Desired, EgressPolicy, ReplicationGroupRef, RulesPolicy, StoreSpec};
+use sessionbackend::effect::Picture;
+use sessionbackend::engine::{Memory, cycle};
+use sessionbackend::journal::{Entry, Journal, Resource};
+use sessionbackend::observed::*;
+use sessionbackend::plan::{Inputs, Plan, Reason, guard, plan};
+use sessionbackend::sim::Faults;
+use sessionbackend::step::Step;
+
+use support::{at, drive, on_elasticache, owner, present, start, target, upstash, world::error};
+
+fn planned(picture: &Picture, desired: &Desired, second: i64) -> Plan {
+    let owner = owner();
+    let (observed, journal) = (&picture.observed, &picture.journal);
+    let inputs = Inputs { owner: &owner, desired, observed, journal, announced: None, now: at(second) };
+    let plan = plan(&inputs);
+    assert_eq!(guard::violations(&inputs, &plan), Vec::<String>::new());
+    plan
+}
+
+fn database() -> Resource {
+    Resource::UpstashDatabase("liberty".into())
+}
+
+/// About to be made at second 100, and no reply.
+fn intended(resource: &Resource) -> Journal {
+    Journal::default().apply(&Entry::Intend(resource.clone()), at(100))
+}
+
+fn namesake(created: Option<i64>, ours: Option<bool>) -> Reading<Vec<Namesake>> {
+    Reading::Present(vec![Namesake { id: "u-1".into(), created: created.map(at), ours }])
+}
+
+fn lines(plan: &Plan) -> Vec<Entry> {
+    let line = |step: &Step| match step {
+        Step::Journal { entry, .. } => entry.clone(),
+        other => panic!("{other}"),
+    };
+    plan.steps.iter().map(line).collect()
+}
+
+#[test]
+fn a_database_of_the_name_is_ours_only_if_it_was_made_after_it_was_announced() {
+    let mut picture = on_elasticache(&["web"]);
+    picture.observed.target = Reading::Present(upstash());
+    picture.journal = intended(&database());
+    for created in [None, Some(39), Some(-86_400)] {
+        picture.observed.namesakes = BTreeMap::from([(database(), namesake(created, None))]);
+        // Driven to where nothing moves: also once everything else is provided for it is not taken, nor told to a service.
+        let world = start(picture.clone(), Faults::default());
+        let last = drive(&world, &owner(), &present(target(&["web"]))).last;
+        let taken: Vec<_> = last.plan.blocks.iter().filter(|block| block.reason == Reason::NameTaken).collect();
+        assert_eq!(taken.len(), 1, "{created:?}: {:?}", last.plan);
+        assert!(taken[0].message.contains("exists that we did not make") && taken[0].remedy.contains("by its id"));
+        assert_eq!(last.journal.made[&database()].id, None);
+        assert_eq!(world.updates(), BTreeMap::new());
+    }
+    // The vendor's clock may be a little behind.
+    for created in [Some(41), Some(5000)] {
+        picture.observed.namesakes = BTreeMap::from([(database(), namesake(created, None))]);
+        let world = start(picture.clone(), Faults::default());
+        let last = drive(&world, &owner(), &present(target(&["web"]))).last;
+        assert_eq!(last.journal.made[&database()].id.as_deref(), Some("u-1"), "{created:?}");
+    }
+}
+
+#[test]
+fn what_was_lost_is_looked_for_before_it_is_written_off() {
+    let delete = Desired::Absent { policy: DeletionPolicy::Delete };
+    let rule = Step::rule_name(&"sg-store".into(), &"sg-connector".into(), 6379);
+    let lost = [
+        (database(), None, Some(130)),
+        (Resource::Connector("sb-vpc0".into()), Some(true), None),
+        (Resource::ReplicationGroup("sb-cache".into()), Some(true), None),
+        (Resource::SubnetGroup("sb-subnets".into()), Some(true), None),
+        (rule, Some(true), None),
+    ];
+    for (resource, ours, created) in lost {
+        let mut picture = on_elasticache(&["web"]);
+        picture.journal = intended(&resource);
+        let plan_of = |picture: &mut Picture, reading: Option<Reading<Vec<Namesake>>>, second| {
+            picture.observed.namesakes = reading.into_iter().map(|reading| (resource.clone(), reading)).collect();
+            planned(picture, &delete, second)
+        };
+        for unread in [None, Some(Reading::Unknown(error("throttled"))), Some(Reading::Hidden("no key".into()))] {
+            let plan = plan_of(&mut picture, unread, 9000);
+            assert_eq!(lines(&plan), vec![], "{resource:?}");
+            assert_eq!(plan.waits.len() + plan.blocks.len(), 1, "{plan:?}");
+        }
+        let found = plan_of(&mut picture, Some(namesake(created, ours)), 9000);
+        assert_eq!(lines(&found), vec![Entry::Made(resource.clone(), "u-1".into())]);
+        // A list that is not up to date yet.
+        let soon = plan_of(&mut picture, Some(Reading::Present(vec![])), 150);
+        assert_eq!((lines(&soon), soon.waits.len()), (vec![], 1), "{soon:?}");
+        let gone = plan_of(&mut picture, Some(Reading::Present(vec![])), 9000);
+        assert_eq!(lines(&gone), vec![Entry::Gone(resource.clone())]);
+        // Somebody else's stays, whatever it is called.
+        let foreign = plan_of(&mut picture, Some(namesake(Some(-5), ours.map(|_| false))), 9000);
+        assert_eq!(lines(&foreign), vec![Entry::Gone(resource.clone())]);
+    }
+}
+
+#[test]
+fn rules_that_could_not_be_read_are_no_missing_rules() {
+    let mut wanted = target(&["web"]);
+    wanted.services[0].egress = EgressPolicy::Keep;
+    wanted.migration.retire =
+        sessionbackend::desired::Retire { delete_old_store: false, rules: vec![], connectors: vec![] };
+    for rules in [RulesPolicy::Managed, RulesPolicy::Unmanaged] {
+        wanted.store = StoreSpec::ReplicationGroup {
+            group: ReplicationGroupRef::Existing("audio".into()),
+            rules,
+            credentials: true,
+        };
+        let mut picture = on_elasticache(&["web"]);
+        let mut store = support::elasticache();
+        store.id = sessionbackend::identity::StoreId::ReplicationGroup("audio".into());
+        store.name = "audio".into();
+        store.address.as_mut().unwrap().host = "master.audio.abc123.use1.cache.amazonaws.com".into();
+        store.server = Reading::Present(support::server(0));
+        picture
+            .observed
+            .catalog
+            .push(CatalogEntry { id: store.id.clone(), hosts: vec![store.address.as_ref().unwrap().host.clone()] });
+        picture.observed.target = Reading::Present(store);
+        picture.observed.rules.clear();
+        for (class, waits) in [("throttled", true), ("denied", false)] {
+            picture.observed.unread_groups = BTreeMap::from([("sg-store".into(), error(class))]);
+            let world = start(picture.clone(), Faults::default());
+            let mut memory = Memory::default();
+            let (owner, desired) = (owner(), present(wanted.clone()));
+            let mut last = None;
+            for _ in 0..30 {
+                last = cycle(&world, &owner, &desired, &mut memory, || world.now()).now_or_never();
+            }
+            let last = last.unwrap();
+            assert!(world.creations().keys().all(|made| !made.starts_with("rule")), "{:?}", world.creations());
+            let said = last.plan.waits.iter().map(|wait| &wait.message);
+            let said = said.chain(last.plan.blocks.iter().map(|block| &block.subject));
+            let about = |text: &&String| text.contains("the rules of security group sg-store");
+            assert_eq!(said.filter(about).count(), 1, "{rules:?} {class}: {:?}", last.plan);
+            assert_eq!(last.plan.blocks.is_empty(), waits, "{:?}", last.plan.blocks);
+            assert!(last.plan.blocks.iter().all(|block| block.reason != Reason::Unreachable));
+        }
+    }
+}

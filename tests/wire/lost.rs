@@ -1,0 +1,188 @@
+//! Calls that make something and whose reply is lost, or that are refused: nothing of ours stays behind, nothing of
+//! anybody else's is taken.
+
+use std::time::{Duration, Instant};
+
+use pretty_assertions::assert_eq;
+use serde_json::json;
+use sessionbackend::desired::{DeletionPolicy, Desired, ReplicationGroupSettings, StoreSpec, UpstashDatabase};
+use sessionbackend::engine::{Cycle, Memory, cycle};
+use sessionbackend::journal::{Entry, Resource};
+use sessionbackend::plan::Phase;
+use sessionbackend::step::Step;
+
+use super::ground::{ByHand, Hand, Sandbox, now, string};
+use super::serve::{present, target};
+
+async fn turn(hand: &Hand, desired: &Desired, memory: &mut Memory) -> Cycle {
+    // Long enough after the calls for every list to be up to date.
+    let clock = || now().checked_add(jiff::SignedDuration::from_mins(10)).unwrap();
+    cycle(&hand.world, &hand.owner, desired, memory, clock).await
+}
+
+/// Destroys with `deletionPolicy: Delete`, as a process that knows nothing of what was before.
+pub(crate) async fn destroy(sandbox: &Sandbox, name: &str) -> Cycle {
+    let hand = Hand::new(sandbox, name).await;
+    let (delete, mut memory) = (Desired::Absent { policy: DeletionPolicy::Delete }, Memory::default());
+    let deadline = Instant::now() + Duration::from_mins(1);
+    loop {
+        let last = turn(&hand, &delete, &mut memory).await;
+        if last.plan.phase == Phase::Deleted {
+            return last;
+        }
+        assert!(Instant::now() < deadline, "{:?} {:?}", last.plan, last.outcomes);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn listed(sandbox: &Sandbox, service: &str, operation: &str, list: &str, name: &str) -> Vec<String> {
+    let answer = sandbox.call(service, operation, &json!({}));
+    let rows = if list.is_empty() { &answer } else { &answer[list] };
+    rows.as_array().unwrap().iter().map(|row| row[name].as_str().unwrap().to_owned()).collect()
+}
+
+fn databases(sandbox: &Sandbox) -> Vec<String> {
+    listed(sandbox, "upstash", "ListDatabases", "", "database_name")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_made_in_calls_whose_replies_were_lost_is_found_and_removed() {
+    let sandbox = Sandbox::up();
+    let by_hand = ByHand::make(&sandbox);
+    // The user's own of the same kinds, and a database of the same name from before.
+    let input = json!({ "database_name": "theirs", "platform": "aws", "primary_region": "us-east-1" });
+    sandbox.call("upstash", "CreateDatabase", &input);
+    let hand = Hand::new(&sandbox, "lost").await;
+    let group = json!({ "GroupName": "audio", "Description": "audio", "VpcId": by_hand.vpc });
+    let group = string(&sandbox.call("ec2", "CreateSecurityGroup", &group), "/GroupId");
+    let (subnet_group, id, connector) =
+        (hand.owner.short_name("subnets"), hand.owner.short_name("cache"), hand.owner.short_name("vpc0"));
+    let settings = ReplicationGroupSettings {
+        node_type: "cache.t4g.small".into(),
+        replicas: 0,
+        subnets: by_hand.subnets.clone(),
+        security_groups: vec![by_hand.cache_group.clone()],
+    };
+    let (to, source) = (by_hand.cache_group.as_str().into(), group.as_str().into());
+    let calls = [
+        (
+            "upstash",
+            "CreateDatabase",
+            Resource::UpstashDatabase("liberty".into()),
+            Step::CreateUpstashDatabase { name: "liberty".into(), region: "us-east-1".into(), plan: None },
+        ),
+        (
+            "apprunner",
+            "CreateVpcConnector",
+            Resource::Connector(connector.clone()),
+            Step::CreateConnector {
+                name: connector,
+                subnets: by_hand.subnets.clone(),
+                security_groups: vec![group.clone()],
+            },
+        ),
+        (
+            "ec2",
+            "AuthorizeSecurityGroupIngress",
+            Step::rule_name(&to, &source, 6379),
+            Step::AuthorizeIngress { group: to, source, port: 6379 },
+        ),
+        (
+            "elasticache",
+            "CreateCacheSubnetGroup",
+            Resource::SubnetGroup(subnet_group.clone()),
+            Step::CreateSubnetGroup { name: subnet_group.clone(), subnets: by_hand.subnets.clone() },
+        ),
+        (
+            "elasticache",
+            "CreateReplicationGroup",
+            Resource::ReplicationGroup(id.clone()),
+            Step::CreateReplicationGroup { id, subnet_group, settings },
+        ),
+    ];
+    let names = ["databases", "connectors", "rules", "subnet groups", "replication groups"];
+    let there = |sandbox: &Sandbox| {
+        [
+            databases(sandbox),
+            listed(sandbox, "apprunner", "ListVpcConnectors", "VpcConnectors", "VpcConnectorName"),
+            listed(sandbox, "ec2", "DescribeSecurityGroupRules", "SecurityGroupRules", "SecurityGroupRuleId"),
+            listed(sandbox, "elasticache", "DescribeCacheSubnetGroups", "CacheSubnetGroups", "CacheSubnetGroupName"),
+            listed(sandbox, "elasticache", "DescribeReplicationGroups", "ReplicationGroups", "ReplicationGroupId"),
+        ]
+    };
+    let before = there(&sandbox);
+    for (service, operation, resource, step) in calls {
+        hand.write(Entry::Intend(resource)).await.unwrap();
+        sandbox.fault(&json!({ "service": service, "operation": operation, "call": "lost-reply", "count": 1 }));
+        let lost = hand.perform(step).await.unwrap_err();
+        assert!(lost.class.is_ambiguous(), "{operation}: {lost}");
+    }
+    for (what, (before, then)) in names.iter().zip(before.iter().zip(there(&sandbox))) {
+        assert_eq!(then.len(), before.len() + 1, "{what}: made although the reply was lost");
+    }
+    assert!(hand.journal().await.made.values().all(|made| made.id.is_none()));
+
+    let last = destroy(&sandbox, "lost").await;
+    assert!(last.journal.made.is_empty(), "{:?}", last.journal.made);
+    for (what, (before, after)) in names.iter().zip(before.into_iter().zip(there(&sandbox))) {
+        assert_eq!(after, before, "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_made_by_hand_after_ours_was_refused_is_never_deleted() {
+    let sandbox = Sandbox::up();
+    let by_hand = ByHand::make_with(&sandbox, serde_json::Map::new());
+    let hand = Hand::new(&sandbox, "refused").await;
+    let wanted = |plan: &str| {
+        let mut wanted = target(&by_hand);
+        wanted.store = StoreSpec::Upstash {
+            database: UpstashDatabase::Named { name: "liberty".into(), region: "us-east-1".into() },
+            plan: Some(plan.into()),
+            managed: true,
+        };
+        wanted.migration.retire.rules.clear();
+        present(wanted)
+    };
+    let mut memory = Memory::default();
+    let refused = loop {
+        let turn = turn(&hand, &wanted("no-such-plan"), &mut memory).await;
+        assert!(turn.plan.blocks.is_empty() && turn.plan.waits.is_empty(), "{:?}", turn.plan);
+        if let Some(error) = turn.failure() {
+            break error.to_string();
+        }
+    };
+    assert!(refused.contains("no-such-plan"), "{refused}");
+    assert_eq!(hand.journal().await.made, std::collections::BTreeMap::new(), "refused for certain: nothing was made");
+
+    let input = json!({ "database_name": "liberty", "platform": "aws", "primary_region": "us-east-1" });
+    sandbox.call("upstash", "CreateDatabase", &input);
+    // Found by its name and used, as it is; ours it does not become.
+    let hand = Hand::new(&sandbox, "refused").await;
+    for _ in 0..3 {
+        turn(&hand, &wanted("payg"), &mut memory).await;
+    }
+    assert!(!hand.journal().await.made.contains_key(&Resource::UpstashDatabase("liberty".into())));
+    destroy(&sandbox, "refused").await;
+    assert_eq!(databases(&sandbox), ["liberty"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_from_before_is_not_taken_by_its_name() {
+    let sandbox = Sandbox::up();
+    let hand = Hand::new(&sandbox, "before").await;
+    let input = json!({ "database_name": "liberty", "platform": "aws", "primary_region": "us-east-1" });
+    sandbox.call("upstash", "CreateDatabase", &input);
+    // We were about to make one five minutes after that.
+    let resource = Resource::UpstashDatabase("liberty".into());
+    let intend = Step::Journal { expect: 0, entry: Entry::Intend(resource) };
+    let later = now().checked_add(jiff::SignedDuration::from_mins(5)).unwrap();
+    let journal = hand.journal().await;
+    sessionbackend::engine::World::perform(&hand.world, &hand.owner, &intend, &journal, later).await.unwrap();
+    let create = Step::CreateUpstashDatabase { name: "liberty".into(), region: "us-east-1".into(), plan: None };
+    let taken = hand.perform(create).await.unwrap_err();
+    assert_eq!(taken.class, sessionbackend::error::Class::Exists, "{taken}");
+    assert_eq!(databases(&sandbox), ["liberty"]);
+    destroy(&sandbox, "before").await;
+    assert_eq!(databases(&sandbox), ["liberty"]);
+}
