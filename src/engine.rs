@@ -174,7 +174,8 @@ fn refusal(step: &Step, error: &CloudError, is_first: bool) -> Option<Entry> {
     if let Some((resource, call)) = creation(step) {
         // Only the vendor's word on that very call, and on the first one, tells: what failed before it, a name that is
         // taken or a quota that is full leave open whether an earlier attempt whose reply was lost has made it.
-        let certain = is_first && error.operation == call && error.class != Class::Exists && !error.class.is_temporary();
+        let certain =
+            is_first && error.operation == call && error.class != Class::Exists && !error.class.is_temporary();
         return certain.then_some(Entry::Gone(resource));
     }
     let Step::PatchService(patch) = step else { return None };

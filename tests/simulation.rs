@@ -350,8 +350,10 @@ fn an_object_deleted_at_any_moment_leaves_services_alone_and_nothing_of_ours_tha
         let (reference, _) = run(&story, Faults::default());
         let (calls, reference) = (reference.calls(), end(&reference));
         let mut frozen = 0;
-        for number in 0..calls {
-            let world = start(story.picture.clone(), Faults::default());
+        const LAST_CALL: [Option<Fault>; 3] = [None, Some(Fault::LostReply), Some(Fault::CrashAfter)];
+        for (number, fault) in (0..calls).flat_map(|number| LAST_CALL.map(|fault| (number, fault))) {
+            let last_call = number.checked_sub(1).zip(fault).into_iter().collect();
+            let world = start(story.picture.clone(), Faults { calls: last_call, ..Faults::default() });
             let updates = std::cell::Cell::new(None);
             let drive = drive_by(&world, &owner(), |calls| {
                 if calls < number {
@@ -360,7 +362,7 @@ fn an_object_deleted_at_any_moment_leaves_services_alone_and_nothing_of_ours_tha
                 updates.set(updates.take().or_else(|| Some(world.updates())));
                 &gone
             });
-            let name = format!("{policy:?} at call {number}");
+            let name = format!("{policy:?} at call {number} ({fault:?} the one before)");
             assert_eq!(updates.take(), Some(world.updates()), "{name}: a service was changed");
             let picture = world.picture();
             if picture.journal.open_migration().is_some() {

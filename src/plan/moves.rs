@@ -11,7 +11,7 @@ use crate::observed::{Operation, OperationKind, OperationStatus, Service, Servic
 use crate::step::{Expect, ServicePatch, Step};
 
 use super::admission::{Admission, Intention, admission};
-use super::{Awaited, Draft, Late, Reason, Wait, after};
+use super::{Awaited, Draft, Late, Reason, after};
 
 /// An operation is not always listed the moment the call returns, and a call may have been on its way for as long as
 /// its own deadline ([`crate::aws`]: 30 s) before it was executed.
@@ -223,13 +223,13 @@ impl Draft<'_> {
                         format!("{name}: operation {} is under way; whether it is ours shows when it ends", running.id),
                         Late { reason: Reason::ServiceStuck, subject: name, remedy: Reason::ServiceStuck.remedy() },
                     ),
-                    None => self.wait(Wait {
-                        on: Awaited::Listing(drive.direction, name.clone()),
-                        since: moved.intended,
-                        expected: None,
-                        deadline: Some(after(moved.intended, LISTING_LIMIT)),
-                        message: format!("{name}: waiting for App Runner to list the operation of our call"),
-                    }),
+                    None => self.wait_until(
+                        Awaited::Listing(drive.direction, name.clone()),
+                        moved.intended,
+                        OPERATION_LIMIT,
+                        format!("{name}: waiting for App Runner to list the operation of our call"),
+                        Late { reason: Reason::ServiceStuck, subject: name, remedy: Reason::ServiceStuck.remedy() },
+                    ),
                 }
             }
             Standing::Running(started) => self.wait_until(
