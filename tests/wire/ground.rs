@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_config::retry::RetryConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_sts::config::Credentials;
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -15,9 +17,10 @@ use sessionbackend::engine::World as _;
 use sessionbackend::error::CloudError;
 use sessionbackend::identity::Owner;
 use sessionbackend::journal::{Entry, Journal};
-use sessionbackend::observed::Reading;
+use sessionbackend::observed::{Reading, Server};
 use sessionbackend::step::Step;
 use sessionbackend::upstash::{ApiKey, Upstash};
+use sessionbackend::world::long::{Endpoint, Servers};
 use sessionbackend::world::{CloudWorld, Inputs, Long};
 
 /// The password of the store made by hand: it must turn up nowhere but in the journal and in secrets.
@@ -270,9 +273,18 @@ pub(crate) struct Hand {
     pub(crate) world: CloudWorld,
 }
 
+/// Servers nobody has asked yet: these tests are about the clouds, not about Redis.
+pub(crate) struct Unasked;
+
+impl Servers for Unasked {
+    fn ask<'a>(&'a self, _: &'a Endpoint) -> BoxFuture<'a, Reading<Server>> {
+        Box::pin(async { Reading::Absent })
+    }
+}
+
 impl Hand {
     pub(crate) async fn new(sandbox: &Sandbox, name: &str) -> Self {
-        Self::with(sandbox, name, Long::default()).await
+        Self::with(sandbox, name, Long { servers: Arc::new(Unasked), ..Long::default() }).await
     }
 
     pub(crate) async fn with(sandbox: &Sandbox, name: &str, long: Long) -> Self {

@@ -10,17 +10,17 @@ use pretty_assertions::assert_eq;
 use serde_json::json;
 use sessionbackend::checks::{CheckResult, Run, Severity, Stage, Verdict};
 use sessionbackend::desired::{DeletionPolicy, Desired, EgressPolicy};
-use sessionbackend::engine::{Memory, cycle};
+use sessionbackend::engine::{Memory, World as _, cycle};
 use sessionbackend::error::CloudError;
 use sessionbackend::identity::MigrationId;
-use sessionbackend::journal::Outcome;
+use sessionbackend::journal::{Entry, Outcome};
 use sessionbackend::observed::{Copy, CopyState, Reading};
 use sessionbackend::plan::{Phase, Plan};
-use sessionbackend::step::{CopyMode, Side};
+use sessionbackend::step::{CopyMode, Side, Step};
 use sessionbackend::world::Long;
-use sessionbackend::world::long::{Checker, Copiers, CopyJob, Scene, Unplugged};
+use sessionbackend::world::long::{Checker, Copiers, CopyJob, Scene};
 
-use super::ground::{ByHand, Hand, PASSWORD, Sandbox, now};
+use super::ground::{ByHand, Hand, PASSWORD, Sandbox, Unasked, now};
 use super::serve::{present, target};
 
 /// Says what a copier in step would say.
@@ -102,7 +102,7 @@ async fn driver(sandbox: &Sandbox, fails: Option<Stage>) -> Hand {
     let long = Long {
         copiers: Arc::new(InStep::default()),
         checker: Arc::new(Says { fails, runs: Mutex::default() }),
-        servers: Arc::new(Unplugged),
+        servers: Arc::new(Unasked),
     };
     Hand::with(sandbox, "liberty", long).await
 }
@@ -191,4 +191,33 @@ async fn a_service_whose_new_store_fails_its_checks_is_as_it_was() {
     let journal = hand.journal().await;
     assert_eq!(journal.migration.unwrap().ended.unwrap().outcome, Outcome::RolledBack);
     assert!(journal.latch.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn somebody_elses_update_that_slips_in_behind_our_last_look_is_found_and_named() {
+    let sandbox = Sandbox::up();
+    let by_hand = ByHand::make_with(&sandbox, variables());
+    let hand = driver(&sandbox, None).await;
+    let mut wanted = target(&by_hand);
+    wanted.app.longest_request = Duration::from_millis(500);
+    wanted.migration.bake_time = Duration::from_millis(500);
+    let desired = present(wanted);
+    sandbox.fault(&json!({ "call": "other-hand", "name": "web-app", "count": 1 }));
+    let (mut memory, deadline) = (Memory::default(), Instant::now() + Duration::from_mins(1));
+    let held = loop {
+        let turn = cycle(&hand.world, &hand.owner, &desired, &mut memory, now).await;
+        if turn.plan.phase == Phase::Held {
+            break turn;
+        }
+        assert!(Instant::now() < deadline, "{:#?}", turn.plan);
+    };
+    let operations = &held.observed.services["web-app"].present().unwrap().operations;
+    let [ours, theirs, ..] = operations.as_slice() else { panic!("{operations:?}") };
+    let said = &held.plan.blocks.last().unwrap().message;
+    assert!(said.contains(&theirs.id.0) && said.contains(&ours.id.0), "{said}");
+
+    let word = Step::Journal { expect: held.journal.sequence, entry: Entry::Retry };
+    hand.world.perform(&hand.owner, &word, &held.journal, now()).await.unwrap();
+    drive(&hand, &desired, at_rest).await;
+    assert_eq!(sandbox.calls("UpdateService"), 1, "ours; theirs came from elsewhere");
 }
