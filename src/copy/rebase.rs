@@ -9,11 +9,11 @@ use super::{
     error::CopyError,
     fence::write_record,
     key::{hash, rules},
+    marks::hold_attempt,
     progress::Sides,
     pulse::evictions,
     read::scan,
     run::Runner,
-    takeover::hold_attempt,
 };
 use crate::merge::Side;
 

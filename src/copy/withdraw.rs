@@ -14,6 +14,7 @@ use super::{
     error::CopyError,
     fence::{Ending, Record, plant},
     key::{Choice, Selection, Tally, hash, rules},
+    marks::has_fence,
     progress::Sides,
     pulse::evictions,
     read::{Seen, read, scan},
@@ -21,7 +22,7 @@ use super::{
     run::Lane,
     survey::load_identical,
     sweep::shift,
-    takeover::{has_fence, lanes},
+    takeover::lanes,
     typed::write_all,
 };
 use crate::merge::{Entry, Side};

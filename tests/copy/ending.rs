@@ -15,10 +15,10 @@ use crate::{
 
 /// Every key of some databases with its dump: what can be put back as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Snapshot(BTreeMap<(u32, String), Vec<u8>>);
+pub(crate) struct Snapshot(BTreeMap<(u32, String), Vec<u8>>);
 
 impl Snapshot {
-    async fn of(server: &Server) -> Self {
+    pub(crate) async fn of(server: &Server) -> Self {
         let mut all = BTreeMap::new();
         for database in [0, 1] {
             let mut client = server.database(database).await;
@@ -31,7 +31,7 @@ impl Snapshot {
         Self(all)
     }
 
-    async fn put_back(&self, server: &Server) {
+    pub(crate) async fn put_back(&self, server: &Server) {
         let _: () = server.client().await.run("FLUSHALL").await;
         for ((database, name), dump) in &self.0 {
             let mut client = server.database(*database).await;
@@ -352,4 +352,36 @@ async fn a_store_that_is_full_is_left_like_any_other() {
     assert!(withdrawn.removed > 50 && withdrawn.left == 0, "{withdrawn:?}");
     assert!(new.names().await.is_empty() && new.traces().await.is_empty());
     assert_eq!(old.names().await.len(), 400);
+}
+
+#[tokio::test]
+async fn two_databases_in_one_are_taken_back_by_whom_they_came_from() {
+    for sealed in [false, true] {
+        let (from, to) = (Server::start(Flavor::ElastiCache).await, Server::start(Flavor::Upstash).await);
+        let (mut zero, mut one, mut new) = (from.client().await, from.database(1).await, to.client().await);
+        for number in 0..30 {
+            let _: () = zero.run(&format!("SET sess:{number} v0 EX 3600")).await;
+            let _: () = one.run(&format!("SET result:{number} v0 EX 3600")).await;
+        }
+        // To one pair this is foreign, to the other its own.
+        let _: () = new.run("SET result:1 v0").await;
+        let _: () = new.run("SET mine found").await;
+        let mut wanted = spec(&from, &to, "a");
+        wanted.databases = vec![(0, 0), (1, 0)];
+        let copier = Copier::start(wanted.clone());
+        if sealed {
+            copier.set_mode(Mode::BothWays);
+        }
+        until(&copier, "copied", |progress| progress.state != State::Bulk && progress.sealed == sealed).await;
+        until(&copier, "copied", |progress| progress.keys_copied == 60).await;
+        copier.stop().await;
+        let _: () = one.run("SET result:2 clicked EX 3600").await;
+        let withdrawn = withdraw(&wanted).await.unwrap();
+        assert_eq!((withdrawn.removed, withdrawn.left), (59, 0));
+        assert_eq!(new.names().await, ["mine", "result:1"]);
+        assert_eq!((zero.names().await.len(), one.names().await.len()), (30, 30));
+        for client in [&mut zero, &mut one, &mut new] {
+            assert!(client.traces().await.is_empty());
+        }
+    }
 }

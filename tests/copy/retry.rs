@@ -7,7 +7,11 @@ use sessionbackend::{
     merge::Kind,
 };
 
-use crate::server::{Client, Flavor, Server, eventually, spec, until};
+use crate::{
+    ending::Snapshot,
+    server::{Client, Flavor, Server, eventually, spec, until},
+    severed::{Budget, Severed},
+};
 
 async fn failure(copier: &Copier) -> CopyError {
     let mut seen = copier.progress();
@@ -241,4 +245,39 @@ async fn a_store_that_is_refused_is_left_as_it_was_found() {
     until(&copier, "following", |progress| progress.state == State::Following).await;
     assert_eq!(new.names().await.len(), 51);
     copier.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_base_that_is_made_anew_loses_nobody_wherever_its_runner_dies() {
+    let (from, to) = (Server::start(Flavor::Plain).await, Server::start(Flavor::Plain).await);
+    let (mut old, mut new) = (from.client().await, to.client().await);
+    fill(&mut old, 60, "v0").await;
+    in_step(&from, &to, "a", 0).await.stop().await;
+    // What a store that throws keys away looks like afterwards.
+    for number in 0..20 {
+        let _: () = new.run(&format!("DEL sess:{number}")).await;
+        let _: () = old.run(&format!("DEL sess:{}", number + 40)).await;
+    }
+    let (before, after) = (Snapshot::of(&from).await, Snapshot::of(&to).await);
+    for messages in (1..90).step_by(4) {
+        before.put_back(&from).await;
+        after.put_back(&to).await;
+        let budget = Budget::of(messages);
+        let (source, target) =
+            (Severed::way_to(&from.endpoint, &budget).await, Severed::way_to(&to.endpoint, &budget).await);
+        let copier = Copier::start(CopySpec {
+            from: source.endpoint.clone(),
+            to: target.endpoint.clone(),
+            attempt: 1,
+            ..spec(&from, &to, "b")
+        });
+        copier.set_mode(Mode::BothWays);
+        eventually("cut off", async || budget.is_spent()).await;
+        drop(copier);
+        let copier = in_step(&from, &to, "b", 1).await;
+        quiet(&copier).await;
+        let there = (old.names().await.len(), new.names().await.len());
+        assert_eq!(there, (60, 60), "a runner died after {messages} messages");
+        copier.stop().await;
+    }
 }
