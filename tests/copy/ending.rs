@@ -49,7 +49,7 @@ async fn notify(client: &mut Client) -> String {
     client.run::<Vec<String>>("CONFIG GET notify-keyspace-events").await.remove(1)
 }
 
-/// Two stores that can only be followed by notifications, with keys in two databases, sealed by a runner that died.
+/// Two stores that can only be followed by notifications, with keys in two databases, copied by a runner that died.
 struct Scene {
     from: Server,
     to: Server,
@@ -60,6 +60,10 @@ struct Scene {
 
 impl Scene {
     async fn sealed() -> Self {
+        Self::copied(true).await
+    }
+
+    async fn copied(sealed: bool) -> Self {
         let (from, to) = (Server::start(Flavor::Plain).await, Server::start(Flavor::Plain).await);
         for server in [&from, &to] {
             let mut client = server.client().await;
@@ -80,12 +84,16 @@ impl Scene {
         let mut spec = spec(&from, &to, "a");
         spec.databases = vec![(0, 0), (1, 1)];
         let copier = Copier::start(spec.clone());
-        copier.set_mode(Mode::BothWays);
-        until(&copier, "the seal", |progress| progress.sealed && progress.state == State::BothWays).await;
-        // One more of each way, so that every kind of trace is there.
-        let (mut old, mut new) = (from.client().await, to.client().await);
-        let _: () = new.run("SET sess:0:born v0").await;
-        eventually("carried", async || old.run::<u64>("EXISTS sess:0:born").await == 1).await;
+        if sealed {
+            copier.set_mode(Mode::BothWays);
+            until(&copier, "the seal", |progress| progress.sealed && progress.state == State::BothWays).await;
+            // One more of each way, so that every kind of trace is there.
+            let (mut old, mut new) = (from.client().await, to.client().await);
+            let _: () = new.run("SET sess:0:born v0").await;
+            eventually("carried", async || old.run::<u64>("EXISTS sess:0:born").await == 1).await;
+        } else {
+            until(&copier, "following", |progress| progress.state == State::Following).await;
+        }
         drop(copier);
         Self { from, to, spec, found }
     }
@@ -106,19 +114,20 @@ async fn end(spec: &CopySpec, withdrawing: bool) -> Result<(), CopyError> {
     if withdrawing { withdraw(spec).await.map(drop) } else { clear(spec, None).await }
 }
 
-async fn interrupted_everywhere(withdrawing: bool) {
-    let scene = Scene::sealed().await;
+async fn interrupted_everywhere(sealed: bool, withdrawing: bool) {
+    let scene = Scene::copied(sealed).await;
     let (old, new) = (Snapshot::of(&scene.from).await, Snapshot::of(&scene.to).await);
     let (mut old_client, mut new_client) = (scene.from.client().await, scene.to.client().await);
-    let during = notify(&mut old_client).await;
-    assert_ne!(during, "xK", "the setting was changed, so there is something to put back");
-    assert!(old != old.without_ours() && new != new.without_ours());
+    let during = [notify(&mut old_client).await, notify(&mut new_client).await];
+    assert_ne!(during[0], "xK", "the setting was changed, so there is something to put back");
+    assert_eq!(during[1] != "xK", sealed);
+    assert_eq!((old != old.without_ours(), new != new.without_ours()), (sealed, true), "traces to remove");
     let wanted = if withdrawing { scene.found.clone() } else { new.without_ours() };
     let mut messages = 0;
     loop {
         old.put_back(&scene.from).await;
         new.put_back(&scene.to).await;
-        for client in [&mut old_client, &mut new_client] {
+        for (client, during) in [&mut old_client, &mut new_client].into_iter().zip(&during) {
             let _: () = client.run(&format!("CONFIG SET notify-keyspace-events {during}")).await;
         }
         let ended = scene.end(withdrawing, messages).await;
@@ -149,12 +158,17 @@ async fn interrupted_everywhere(withdrawing: bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clear_that_is_interrupted_anywhere_can_be_done_again() {
-    interrupted_everywhere(false).await;
+    interrupted_everywhere(true, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_withdrawal_that_is_interrupted_anywhere_can_be_done_again() {
-    interrupted_everywhere(true).await;
+    interrupted_everywhere(true, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_the_seal_too_a_withdrawal_can_be_interrupted_anywhere() {
+    interrupted_everywhere(false, true).await;
 }
 
 #[tokio::test]
