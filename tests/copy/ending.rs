@@ -399,3 +399,31 @@ async fn two_databases_in_one_are_taken_back_by_whom_they_came_from() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_withdrawal_goes_by_the_page_and_not_by_the_key() {
+    for sealed in [false, true] {
+        let (from, to) = (Server::start(Flavor::Plain).await, Server::start(Flavor::Plain).await);
+        let (mut old, mut new) = (from.client().await, to.client().await);
+        let mut commands = redis::pipe();
+        for number in 0..5_000 {
+            commands.cmd("SET").arg(format!("sess:{number}")).arg("v0").arg("EX").arg(3_600);
+        }
+        old.pipe(&commands).await;
+        let copier = Copier::start(spec(&from, &to, "a"));
+        if sealed {
+            copier.set_mode(Mode::BothWays);
+        }
+        until(&copier, "copied", |progress| progress.keys_copied == 5_000 && progress.sealed == sealed).await;
+        copier.stop().await;
+        let budget = Budget::of(1_000_000);
+        let (source, target) =
+            (Severed::way_to(&from.endpoint, &budget).await, Severed::way_to(&to.endpoint, &budget).await);
+        let through = CopySpec { from: source.endpoint.clone(), to: target.endpoint.clone(), ..spec(&from, &to, "a") };
+        let withdrawn = withdraw(&through).await.unwrap();
+        let messages = 1_000_000 - budget.left();
+        assert_eq!((withdrawn.removed, withdrawn.left), (5_000, 0));
+        assert!(messages < 250, "{messages} messages");
+        assert!(new.names().await.is_empty() && new.traces().await.is_empty());
+    }
+}
