@@ -43,6 +43,8 @@ pub(crate) struct Record {
     pub(crate) rules: Option<String>,
     /// The `retry` its base was last made for.
     pub(crate) attempt: u32,
+    /// A runner has begun to make the base anew: until one has done so, no key that a store lacks was deleted there.
+    pub(crate) doubted: bool,
     /// Whether it is being ended; from then on nobody may go on with it.
     pub(crate) ending: Ending,
 }

@@ -5,7 +5,7 @@ use super::{
     CopySpec,
     apply::Fence,
     error::CopyError,
-    fence::{Ending, Record, hold, plant},
+    fence::{Ending, Record, hold, plant, write_record},
     key::{Ours, rules},
     link::{Link, int},
     run::Lane,
@@ -38,6 +38,7 @@ pub(crate) fn refuse(record: &Record, spec: &CopySpec) -> Result<(), CopyError> 
 /// From the seal on it is in the source too, before anything is read: the runner we replace must not write there any
 /// more either. A source that has it although the target has no record tells that the target has lost everything.
 pub(crate) async fn mark(
+    control: &mut Link,
     lanes: &mut [Lane],
     spec: &CopySpec,
     ours: &Ours,
@@ -48,13 +49,18 @@ pub(crate) async fn mark(
         refuse(record, spec)?;
     }
     let lost = if record.is_some() { None } else { last_attempt(lanes, ours, fence).await? };
-    let record = record.unwrap_or_default();
-    let later = spec.attempt > lost.unwrap_or(record.attempt);
+    let mut record = record.unwrap_or_default();
+    let later = spec.attempt > lost.unwrap_or(record.attempt) || record.doubted;
     if lost.is_some() && !later {
         return Err(CopyError::Emptied { store: spec.to.name() });
     }
     for lane in lanes.iter_mut().filter(|lane| lane.to != spec.to.database) {
         plant(&mut lane.links.target, fence).await?;
+    }
+    if record.sealed && later {
+        // Before the fence is back in a source that was emptied: it would vouch for every key that is missing there.
+        record.doubted = true;
+        write_record(control, ours, fence, &record).await?;
     }
     if record.sealed || lost.is_some() {
         for lane in lanes {

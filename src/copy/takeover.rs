@@ -51,7 +51,7 @@ impl Runner {
         let silent = wait_for_fence(&mut control, &ours, &fence, life).await?;
         let record = read_record(&mut control, &ours).await?;
         let owned = record.as_ref().is_some_and(|record| record.owned);
-        let marked = mark(&mut lanes, &spec, &ours, &fence, record).await;
+        let marked = mark(&mut control, &mut lanes, &spec, &ours, &fence, record).await;
         let opened = match marked {
             Ok((record, anew)) => {
                 Self::begin_session(life, Opening { control, lanes, record, anew, silent }, ours.clone(), fence.clone())

@@ -281,3 +281,42 @@ async fn a_base_that_is_made_anew_loses_nobody_wherever_its_runner_dies() {
         copier.stop().await;
     }
 }
+
+/// The moment that could cost everybody's session: the fence is back in a store that lost all it had, the base is not
+/// made anew yet, and the next runner has not heard of the `retry`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fence_that_is_back_in_an_emptied_store_vouches_for_nothing() {
+    let (from, to) = (Server::start(Flavor::Plain).await, Server::start(Flavor::Plain).await);
+    let (mut old, mut new) = (from.client().await, to.client().await);
+    fill(&mut old, 60, "v0").await;
+    in_step(&from, &to, "a", 0).await.stop().await;
+    let after = Snapshot::of(&to).await;
+    let (mut refused, mut carried) = (0, 0);
+    for messages in (11..90).step_by(3) {
+        let _: () = old.run("FLUSHALL").await;
+        after.put_back(&to).await;
+        let budget = Budget::of(messages);
+        let (source, target) =
+            (Severed::way_to(&from.endpoint, &budget).await, Severed::way_to(&to.endpoint, &budget).await);
+        let through = CopySpec { from: source.endpoint.clone(), to: target.endpoint.clone(), ..spec(&from, &to, "b") };
+        let copier = Copier::start(CopySpec { attempt: 1, ..through });
+        copier.set_mode(Mode::BothWays);
+        eventually("cut off", async || budget.is_spent()).await;
+        drop(copier);
+        let copier = start(&from, &to, "b", 0);
+        let mut seen = copier.progress();
+        let decided = seen.wait_for(|progress| matches!(progress.state, State::BothWays | State::Failed(_)));
+        let state = tokio::time::timeout(Duration::from_secs(30), decided).await.unwrap().unwrap().state.clone();
+        if state == State::BothWays {
+            quiet(&copier).await;
+            assert_eq!(old.names().await.len(), 60, "{messages}");
+            carried += 1;
+        } else {
+            assert_eq!(state, State::Failed(CopyError::Emptied { store: from.endpoint.name() }), "{messages}");
+            refused += 1;
+        }
+        assert_eq!(new.names().await.len(), 60, "a runner died after {messages} messages");
+        copier.stop().await;
+    }
+    assert!(refused > 0 && carried > 0, "{refused} times refused, {carried} times carried back");
+}
