@@ -48,6 +48,10 @@ impl Exit {
         if gone == Some(Side::New) {
             return Ok(exit);
         }
+        if gone.is_none() {
+            // Before anything is marked: a store that does not answer must not leave the other one with a mark of ours.
+            open(&spec.from, spec.from.database).await?;
+        }
         let mut control = open(&spec.to, spec.to.database).await?;
         match grasp(&mut control, &exit.ours, &exit.fence, spec.take_over).await? {
             Grasp::Taken { .. } => {}

@@ -15,7 +15,7 @@ use super::{
     error::CopyError,
     key::Ours,
     link::{Link, bytes, int, items, text},
-    progress::{Progress, Sides},
+    progress::{Progress, Sides, State},
 };
 
 /// A heartbeat older than this, in milliseconds, is nobody's.
@@ -43,6 +43,8 @@ pub(crate) struct Record {
     pub(crate) rules: Option<String>,
     /// The `retry` its base was last made for.
     pub(crate) attempt: u32,
+    /// A runner has begun to make the base anew: until one has done so, no key that a store lacks was deleted there.
+    pub(crate) doubted: bool,
     /// Whether it is being ended; from then on nobody may go on with it.
     pub(crate) ending: Ending,
 }
@@ -232,5 +234,13 @@ pub async fn read_progress(to: &Endpoint, migration: &str) -> Result<Option<Stor
     }
     let silent = now.zip(beat).map(|(now, beat)| u64::try_from(now - beat).unwrap_or_default());
     let silent_for = silent.map(std::time::Duration::from_millis);
-    Ok(Some(Stored { sealed: record.is_some_and(|record| record.sealed), progress, silent_for }))
+    let mut stored = Stored { sealed: record.as_ref().is_some_and(|record| record.sealed), progress, silent_for };
+    if record.is_some_and(|record| record.ending != Ending::No) {
+        // Whoever beats now does not copy.
+        stored.sealed = false;
+        if let Some(progress) = &mut stored.progress {
+            (progress.state, progress.sealed, progress.lag) = (State::Stopped, false, None);
+        }
+    }
+    Ok(Some(stored))
 }

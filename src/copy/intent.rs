@@ -64,28 +64,33 @@ impl Runner {
             let Some(here) = self.lanes.get_mut(lane) else { return Ok(moved) };
             hold(&mut here.links.target, &fence, &ours.intent(here.from), b"").await?;
             for (case, applied) in group.into_iter().zip(applied) {
-                match applied {
-                    Applied::Done => {
-                        self.rounds.target.carried += 1;
-                        self.count_case(&case);
-                    }
-                    Applied::Moved => {
-                        // The target is written already; the rest will look like its change alone.
-                        if let (Some(conflict), true) = (case.outcome.conflict, case.outcome.new != Act::Keep) {
-                            self.count_conflict(&case.found, conflict);
-                        }
-                        moved.push(case.found);
-                    }
-                    Applied::NoDump => {
-                        if let Some(here) = self.lanes.get_mut(lane) {
-                            here.no_dump.source = true;
-                        }
-                        moved.push(case.found);
-                    }
-                }
+                moved.extend(self.note_written(lane, case, &applied));
             }
         }
         Ok(moved)
+    }
+
+    /// Counts what became of a write to the source; returns the key that has to be looked at again.
+    fn note_written(&mut self, lane: usize, case: Case, applied: &Applied) -> Option<Found> {
+        match applied {
+            Applied::Done => {
+                self.rounds.target.carried += 1;
+                self.count_case(&case);
+                return None;
+            }
+            Applied::Moved => {
+                // The target is written already; the rest will look like its change alone.
+                if let (Some(conflict), true) = (case.outcome.conflict, case.outcome.new != Act::Keep) {
+                    self.count_conflict(&case.found, conflict);
+                }
+            }
+            Applied::NoDump => {
+                if let Some(here) = self.lanes.get_mut(lane) {
+                    here.no_dump.source = true;
+                }
+            }
+        }
+        Some(case.found)
     }
 
     /// Settles the writes to the source that were announced but not settled.

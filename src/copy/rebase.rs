@@ -9,11 +9,11 @@ use super::{
     error::CopyError,
     fence::write_record,
     key::{hash, rules},
+    marks::hold_attempt,
     progress::Sides,
     pulse::evictions,
     read::scan,
     run::Runner,
-    takeover::hold_attempt,
 };
 use crate::merge::Side;
 
@@ -55,7 +55,8 @@ impl Runner {
 
     /// Written last: a runner that dies before it leaves the same to be done.
     async fn seal_attempt(&mut self) -> Result<(), CopyError> {
-        self.record.attempt = self.spec.attempt;
+        self.record.attempt = self.record.attempt.max(self.spec.attempt);
+        self.record.doubted = false;
         write_record(&mut self.control, &self.ours, &self.fence, &self.record).await?;
         for lane in &mut self.lanes {
             hold_attempt(&mut lane.links.source, &self.ours, &self.fence, self.record.attempt).await?;

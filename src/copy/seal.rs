@@ -10,13 +10,13 @@ use tokio::time::{Instant, sleep};
 use super::{
     base::{Base, discard},
     error::CopyError,
-    fence::{Record, plant, write_record},
+    fence::{Record, beat, plant, write_record},
     key::{Choice, hash},
+    marks::hold_attempt,
     progress::State,
     read::{read, scan},
     run::{Rounds, Runner},
     sweep::shift,
-    takeover::hold_attempt,
 };
 use crate::merge::Side;
 
@@ -29,6 +29,8 @@ impl Runner {
         for side in [Side::Old, Side::New] {
             self.refuse_evictions(0, side).await?;
         }
+        // A runner that stood still and was replaced must not push its successor aside in the source.
+        beat(&mut self.control, &self.ours, &self.fence, "").await?;
         for lane in &mut self.lanes {
             plant(&mut lane.links.source, &self.fence).await?;
             hold_attempt(&mut lane.links.source, &self.ours, &self.fence, self.record.attempt).await?;

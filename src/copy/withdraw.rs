@@ -8,12 +8,14 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::{
     CopySpec,
-    apply::{Applied, BaseMove, Expect, Op, Write},
+    apply::{Applied, BaseMove, Expect, Fence, Op, Write},
     base::{Base, Hashes, load_foreign},
     clear::{Exit, uncounted},
     error::CopyError,
     fence::{Ending, Record, plant},
     key::{Choice, Selection, Tally, hash, rules},
+    link::Link,
+    marks::has_fence,
     progress::Sides,
     pulse::evictions,
     read::{Seen, read, scan},
@@ -21,7 +23,7 @@ use super::{
     run::Lane,
     survey::load_identical,
     sweep::shift,
-    takeover::{has_fence, lanes},
+    takeover::lanes,
     typed::write_all,
 };
 use crate::merge::{Entry, Side};
@@ -98,8 +100,6 @@ struct Withdrawal {
     foreign: HashMap<u32, Hashes>,
     /// In each target database: equal to the source's when we came, with the digests of that time.
     identical: HashMap<u32, HashMap<u64, u64>>,
-    /// Of each pair: the source has lost nothing since the seal, so that a key it lacks was deleted or has expired.
-    complete: Vec<bool>,
     tally: Tally,
     removed: u64,
 }
@@ -108,7 +108,6 @@ impl Withdrawal {
     async fn begin(exit: Exit, spec: &CopySpec, record: Record) -> Result<Self, CopyError> {
         let mut lanes = lanes(spec, &uncounted()).await?;
         let (mut foreign, mut identical): (HashMap<u32, Hashes>, HashMap<u32, HashMap<u64, u64>>) = Default::default();
-        let mut complete = Vec::new();
         for (at, lane) in lanes.iter_mut().enumerate() {
             let target = &mut lane.links.target;
             // The scripts look for it in the database they run in; the endpoint's own has it already.
@@ -121,12 +120,9 @@ impl Withdrawal {
                 lane.base = Base::load(target, &exit.ours, lane.from, *buckets).await?;
                 foreign.entry(lane.to).or_default().extend(lane.base.foreign.iter());
             }
-            let marked = has_fence(&mut lane.links.source, &exit.fence).await?;
-            let evicted = evictions(&mut lane.links.source).await?.zip(record.evicted.source);
-            complete.push(marked && evicted.is_none_or(|(now, start)| thrown_away(start, now) == 0));
         }
         let selection = Selection::new(spec);
-        Ok(Self { exit, record, selection, lanes, foreign, identical, complete, tally: Tally::default(), removed: 0 })
+        Ok(Self { exit, record, selection, lanes, foreign, identical, tally: Tally::default(), removed: 0 })
     }
 
     async fn remove_all(&mut self) -> Result<Withdrawn, CopyError> {
@@ -178,12 +174,15 @@ impl Withdrawal {
     /// Judges and removes keys of one pair; returns those that have changed meanwhile.
     async fn remove_of(&mut self, owner: usize, to: u32, names: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, CopyError> {
         let (sealed, offset) = (self.record.sealed, self.record.shift);
-        let complete = self.complete.get(owner).copied().unwrap_or_default();
         let Some(lane) = self.lanes.get_mut(owner) else { return Ok(Vec::new()) };
         let Sides { source, target } = &mut lane.links;
         let new = read(target, &names, shift(Side::New, offset)).await?;
         // Before the seal the new store was nobody's but ours: there is nothing to compare with.
         let old = if sealed { read(source, &names, 0).await?.seen } else { vec![None; names.len()] };
+        // A key that the old store lacks was logged out or has expired there, unless the store has lost keys: then the
+        // copy may be the last there is. Asked after the reading, so that no loss falls between the two.
+        let lacking = new.seen.iter().zip(&old).any(|(new, old)| new.is_some() && old.is_none());
+        let complete = !(sealed && lacking) || has_lost_nothing(source, &self.exit.fence, &self.record).await?;
         let mut judged = Vec::new();
         for ((name, new), old) in names.into_iter().zip(new.seen).zip(old) {
             let hash = hash(&name);
@@ -227,6 +226,12 @@ impl Withdrawal {
         }
         Ok(again)
     }
+}
+
+/// Whether a source still has what it had at the seal: its fence, and no more keys thrown away.
+async fn has_lost_nothing(source: &mut Link, fence: &Fence, record: &Record) -> Result<bool, CopyError> {
+    let evicted = evictions(source).await?.zip(record.evicted.source);
+    Ok(has_fence(source, fence).await? && evicted.is_none_or(|(now, start)| thrown_away(start, now) == 0))
 }
 
 /// After the seal both stores had users. What the new one holds is our copy as long as it says no more than the old

@@ -119,6 +119,7 @@ impl LocalCopiers {
 
     /// Ends every copier cleanly, so that another process can take over at once.
     pub async fn stop(&self) {
+        self.ending().clear();
         let all = std::mem::take(&mut *self.running());
         for (_, running) in all {
             running.copier.stop().await;

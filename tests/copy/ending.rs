@@ -15,10 +15,10 @@ use crate::{
 
 /// Every key of some databases with its dump: what can be put back as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Snapshot(BTreeMap<(u32, String), Vec<u8>>);
+pub(crate) struct Snapshot(BTreeMap<(u32, String), Vec<u8>>);
 
 impl Snapshot {
-    async fn of(server: &Server) -> Self {
+    pub(crate) async fn of(server: &Server) -> Self {
         let mut all = BTreeMap::new();
         for database in [0, 1] {
             let mut client = server.database(database).await;
@@ -31,7 +31,7 @@ impl Snapshot {
         Self(all)
     }
 
-    async fn put_back(&self, server: &Server) {
+    pub(crate) async fn put_back(&self, server: &Server) {
         let _: () = server.client().await.run("FLUSHALL").await;
         for ((database, name), dump) in &self.0 {
             let mut client = server.database(*database).await;
@@ -49,7 +49,7 @@ async fn notify(client: &mut Client) -> String {
     client.run::<Vec<String>>("CONFIG GET notify-keyspace-events").await.remove(1)
 }
 
-/// Two stores that can only be followed by notifications, with keys in two databases, sealed by a runner that died.
+/// Two stores that can only be followed by notifications, with keys in two databases, copied by a runner that died.
 struct Scene {
     from: Server,
     to: Server,
@@ -60,6 +60,10 @@ struct Scene {
 
 impl Scene {
     async fn sealed() -> Self {
+        Self::copied(true).await
+    }
+
+    async fn copied(sealed: bool) -> Self {
         let (from, to) = (Server::start(Flavor::Plain).await, Server::start(Flavor::Plain).await);
         for server in [&from, &to] {
             let mut client = server.client().await;
@@ -80,12 +84,16 @@ impl Scene {
         let mut spec = spec(&from, &to, "a");
         spec.databases = vec![(0, 0), (1, 1)];
         let copier = Copier::start(spec.clone());
-        copier.set_mode(Mode::BothWays);
-        until(&copier, "the seal", |progress| progress.sealed && progress.state == State::BothWays).await;
-        // One more of each way, so that every kind of trace is there.
-        let (mut old, mut new) = (from.client().await, to.client().await);
-        let _: () = new.run("SET sess:0:born v0").await;
-        eventually("carried", async || old.run::<u64>("EXISTS sess:0:born").await == 1).await;
+        if sealed {
+            copier.set_mode(Mode::BothWays);
+            until(&copier, "the seal", |progress| progress.sealed && progress.state == State::BothWays).await;
+            // One more of each way, so that every kind of trace is there.
+            let (mut old, mut new) = (from.client().await, to.client().await);
+            let _: () = new.run("SET sess:0:born v0").await;
+            eventually("carried", async || old.run::<u64>("EXISTS sess:0:born").await == 1).await;
+        } else {
+            until(&copier, "following", |progress| progress.state == State::Following).await;
+        }
         drop(copier);
         Self { from, to, spec, found }
     }
@@ -106,19 +114,20 @@ async fn end(spec: &CopySpec, withdrawing: bool) -> Result<(), CopyError> {
     if withdrawing { withdraw(spec).await.map(drop) } else { clear(spec, None).await }
 }
 
-async fn interrupted_everywhere(withdrawing: bool) {
-    let scene = Scene::sealed().await;
+async fn interrupted_everywhere(sealed: bool, withdrawing: bool) {
+    let scene = Scene::copied(sealed).await;
     let (old, new) = (Snapshot::of(&scene.from).await, Snapshot::of(&scene.to).await);
     let (mut old_client, mut new_client) = (scene.from.client().await, scene.to.client().await);
-    let during = notify(&mut old_client).await;
-    assert_ne!(during, "xK", "the setting was changed, so there is something to put back");
-    assert!(old != old.without_ours() && new != new.without_ours());
+    let during = [notify(&mut old_client).await, notify(&mut new_client).await];
+    assert_ne!(during[0], "xK", "the setting was changed, so there is something to put back");
+    assert_eq!(during[1] != "xK", sealed);
+    assert_eq!((old != old.without_ours(), new != new.without_ours()), (sealed, true), "traces to remove");
     let wanted = if withdrawing { scene.found.clone() } else { new.without_ours() };
     let mut messages = 0;
     loop {
         old.put_back(&scene.from).await;
         new.put_back(&scene.to).await;
-        for client in [&mut old_client, &mut new_client] {
+        for (client, during) in [&mut old_client, &mut new_client].into_iter().zip(&during) {
             let _: () = client.run(&format!("CONFIG SET notify-keyspace-events {during}")).await;
         }
         let ended = scene.end(withdrawing, messages).await;
@@ -149,12 +158,17 @@ async fn interrupted_everywhere(withdrawing: bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clear_that_is_interrupted_anywhere_can_be_done_again() {
-    interrupted_everywhere(false).await;
+    interrupted_everywhere(true, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_withdrawal_that_is_interrupted_anywhere_can_be_done_again() {
-    interrupted_everywhere(true).await;
+    interrupted_everywhere(true, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_the_seal_too_a_withdrawal_can_be_interrupted_anywhere() {
+    interrupted_everywhere(false, true).await;
 }
 
 #[tokio::test]
@@ -352,4 +366,64 @@ async fn a_store_that_is_full_is_left_like_any_other() {
     assert!(withdrawn.removed > 50 && withdrawn.left == 0, "{withdrawn:?}");
     assert!(new.names().await.is_empty() && new.traces().await.is_empty());
     assert_eq!(old.names().await.len(), 400);
+}
+
+#[tokio::test]
+async fn two_databases_in_one_are_taken_back_by_whom_they_came_from() {
+    for sealed in [false, true] {
+        let (from, to) = (Server::start(Flavor::ElastiCache).await, Server::start(Flavor::Upstash).await);
+        let (mut zero, mut one, mut new) = (from.client().await, from.database(1).await, to.client().await);
+        for number in 0..30 {
+            let _: () = zero.run(&format!("SET sess:{number} v0 EX 3600")).await;
+            let _: () = one.run(&format!("SET result:{number} v0 EX 3600")).await;
+        }
+        // To one pair this is foreign, to the other its own.
+        let _: () = new.run("SET result:1 v0").await;
+        let _: () = new.run("SET mine found").await;
+        let mut wanted = spec(&from, &to, "a");
+        wanted.databases = vec![(0, 0), (1, 0)];
+        let copier = Copier::start(wanted.clone());
+        if sealed {
+            copier.set_mode(Mode::BothWays);
+        }
+        until(&copier, "copied", |progress| progress.state != State::Bulk && progress.sealed == sealed).await;
+        until(&copier, "copied", |progress| progress.keys_copied == 60).await;
+        copier.stop().await;
+        let _: () = one.run("SET result:2 clicked EX 3600").await;
+        let withdrawn = withdraw(&wanted).await.unwrap();
+        assert_eq!((withdrawn.removed, withdrawn.left), (59, 0));
+        assert_eq!(new.names().await, ["mine", "result:1"]);
+        assert_eq!((zero.names().await.len(), one.names().await.len()), (30, 30));
+        for client in [&mut zero, &mut one, &mut new] {
+            assert!(client.traces().await.is_empty());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_withdrawal_goes_by_the_page_and_not_by_the_key() {
+    for sealed in [false, true] {
+        let (from, to) = (Server::start(Flavor::Plain).await, Server::start(Flavor::Plain).await);
+        let (mut old, mut new) = (from.client().await, to.client().await);
+        let mut commands = redis::pipe();
+        for number in 0..5_000 {
+            commands.cmd("SET").arg(format!("sess:{number}")).arg("v0").arg("EX").arg(3_600);
+        }
+        old.pipe(&commands).await;
+        let copier = Copier::start(spec(&from, &to, "a"));
+        if sealed {
+            copier.set_mode(Mode::BothWays);
+        }
+        until(&copier, "copied", |progress| progress.keys_copied == 5_000 && progress.sealed == sealed).await;
+        copier.stop().await;
+        let budget = Budget::of(1_000_000);
+        let (source, target) =
+            (Severed::way_to(&from.endpoint, &budget).await, Severed::way_to(&to.endpoint, &budget).await);
+        let through = CopySpec { from: source.endpoint.clone(), to: target.endpoint.clone(), ..spec(&from, &to, "a") };
+        let withdrawn = withdraw(&through).await.unwrap();
+        let messages = 1_000_000 - budget.left();
+        assert_eq!((withdrawn.removed, withdrawn.left), (5_000, 0));
+        assert!(messages < 250, "{messages} messages");
+        assert!(new.names().await.is_empty() && new.traces().await.is_empty());
+    }
 }

@@ -7,7 +7,11 @@ use sessionbackend::{
     merge::Kind,
 };
 
-use crate::server::{Client, Flavor, Server, eventually, spec, until};
+use crate::{
+    ending::Snapshot,
+    server::{Client, Flavor, Server, eventually, spec, until},
+    severed::{Budget, Severed},
+};
 
 async fn failure(copier: &Copier) -> CopyError {
     let mut seen = copier.progress();
@@ -241,4 +245,78 @@ async fn a_store_that_is_refused_is_left_as_it_was_found() {
     until(&copier, "following", |progress| progress.state == State::Following).await;
     assert_eq!(new.names().await.len(), 51);
     copier.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_base_that_is_made_anew_loses_nobody_wherever_its_runner_dies() {
+    let (from, to) = (Server::start(Flavor::Plain).await, Server::start(Flavor::Plain).await);
+    let (mut old, mut new) = (from.client().await, to.client().await);
+    fill(&mut old, 60, "v0").await;
+    in_step(&from, &to, "a", 0).await.stop().await;
+    // What a store that throws keys away looks like afterwards.
+    for number in 0..20 {
+        let _: () = new.run(&format!("DEL sess:{number}")).await;
+        let _: () = old.run(&format!("DEL sess:{}", number + 40)).await;
+    }
+    let (before, after) = (Snapshot::of(&from).await, Snapshot::of(&to).await);
+    for messages in (1..90).step_by(4) {
+        before.put_back(&from).await;
+        after.put_back(&to).await;
+        let budget = Budget::of(messages);
+        let (source, target) =
+            (Severed::way_to(&from.endpoint, &budget).await, Severed::way_to(&to.endpoint, &budget).await);
+        let copier = Copier::start(CopySpec {
+            from: source.endpoint.clone(),
+            to: target.endpoint.clone(),
+            attempt: 1,
+            ..spec(&from, &to, "b")
+        });
+        copier.set_mode(Mode::BothWays);
+        eventually("cut off", async || budget.is_spent()).await;
+        drop(copier);
+        let copier = in_step(&from, &to, "b", 1).await;
+        quiet(&copier).await;
+        let there = (old.names().await.len(), new.names().await.len());
+        assert_eq!(there, (60, 60), "a runner died after {messages} messages");
+        copier.stop().await;
+    }
+}
+
+/// The moment that could cost everybody's session: the fence is back in a store that lost all it had, the base is not
+/// made anew yet, and the next runner has not heard of the `retry`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fence_that_is_back_in_an_emptied_store_vouches_for_nothing() {
+    let (from, to) = (Server::start(Flavor::Plain).await, Server::start(Flavor::Plain).await);
+    let (mut old, mut new) = (from.client().await, to.client().await);
+    fill(&mut old, 60, "v0").await;
+    in_step(&from, &to, "a", 0).await.stop().await;
+    let after = Snapshot::of(&to).await;
+    let (mut refused, mut carried) = (0, 0);
+    for messages in (11..90).step_by(3) {
+        let _: () = old.run("FLUSHALL").await;
+        after.put_back(&to).await;
+        let budget = Budget::of(messages);
+        let (source, target) =
+            (Severed::way_to(&from.endpoint, &budget).await, Severed::way_to(&to.endpoint, &budget).await);
+        let through = CopySpec { from: source.endpoint.clone(), to: target.endpoint.clone(), ..spec(&from, &to, "b") };
+        let copier = Copier::start(CopySpec { attempt: 1, ..through });
+        copier.set_mode(Mode::BothWays);
+        eventually("cut off", async || budget.is_spent()).await;
+        drop(copier);
+        let copier = start(&from, &to, "b", 0);
+        let mut seen = copier.progress();
+        let decided = seen.wait_for(|progress| matches!(progress.state, State::BothWays | State::Failed(_)));
+        let state = tokio::time::timeout(Duration::from_secs(30), decided).await.unwrap().unwrap().state.clone();
+        if state == State::BothWays {
+            quiet(&copier).await;
+            assert_eq!(old.names().await.len(), 60, "{messages}");
+            carried += 1;
+        } else {
+            assert_eq!(state, State::Failed(CopyError::Emptied { store: from.endpoint.name() }), "{messages}");
+            refused += 1;
+        }
+        assert_eq!(new.names().await.len(), 60, "a runner died after {messages} messages");
+        copier.stop().await;
+    }
+    assert!(refused > 0 && carried > 0, "{refused} times refused, {carried} times carried back");
 }

@@ -25,6 +25,10 @@ impl Budget {
         Self { left: Arc::new(AtomicI64::new(messages)), cut: watch::Sender::new(messages <= 0) }
     }
 
+    pub(crate) fn left(&self) -> i64 {
+        self.left.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn is_spent(&self) -> bool {
         *self.cut.borrow()
     }
