@@ -119,6 +119,7 @@ impl Picture {
                     allowed: Reading::Present(true),
                 }));
             }
+            Step::DeleteSecret { name } if *name == owner.journal_secret() => self.journal = Journal::default(),
             Step::DeleteSecret { name } => {
                 if let Some(secret) = observed.secrets.get_mut(name).and_then(Reading::present_mut) {
                     secret.deletion = Some(crate::plan::after(now, std::time::Duration::from_hours(168)));

@@ -13,6 +13,7 @@ use crate::identity::{Address, Arn, Epoch, Fingerprint, MigrationId, OperationId
 use crate::observed::{Egress, Placement};
 
 mod apply;
+pub mod room;
 
 /// The state of one owner. The default is that of an owner nobody has written about.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -55,6 +55,8 @@ pub struct Observed {
     pub account: Reading<String>,
     /// The services of the spec (or of the journal), by service name.
     pub services: BTreeMap<String, Reading<Service>>,
+    /// Bytes of their plain values as JSON texts, by service name and variable: what a way back may have to keep.
+    pub plain_bytes: BTreeMap<String, BTreeMap<String, usize>>,
     /// The other services of the account and their egress: who else uses a connector or a rule.
     pub bystanders: Reading<Vec<Bystander>>,
     /// The store the spec asks for.

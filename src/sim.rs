@@ -360,6 +360,9 @@ impl SimWorld {
                 truth.copy_started = None;
             }
         }
+        if matches!(step, Step::DeleteSecret { name } if *name == owner.journal_secret()) {
+            truth.seen_sequence = 0;
+        }
         if let Step::Journal { entry, .. } = step {
             truth.seen_sequence = truth.picture.journal.sequence + 1;
             let _ = entry;

@@ -12,7 +12,7 @@ use sessionbackend::effect::Picture;
 use sessionbackend::engine::{Memory, cycle};
 use sessionbackend::journal::{Entry, Journal, Resource};
 use sessionbackend::observed::*;
-use sessionbackend::plan::{Inputs, Plan, Reason, guard, plan};
+use sessionbackend::plan::{Inputs, Phase, Plan, Reason, guard, plan};
 use sessionbackend::sim::Faults;
 use sessionbackend::step::Step;
 
@@ -152,4 +152,30 @@ fn rules_that_could_not_be_read_are_no_missing_rules() {
             assert!(last.plan.blocks.iter().all(|block| block.reason != Reason::Unreachable));
         }
     }
+}
+
+#[test]
+fn the_journal_goes_last_and_only_when_nothing_is_left() {
+    let delete = Desired::Absent { policy: DeletionPolicy::Delete };
+    let last = |journal: &Journal, desired: &Desired| {
+        let owner = owner();
+        let observed = on_elasticache(&["web"]).observed;
+        let inputs = Inputs { owner: &owner, desired, observed: &observed, journal, announced: None, now: at(9000) };
+        let mut plan = plan(&inputs);
+        plan.steps = vec![Step::DeleteSecret { name: owner.journal_secret() }];
+        guard::violations(&inputs, &plan).is_empty()
+    };
+    let made = intended(&database());
+    let empty = made.apply(&Entry::Gone(database()), at(200));
+    assert!(!last(&made, &delete));
+    assert!(!last(&empty, &Desired::Absent { policy: DeletionPolicy::Retain }));
+    assert!(!last(&empty, &present(target(&["web"]))));
+    assert!(last(&empty, &delete));
+
+    let mut picture = on_elasticache(&["web"]);
+    picture.journal = empty;
+    assert_eq!(planned(&picture, &delete, 9000).steps, [Step::DeleteSecret { name: owner().journal_secret() }]);
+    // Without a journal there is nothing of ours, and nothing to do about it.
+    picture.journal = Journal::default();
+    assert_eq!(planned(&picture, &delete, 9000).phase, Phase::Deleted);
 }

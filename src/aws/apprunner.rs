@@ -127,6 +127,19 @@ impl AppRunner {
         Ok(tags.into_iter().filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default()))).collect())
     }
 
+    /// TagResource: sets these, leaves the others.
+    pub async fn tag(&self, arn: &Arn, tags: &BTreeMap<String, String>) -> Result<(), CloudError> {
+        let tags = tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
+        let call = self.0.tag_resource().resource_arn(&arn.0).set_tags(Some(tags));
+        super::write(SERVICE, "TagResource", call.send()).await.map(|_| ())
+    }
+
+    /// UntagResource.
+    pub async fn untag(&self, arn: &Arn, keys: Vec<String>) -> Result<(), CloudError> {
+        let call = self.0.untag_resource().resource_arn(&arn.0).set_tag_keys(Some(keys));
+        super::write(SERVICE, "UntagResource", call.send()).await.map(|_| ())
+    }
+
     /// CreateVpcConnector. Immutable once made; answers ACTIVE at once.
     pub async fn create_connector(
         &self,

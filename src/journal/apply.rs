@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     Direction, Ended, Entry, Hold, Journal, Latch, Made, Migration, Move, Outcome, Resource, Rollback, ServiceMove,
-    Settled,
+    Settled, room,
 };
 
 impl Journal {
@@ -136,7 +136,7 @@ impl Migration {
 
     fn apply(&mut self, entry: &Entry, now: Timestamp) {
         match entry {
-            Entry::Baseline(results) => self.baseline = Some(results.clone()),
+            Entry::Baseline(results) => self.baseline = Some(room::baseline(results)),
             Entry::Approve(id, gate) if *id == self.id => {
                 self.approved.insert(*gate);
             }
@@ -157,7 +157,7 @@ impl Migration {
             Entry::NotMoved(direction, service, refused) => {
                 if let Some(moved) = self.services.iter_mut().find(|moved| moved.service == *service) {
                     *moved.slot(*direction) = None;
-                    moved.refused.clone_from(refused);
+                    moved.refused = refused.as_deref().map(room::reason);
                 }
             }
             Entry::Dropped(direction, service) => {
@@ -172,15 +172,15 @@ impl Migration {
             },
             Entry::Validated(results) => {
                 self.validated = Some(now);
-                self.checks.clone_from(results);
+                self.checks = room::last(results);
             }
             Entry::EgressValidated(results) => {
                 self.egress_validated = Some(now);
-                self.checks.clone_from(results);
+                self.checks = room::last(results);
             }
             Entry::Baked(results) => {
                 self.baked = Some(now);
-                self.checks.clone_from(results);
+                self.checks = room::last(results);
             }
             Entry::RollBack { reason, message } => {
                 self.hold = None;
@@ -189,12 +189,12 @@ impl Migration {
                 self.rollback.get_or_insert(Rollback {
                     at: now,
                     reason: reason.clone(),
-                    message: message.clone(),
+                    message: room::reason(message),
                     drained: None,
                 });
             }
             Entry::Hold { reason, message } => {
-                self.hold = Some(Hold { at: now, reason: reason.clone(), message: message.clone() });
+                self.hold = Some(Hold { at: now, reason: reason.clone(), message: room::reason(message) });
             }
             Entry::Abort => {
                 self.hold = None;

@@ -1,7 +1,7 @@
 //! The object is being deleted. Never edits a service's variables or egress; needs no valid spec.
 
 use crate::desired::DeletionPolicy;
-use crate::identity::{Arn, RuleId, StoreId};
+use crate::identity::{Arn, Owner, RuleId, StoreId};
 use crate::journal::{Direction, Entry, Made, Migration, Outcome, Resource};
 use crate::observed::{Reading, Service};
 use crate::step::{CopyMode, Step};
@@ -156,8 +156,25 @@ impl<'a> Draft<'a> {
             }
         }
         if let Some(resource) = gone {
-            self.journal(Entry::Gone(resource.clone()));
+            return self.journal(Entry::Gone(resource.clone()));
         }
+        if self.inputs.journal.made.is_empty() && self.inputs.journal.sequence > 0 {
+            self.delete_the_journal();
+        }
+    }
+
+    /// The last step: from then on there is nothing of ours, and nothing to say about it. A writer that comes after all
+    /// finds the journal in its recovery window and restores it.
+    fn delete_the_journal(&mut self) {
+        for (service, reading) in &self.inputs.observed.claims {
+            if reading.present().is_some_and(|claims| claims.holders.is_empty()) {
+                self.note(format!(
+                    "secret {} stays, without a claim in it: whoever writes the variables of {service} next uses it",
+                    Owner::claims_secret(service)
+                ));
+            }
+        }
+        self.step(Step::DeleteSecret { name: self.inputs.owner.journal_secret() });
     }
 
     /// The step that removes something of ours; nothing where it is gone already, or where the draft says why it stays.

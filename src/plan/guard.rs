@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::desired::Desired;
+use crate::desired::{DeletionPolicy, Desired};
 use crate::env;
 use crate::identity::{Arn, RuleId, SecretName, StoreId};
 use crate::journal::{Direction, Gate, Journal, Migration, Outcome, Prior, Resource};
@@ -200,6 +200,14 @@ fn foreign_variable<'a>(inputs: &Inputs<'_>, migration: &Migration, patch: &'a S
 }
 
 fn secret_violation(inputs: &Inputs<'_>, name: &SecretName) -> Option<String> {
+    if *name == inputs.owner.journal_secret() {
+        let journal = inputs.journal;
+        let deleting = matches!(inputs.desired, Desired::Absent { policy: DeletionPolicy::Delete });
+        let nothing_left =
+            journal.made.is_empty() && journal.leftovers.is_empty() && journal.open_migration().is_none();
+        let last = deleting && nothing_left;
+        return (!last).then(|| "the journal would be deleted while something of ours is left".to_owned());
+    }
     let arn = inputs.observed.secrets.get(name).and_then(Reading::present).map(|secret| &secret.arn);
     let named_by_service = inputs.observed.services.values().filter_map(Reading::present).any(|service| {
         service.variables.values().any(|variable| {

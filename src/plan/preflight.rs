@@ -9,6 +9,7 @@ use crate::desired::{
 };
 use crate::env::{self, Outline};
 use crate::identity::{Address, StoreId};
+use crate::journal::room::{GROWTH, LIMIT};
 use crate::journal::{Outcome, Resource};
 use crate::observed::{Delivery, Egress, Placement, Reading, ServiceSource, Store, Variable};
 use crate::serving::{Serving, identify};
@@ -43,6 +44,7 @@ impl<'a> Draft<'a> {
                 Reason::ServicesDisagree.remedy(),
             );
         }
+        self.say_what_the_journal_cannot_hold(target);
         self.say_what_ends(target, &ids);
         self.say_what_stops_source(target, services);
         if let Some(source) = self.copied_from(target) {
@@ -54,6 +56,28 @@ impl<'a> Draft<'a> {
         if let Some(store) = self.inputs.observed.target.present() {
             self.say_what_stops_store(target, store);
             self.say_what_databases_stop(target, services, store);
+        }
+    }
+
+    /// The way back is written down before the first call: it must fit, with room for what is added on the way.
+    fn say_what_the_journal_cannot_hold(&mut self, target: &Target) {
+        let names = env::names(&target.env.format);
+        let plain = self.inputs.observed.plain_bytes.iter().flat_map(|(service, values)| {
+            let ours = values.iter().filter(|(name, _)| names.contains(name));
+            ours.map(move |(name, bytes)| (service.len() + name.len(), *bytes))
+        });
+        let size = self.inputs.journal.size_with(target.services.len(), plain);
+        if size + GROWTH > LIMIT {
+            self.block(
+                Reason::QuotaExceeded,
+                "spec.services",
+                format!(
+                    "the way back of {} services would take {size} bytes of the journal, which has room for {}: a secret of AWS holds {LIMIT}, and {GROWTH} are needed on the way",
+                    target.services.len(),
+                    LIMIT - GROWTH,
+                ),
+                "let large variables that env.format writes be references to secrets instead of plain values, or divide the services among several objects",
+            );
         }
     }
 

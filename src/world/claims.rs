@@ -1,5 +1,6 @@
 //! Who writes which variable of a service: one secret a service, written by compare-and-set, shared by all owners.
 //! The existing claim wins. The secret stays when its last claim is released: deleting it would race with the next claim.
+//! Tags on the service show the claims to people; nothing is decided on them, and that they could not be set stops nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -106,7 +107,9 @@ impl CloudWorld {
         } else {
             self.create_claims(service, &name, &content, &token, operation).await
         };
-        overtaken(outcome, operation)
+        overtaken(outcome, operation)?;
+        self.show_claims(owner, service, variables).await;
+        Ok(())
     }
 
     async fn create_claims(
@@ -133,7 +136,30 @@ impl CloudWorld {
         let name = Owner::claims_secret(service).0;
         let Some(found) = self.claims_at(service, Some(expect), operation).await? else { return Ok(()) };
         let next = released(&found, &owner.path());
-        overtaken(self.aws.secretsmanager.put(&name, &text(&next)?, &token(&name, next.sequence)).await, operation)
+        overtaken(self.aws.secretsmanager.put(&name, &text(&next)?, &token(&name, next.sequence)).await, operation)?;
+        self.show_claims(owner, service, &[]).await;
+        Ok(())
+    }
+
+    /// Sets the tags that show our claims on a service, and takes away those that show none of ours any more.
+    async fn show_claims(&self, owner: &Owner, service: &str, variables: &[String]) {
+        if let Err(error) = self.tag_claims(owner, service, variables).await {
+            tracing::debug!(service, %error, "its tags do not show the claims");
+        }
+    }
+
+    async fn tag_claims(&self, owner: &Owner, service: &str, variables: &[String]) -> Result<(), CloudError> {
+        let listed = self.aws.apprunner.services().await?;
+        let Some(arn) = super::observe::find(&listed, service, None) else { return Ok(()) };
+        let found = self.aws.apprunner.tags(&arn).await?;
+        let change = tags(owner, variables, &found);
+        if !change.unset.is_empty() {
+            self.aws.apprunner.untag(&arn, change.unset).await?;
+        }
+        if !change.set.is_empty() {
+            self.aws.apprunner.tag(&arn, &change.set).await?;
+        }
+        Ok(())
     }
 
     /// The claims, which must be as the plan saw them.
@@ -164,6 +190,39 @@ fn overtaken(outcome: Result<(), CloudError>, operation: &str) -> Result<(), Clo
         }
         other => other,
     }
+}
+
+const TAG: &str = "sessionbackend.dev/claim/";
+/// Tags a resource can have, and the lengths of a key and a value.
+const TAGS: usize = 50;
+const KEY: usize = 128;
+const VALUE: usize = 256;
+
+/// What is to be done so that the tags of a service show our claims.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tagging {
+    set: BTreeMap<String, String>,
+    unset: Vec<String>,
+}
+
+/// Only tags that show a claim of `owner` are touched. Where there is no room for all of them, none is set.
+fn tags(owner: &Owner, variables: &[String], found: &BTreeMap<String, String>) -> Tagging {
+    let short = |text: String, most: usize| if text.len() > most { digest(&[text.as_bytes()], 16) } else { text };
+    let holder = short(owner.path(), VALUE);
+    let wanted: BTreeMap<String, String> = variables
+        .iter()
+        .map(|variable| (format!("{TAG}{}", short(variable.clone(), KEY - TAG.len())), holder.clone()))
+        .collect();
+    let ours = |key: &str, value: &String| key.starts_with(TAG) && *value == holder;
+    let unset: Vec<String> = found
+        .iter()
+        .filter(|(key, value)| ours(key, value) && !wanted.contains_key(*key))
+        .map(|(key, _)| key.clone())
+        .collect();
+    let set: BTreeMap<_, _> = wanted.into_iter().filter(|(key, value)| found.get(key) != Some(value)).collect();
+    let new = set.keys().filter(|key| !found.contains_key(*key)).count();
+    let room = TAGS.saturating_sub(found.len() - unset.len());
+    Tagging { set: if new > room { BTreeMap::new() } else { set }, unset }
 }
 
 fn service_of(secret: &str) -> Option<&str> {
@@ -197,5 +256,31 @@ mod tests {
     fn a_service_is_found_again_by_its_secret() {
         assert_eq!(service_of(&Owner::claims_secret("liberty-web").0), Some("liberty-web"));
         assert_eq!(service_of("sessionbackend/default/default/x/journal"), None);
+    }
+
+    #[test]
+    fn tags_show_our_claims_and_touch_no_others() {
+        let owner = |name: &str| Owner {
+            namespace: "team".into(),
+            name: name.into(),
+            installation: "default".into(),
+            ..Owner::nobody()
+        };
+        let ours = owner("liberty");
+        let key = |variable: &str| format!("{TAG}{variable}");
+        let theirs = [("team".to_owned(), "web".to_owned()), (key("THEIRS"), "default/team/other".to_owned())];
+        let found = BTreeMap::from(theirs.clone());
+        let change = tags(&ours, &["REDIS_URL".into()], &found);
+        assert_eq!(change.set, BTreeMap::from([(key("REDIS_URL"), ours.path())]));
+        let shown: BTreeMap<_, _> = found.into_iter().chain(change.set).collect();
+        assert_eq!(tags(&ours, &["REDIS_URL".into()], &shown), Tagging::default(), "nothing to do twice");
+        assert_eq!(tags(&ours, &[], &shown), Tagging { unset: vec![key("REDIS_URL")], ..Tagging::default() });
+
+        let full: BTreeMap<_, _> = (0..49).map(|number| (format!("own-{number}"), String::new())).collect();
+        assert_eq!(tags(&ours, &["A".into()], &full).set.len(), 1);
+        assert_eq!(tags(&ours, &["A".into(), "B".into()], &full), Tagging::default(), "all of them or none");
+        let long = tags(&owner(&"x".repeat(300)), &["V".repeat(200)], &BTreeMap::new()).set;
+        let (key, value) = long.first_key_value().unwrap();
+        assert!(key.len() <= KEY && value.len() <= VALUE && key.starts_with(TAG), "{key} {value}");
     }
 }

@@ -12,13 +12,12 @@ use serde::{Deserialize, Serialize};
 use crate::aws::secretsmanager::{SERVICE, is_in_recovery};
 use crate::error::{Class, CloudError};
 use crate::identity::{Fingerprint, Owner};
+use crate::journal::room::LIMIT;
 use crate::journal::{Entry, Journal, Migration, Prior, Resource, VaultKey};
 use crate::observed::Reading;
 
 use super::{CloudWorld, refused, service};
 
-/// SecretString takes 65,536 bytes.
-const LIMIT: usize = 64 * 1024;
 const OPERATION: &str = "Journal";
 
 /// The secret's content. No `Debug`: the vault is in clear.
@@ -87,6 +86,13 @@ impl CloudWorld {
                 Reading::Absent
             }
         }
+    }
+
+    pub(super) async fn journal_is_gone(&self, owner: &Owner) -> Result<bool, CloudError> {
+        Ok(match self.fetch(owner).await? {
+            Found::Held(_) => false,
+            Found::Nothing | Found::Deleted => true,
+        })
     }
 
     /// The journal as it is this moment, which must be at `expect`: the last look before a call that needs a way back.

@@ -24,9 +24,11 @@ use super::{CloudWorld, cache, network, reading};
 type Named = Vec<(String, Option<Arn>)>;
 
 /// The services with what their variables say.
+#[derive(Default)]
 struct Services {
     readings: BTreeMap<String, Reading<Service>>,
     wired: Vec<(Address, secrecy::SecretString)>,
+    plain_bytes: BTreeMap<String, BTreeMap<String, usize>>,
 }
 
 impl CloudWorld {
@@ -70,6 +72,7 @@ impl CloudWorld {
         Observed {
             account: reading(account),
             services: services.readings,
+            plain_bytes: services.plain_bytes,
             bystanders,
             target: target_store,
             source,
@@ -108,7 +111,7 @@ impl CloudWorld {
             Ok(listed) => listed,
             Err(error) => {
                 let readings = named.iter().map(|(name, _)| (name.clone(), Reading::Unknown(error.clone())));
-                return Services { readings: readings.collect(), wired: Vec::new() };
+                return Services { readings: readings.collect(), ..Services::default() };
             }
         };
         let lives = named.iter().map(|(name, arn)| async move {
@@ -118,7 +121,7 @@ impl CloudWorld {
             };
             (name, live)
         });
-        let (mut readings, mut wired) = (BTreeMap::new(), Vec::new());
+        let mut all = Services::default();
         for (name, live) in join_all(lives).await {
             let seen = match live {
                 Reading::Present(live) => {
@@ -127,16 +130,17 @@ impl CloudWorld {
                     for (_, password) in &passwords {
                         self.keep(owner, password);
                     }
-                    wired.extend(passwords);
+                    all.wired.extend(passwords);
+                    all.plain_bytes.insert(name.clone(), service::plain_bytes(&live));
                     Reading::Present(service)
                 }
                 Reading::Absent => Reading::Absent,
                 Reading::Unknown(error) => Reading::Unknown(error),
                 Reading::Hidden(why) => Reading::Hidden(why),
             };
-            readings.insert(name.clone(), seen);
+            all.readings.insert(name.clone(), seen);
         }
-        Services { readings, wired }
+        all
     }
 
     async fn live(&self, name: &str, arn: &Arn, journal: &Journal) -> Result<Live, CloudError> {
@@ -316,7 +320,7 @@ fn named(target: Option<&Target>, journal: &Journal) -> Named {
 }
 
 /// The ARN of a live service. A deleted one stays listed for a while, perhaps beside its successor.
-fn find(listed: &[ServiceSummary], name: &str, arn: Option<&Arn>) -> Option<Arn> {
+pub(super) fn find(listed: &[ServiceSummary], name: &str, arn: Option<&Arn>) -> Option<Arn> {
     let matches = |summary: &&ServiceSummary| match arn {
         Some(arn) => summary.service_arn.as_ref() == Some(&arn.0),
         None => summary.service_name.as_deref() == Some(name),

@@ -64,7 +64,7 @@ impl CloudWorld {
             Step::CreateEpochSecret { name, epoch, variable, store } => {
                 self.create_epoch_secret(owner, journal, name, *epoch, variable, store).await
             }
-            Step::DeleteSecret { name } => self.delete_secret(owner, name).await,
+            Step::DeleteSecret { name } => self.delete_secret(owner, name, journal).await,
             Step::PatchService(patch) => Box::pin(self.patch_service(owner, patch, journal)).await,
             Step::Copy { mode, .. } => self.run_copier(journal, *mode).await,
             Step::CountQuiet { migration, drained } => {

@@ -254,13 +254,23 @@ impl CloudWorld {
     }
 
     /// Deletes a secret of ours, with a recovery window. Gone, or going, is done.
-    pub(super) async fn delete_secret(&self, owner: &Owner, name: &SecretName) -> Result<Option<Entry>, CloudError> {
+    pub(super) async fn delete_secret(
+        &self,
+        owner: &Owner,
+        name: &SecretName,
+        journal: &Journal,
+    ) -> Result<Option<Entry>, CloudError> {
+        let is_journal = *name == owner.journal_secret();
+        // A writer that came in between keeps it; one that comes later restores it.
+        if is_journal && !self.journal_is_gone(owner).await? {
+            self.journal_at(owner, journal.sequence, "DeleteSecret").await?;
+        }
         match self.aws.secretsmanager.delete(&name.0, RECOVERY_DAYS).await {
             Ok(()) => {}
             Err(error) if error.class == Class::NotFound || is_in_recovery(&error) => {}
             Err(error) => return Err(error),
         }
-        if *name == owner.journal_secret() {
+        if is_journal {
             self.forget_journal();
         }
         Ok(None)

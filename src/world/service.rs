@@ -218,6 +218,14 @@ pub(super) fn observe(
     (observed, passwords)
 }
 
+/// Bytes of its plain values as JSON texts, by variable.
+pub(super) fn plain_bytes(live: &Live) -> BTreeMap<String, usize> {
+    let maps = live.service.source_configuration.as_ref().and_then(environment);
+    let plain = maps.and_then(|(plain, _)| plain).into_iter().flatten();
+    let bytes = |value: &String| serde_json::to_string(value).map_or(usize::MAX / 1024, |text| text.len());
+    plain.map(|(name, value)| (name.clone(), bytes(value))).collect()
+}
+
 /// The values of a service as far as they can be read, in clear.
 fn values(live: &Live) -> BTreeMap<String, String> {
     let maps = live.service.source_configuration.as_ref().and_then(environment);

@@ -169,7 +169,7 @@ async fn a_service_wired_by_hand_is_seen_switched_and_switched_back() {
     assert_eq!((&to.status, &to.placement), (&StoreStatus::Available, &Placement::Public));
     assert!(to.address.as_ref().unwrap().host.ends_with(".upstash.io") && to.credential.is_some(), "{to:?}");
 
-    claim(&hand, &desired).await;
+    claim(&sandbox, &by_hand, &hand, &desired).await;
 
     let begun = migration(&hand, &observed, 1);
     hand.write(Entry::Begin(Box::new(begun.clone()))).await.unwrap();
@@ -244,12 +244,24 @@ fn vault(sandbox: &Sandbox, hand: &Hand) -> Value {
     serde_json::from_str::<Value>(&text).unwrap()["vault"].clone()
 }
 
-async fn claim(hand: &Hand, desired: &Desired) {
+/// The tags of the service.
+fn tags(sandbox: &Sandbox, by_hand: &ByHand) -> Value {
+    sandbox.call("apprunner", "ListTagsForResource", &json!({ "ResourceArn": by_hand.arn }))["Tags"].clone()
+}
+
+async fn claim(sandbox: &Sandbox, by_hand: &ByHand, hand: &Hand, desired: &Desired) {
+    let theirs = json!([{ "Key": "team", "Value": "web" }]);
+    sandbox.call("apprunner", "TagResource", &json!({ "ResourceArn": by_hand.arn, "Tags": theirs }));
+    // A tag only shows the claim: that it cannot be set is no reason not to have it.
+    sandbox.fault(&json!({ "service": "apprunner", "operation": "TagResource", "call": "denied", "count": 1 }));
     let claim = |expect| Step::Claim { service: "web-app".into(), variables: vec!["REDIS_URL".into()], expect };
     hand.perform(claim(None)).await.unwrap();
+    assert_eq!(tags(sandbox, by_hand), theirs);
     let again = hand.perform(claim(None)).await.unwrap_err();
     assert_eq!(again.class, Class::Conflict, "{again}");
     hand.perform(claim(Some(1))).await.unwrap();
+    let shown = json!({ "Key": "sessionbackend.dev/claim/REDIS_URL", "Value": hand.owner.path() });
+    assert_eq!(tags(sandbox, by_hand), json!([shown, theirs[0]]));
     let observed = observe(hand, desired).await;
     let claims = observed.claims["web-app"].present().unwrap();
     assert_eq!((claims.sequence, claims.holders["REDIS_URL"].as_str()), (2, hand.owner.path().as_str()));
@@ -257,6 +269,7 @@ async fn claim(hand: &Hand, desired: &Desired) {
     let found = observe(hand, &absent).await;
     assert!(found.claims.contains_key("web-app"), "an object without a spec finds its claims again");
     hand.perform(Step::Release { service: "web-app".into(), expect: 2 }).await.unwrap();
+    assert_eq!(tags(sandbox, by_hand), theirs);
     assert!(!observe(hand, &absent).await.claims.contains_key("web-app"));
 }
 
