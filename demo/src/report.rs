@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::fleet::StoreUse;
+use crate::pace::CriticalPath;
 use crate::product::Status;
 use crate::tally::Findings;
 use crate::terminal::thousands;
@@ -81,6 +82,8 @@ pub struct Facts {
     pub leaks: Vec<String>,
     /// How often `apply` was killed and started again.
     pub kills: u32,
+    /// What nobody can shorten of it.
+    pub path: CriticalPath,
     /// How long the move took.
     pub seconds: f64,
 }
@@ -100,6 +103,16 @@ pub struct Report {
     retired: Vec<String>,
     plan_after: PlanAfter,
     seconds: f64,
+    kills: u32,
+    critical_path: Path,
+}
+
+/// What the move took against what nobody can shorten.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Path {
+    seconds: f64,
+    /// Of the whole; absent where `apply` was killed on the way, or nothing was deployed.
+    ratio: Option<f64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -175,8 +188,18 @@ impl Facts {
             foreign_variables_changed: self.foreign_changes.len() as u64,
             retired: self.removed.clone(),
             plan_after: PlanAfter { changes: self.plan_changes },
-            seconds: (self.seconds * 10.0).round() / 10.0,
+            seconds: rounded(self.seconds, 1),
+            kills: self.kills,
+            critical_path: Path {
+                seconds: rounded(self.path.seconds(), 1),
+                ratio: self.pace().map(|ratio| rounded(ratio, 3)),
+            },
         }
+    }
+
+    /// From apply to done against the critical path; nothing where `apply` was killed on the way.
+    pub fn pace(&self) -> Option<f64> {
+        self.path.ratio(self.seconds).filter(|_| self.kills == 0)
     }
 
     /// Everything that must be true for the demo to succeed.
@@ -275,6 +298,11 @@ impl Facts {
         let others = stores.into_iter().filter(|(name, _)| *name != self.old_store);
         others.map(|(_, store)| store).max_by_key(|store| store.opened).unwrap_or_default()
     }
+}
+
+fn rounded(number: f64, digits: i32) -> f64 {
+    let scale = 10_f64.powi(digits);
+    (number * scale).round() / scale
 }
 
 fn none(what: &str, found: u64) -> Condition {

@@ -12,6 +12,8 @@ use rand::{Rng, SeedableRng};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout};
 
+use crate::manifest;
+use crate::pace::CriticalPath;
 use crate::people::{People, Pulse};
 use crate::product::{Apply, Product};
 use crate::report::{Facts, Scenario};
@@ -26,8 +28,8 @@ type Error = Box<dyn std::error::Error>;
 const PATIENCE: Duration = Duration::from_mins(8);
 /// How often a line about the visitors is written when nothing changes.
 const BEAT: Duration = Duration::from_secs(5);
-/// When `apply` may be killed, in milliseconds since it was started: the time a whole move takes.
-const KILL_MS: std::ops::Range<u64> = 50..60_000;
+/// The earliest moment at which `apply` is killed, in milliseconds since it was started.
+const FIRST_KILL_MS: u64 = 50;
 
 /// What to run, and with what.
 #[derive(Debug, Clone, Args)]
@@ -62,7 +64,7 @@ pub struct RunArgs {
     /// Seed of everything the visitors choose.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Kill `apply` (as `kill -9`) so many times at moments chosen by the seed, and start it again each time.
+    /// Kill `apply` (as `kill -9`) up to so many times at moments chosen by the seed, and start it again each time.
     #[arg(long, default_value_t = 0)]
     pub kills: u32,
     /// Leave the sandbox running at the end, to look around.
@@ -109,6 +111,7 @@ async fn tell(args: &RunArgs) -> Result<bool, Error> {
     let findings = people.leave().await?;
     std::fs::write(args.dir.join("visitors.json"), serde_json::to_string_pretty(&findings)?)?;
     let after = world::configuration(&sandbox, &world.service_arn).await?;
+    let operations = world::operations(&sandbox, &world.service_arn).await?;
     let plan_changes = product.plan().await.inspect_err(|error| terminal.say("plan", &error.to_string())).ok();
     let status = product.status().await.inspect_err(|error| terminal.say("status", &error.to_string()));
     let secrets = [
@@ -133,6 +136,7 @@ async fn tell(args: &RunArgs) -> Result<bool, Error> {
         made: world::made(&sandbox).await?,
         store_reference: after.store_variable().unwrap_or_default().to_owned(),
         kills,
+        path: CriticalPath::of(args.scenario, &operations, manifest::waits(manifest::EXAMPLE)),
         seconds: took.as_secs_f64(),
     };
     let holds = stage.publish(&terminal, &facts)?;
@@ -190,9 +194,11 @@ async fn apply(
     kills: &mut u32,
 ) -> Result<Option<i32>, Error> {
     let mut moments = StdRng::seed_from_u64(args.seed);
+    // One kill can come at any time of the move; several share it, so that most of them come before its end.
+    let share = FIRST_KILL_MS..lasts_ms(args.scenario) / u64::from(args.kills.max(1));
     while *kills < args.kills {
         let mut killed = product.apply()?;
-        let moment = Duration::from_millis(moments.random_range(KILL_MS));
+        let moment = Duration::from_millis(moments.random_range(share.clone()));
         if let Ok(exit) = timeout(moment, follow(terminal, &mut killed)).await {
             return exit;
         }
@@ -269,6 +275,15 @@ async fn watch(terminal: &Terminal, people: &People) -> std::convert::Infallible
 fn short(store: &str) -> &str {
     let host = store.split(':').next().unwrap_or(store);
     if host.ends_with(".cache.amazonaws.com") { "ElastiCache" } else { host }
+}
+
+/// About how long an undisturbed move takes.
+fn lasts_ms(scenario: Scenario) -> u64 {
+    match scenario {
+        Scenario::Migrate => 60_000,
+        Scenario::Rollback => 37_000,
+        Scenario::PlatformRollback => 29_000,
+    }
 }
 
 fn name(scenario: Scenario) -> &'static str {

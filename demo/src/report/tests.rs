@@ -50,6 +50,7 @@ fn facts(scenario: Scenario) -> Facts {
         store_reference: "arn:secret".to_owned(),
         leaks: Vec::new(),
         kills: 0,
+        path: CriticalPath { deployments: 24.0, drains: 5.0, bake: 20.0 },
         seconds: 51.234,
     }
 }
@@ -74,6 +75,8 @@ fn the_report_has_the_agreed_shape_and_nothing_else() {
         "retired": ["arn:connector", "sgr-1"],
         "planAfter": { "changes": 0 },
         "seconds": 51.2,
+        "kills": 0,
+        "criticalPath": { "seconds": 49.0, "ratio": 1.046 },
     });
     assert_eq!(report, shape);
     let back = serde_json::to_value(facts(Scenario::PlatformRollback).report()).unwrap();
@@ -164,4 +167,16 @@ fn people_read_every_condition_and_what_went_wrong() {
     let text = facts.text(&facts.conditions(BOUNDS));
     assert!(text.contains("✗ no sessions lost") && text.contains("✓ plan has nothing left to do"));
     assert!(text.contains("at the end: session 0123: Refused"));
+}
+
+#[test]
+fn the_pace_is_told_only_of_an_undisturbed_move() {
+    let mut facts = facts(Scenario::Migrate);
+    assert!(
+        facts.text(&[]).contains("1.046 × the critical path of 49.0 s (deployments 24.0 s, drains 5.0 s, bake 20.0 s)")
+    );
+    facts.kills = 2;
+    assert_eq!(facts.pace(), None);
+    assert!(facts.text(&[]).contains("2 times"));
+    assert_eq!(serde_json::to_value(facts.report()).unwrap()["criticalPath"]["ratio"], serde_json::Value::Null);
 }

@@ -10,6 +10,7 @@ impl Facts {
     /// The report for people.
     pub fn text(&self, conditions: &[Condition]) -> String {
         let mut lines = self.rows();
+        lines.extend(self.pace().map(|ratio| row("pace", &self.pace_text(ratio))));
         if self.kills > 0 {
             lines.push(row("killed", &format!("{} times, and started again each time", self.kills)));
         }
@@ -25,6 +26,14 @@ impl Facts {
             lines.extend(self.findings.examples.iter().take(EXAMPLES).map(|example| format!("    {example}")));
         }
         lines.join("\n")
+    }
+
+    fn pace_text(&self, ratio: f64) -> String {
+        let path = &self.path;
+        let parts = [("deployments", path.deployments), ("drains", path.drains), ("bake", path.bake)];
+        let parts = parts.iter().filter(|(_, seconds)| *seconds > 0.0).map(|(what, s)| format!("{what} {s:.1} s"));
+        let parts = parts.collect::<Vec<_>>().join(", ");
+        format!("{ratio:.3} × the critical path of {:.1} s ({parts})", path.seconds())
     }
 
     fn rows(&self) -> Vec<String> {
