@@ -245,17 +245,11 @@ impl Ground {
         self.running(created["Service"]["ServiceArn"].as_str().unwrap()).await;
     }
 
-    /// `redis-cli` for a store.
-    pub(crate) fn redis_cli(&self, store: &str, password: &str) -> Vec<String> {
-        let host = store.split(':').next().unwrap();
-        ["redis-cli", "-h", host, "--tls", "-a", password, "--no-auth-warning", "PING"].map(str::to_owned).into()
-    }
-
     /// `redis-cli` for a new Upstash database.
     pub(crate) async fn database(&self) -> Vec<String> {
         let input = json!({ "database_name": "other", "platform": "aws", "primary_region": "us-east-1" });
         let made = self.call("upstash", "CreateDatabase", input).await;
-        self.redis_cli(made["endpoint"].as_str().unwrap(), made["password"].as_str().unwrap())
+        redis_cli(made["endpoint"].as_str().unwrap(), made["password"].as_str().unwrap())
     }
 
     /// What it says from there; nothing when it hangs.
@@ -283,4 +277,10 @@ impl Ground {
         let revoke = json!({ "GroupId": group, "SecurityGroupRuleIds": [self.world.rule] });
         self.call("ec2", "RevokeSecurityGroupIngress", revoke).await;
     }
+}
+
+/// `redis-cli` for a store.
+pub(crate) fn redis_cli(store: &str, password: &str) -> Vec<String> {
+    let host = store.split(':').next().unwrap();
+    ["redis-cli", "-h", host, "--tls", "-a", password, "--no-auth-warning", "PING"].map(str::to_owned).into()
 }

@@ -6,7 +6,7 @@
 
 mod ground;
 
-use ground::Ground;
+use ground::{Ground, redis_cli};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -137,7 +137,7 @@ async fn redis_cli_of_a_service_hangs_where_there_is_no_path_and_works_where_the
     let ground = Ground::up(&[]).await;
     let (vpc, public) = ("service:liberty-web", "service:liberty-public");
     ground.second_service("liberty-public").await;
-    let (cache, upstash) = (ground.redis_cli(&ground.world.store, &ground.token), ground.database().await);
+    let (cache, upstash) = (redis_cli(&ground.world.store, &ground.token), ground.database().await);
 
     // Behind its connector, with a rule and a NAT gateway, it reaches both; without a connector only the public one.
     assert_eq!(ground.ping(vpc, &cache).await.as_deref(), Some("PONG\n"));
