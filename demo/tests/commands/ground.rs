@@ -97,7 +97,7 @@ pub(crate) struct Ground {
     pub(crate) world: World,
     pub(crate) token: String,
     dir: tempfile::TempDir,
-    manifest: PathBuf,
+    pub(crate) manifest: PathBuf,
 }
 
 impl Ground {

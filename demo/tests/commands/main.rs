@@ -27,7 +27,8 @@ async fn ctrl_c_ends_apply_cleanly_and_a_second_one_goes_on() {
     let last = stopped.out.lines().filter(|line| line.contains('⏹')).count();
     assert_eq!(last, 1, "{}", stopped.out);
 
-    ground.run(&["status"]).await.exits(0).says("NOBODY IS DRIVING THIS MIGRATION").says("sessionbackend apply -f");
+    let status = ground.run(&["status"]).await.exits(0).says("NOBODY IS DRIVING THIS MIGRATION");
+    status.says(&format!("→ to go on: sessionbackend apply -f {}", ground.manifest.display()));
     assert_eq!(ground.status().await["driven"], json!(false));
 
     let went_on = ground.run(&["apply"]).await.exits(0).says("goes on with migration").says("✓ done");
@@ -43,10 +44,16 @@ async fn a_killed_apply_leaves_a_migration_that_says_nobody_drives_it() {
     let mut apply = ground.apply();
     apply.until("── Bake").await;
     assert_eq!(ground.status().await["driven"], json!(true), "while apply runs");
+    ground.run(&["status"]).await.exits(0).says("waits      the new store is watched");
     apply.signal(Signal::SIGKILL);
     assert_eq!(apply.end().await.code, None);
     ground.until("status misses the driver", async |ground| ground.status().await["driven"] == json!(false)).await;
-    ground.run(&["status"]).await.exits(0).says("NOBODY IS DRIVING THIS MIGRATION: last heard of at").says("→ session");
+    ground
+        .run(&["status"])
+        .await
+        .exits(0)
+        .says("NOBODY IS DRIVING THIS MIGRATION: last heard of at")
+        .says("→ to go on: sessionbackend apply");
 }
 
 #[tokio::test]
@@ -56,7 +63,12 @@ async fn gates_wait_for_their_word_and_open_with_the_command_apply_prints() {
     for gate in ["switch", "retire"] {
         let waiting = ground.run(&["apply"]).await.exits(4).says(&format!("waits for your approval: {gate}"));
         ground.run(&["apply"]).await.exits(4);
-        ground.run(&["status"]).await.exits(0).says("needs your word: sessionbackend approve");
+        ground
+            .run(&["status"])
+            .await
+            .exits(0)
+            .says("needs your word: sessionbackend approve")
+            .says("no apply is at work");
         let printed = waiting.out.split("sessionbackend approve ").nth(1).unwrap();
         let word = printed.split_whitespace().next().unwrap();
         assert!(word.ends_with(gate), "{word}");
@@ -75,9 +87,10 @@ async fn a_running_apply_takes_up_abort_and_after_retry_the_next_one_moves_again
     let session = ground.log_in().await;
     let mut apply = ground.apply();
     apply.until("── Bake").await;
-    ground.run(&["abort"]).await.exits(0).says("to be aborted");
+    ground.run(&["abort"]).await.exits(0).says("is to be aborted");
     let aborted = apply.end().await.exits(3).says("rolled back: the services are on the former store");
-    assert!(aborted.out.contains("── Way back"), "{}", aborted.out);
+    let aborted = aborted.says("── Way back").says("going back: Aborted: the migration was aborted by request");
+    assert_eq!(aborted.out.matches("going back").count(), 1, "{}", aborted.out);
     let back = ground.configuration().await;
     assert_eq!(back, ground.world.before, "store variable, egress and everything else, bit for bit");
     assert!(ground.knows(&session).await);
@@ -86,7 +99,7 @@ async fn a_running_apply_takes_up_abort_and_after_retry_the_next_one_moves_again
     ground.run(&["status"]).await.exits(0).says("RolledBack").says("Aborted");
     ground.declare(&[]);
     ground.run(&["apply"]).await.exits(3).says("retry");
-    ground.run(&["retry"]).await.exits(0).says("to be tried again");
+    ground.run(&["retry"]).await.exits(0).says("is to be tried again");
     ground.run(&["apply"]).await.exits(0).says("✓ done");
     assert!(ground.knows(&session).await);
     assert_ne!(ground.configuration().await.store_variable(), ground.world.before.store_variable());
@@ -109,7 +122,7 @@ async fn destroy_with_delete_leaves_forty_variables_bit_for_bit() {
 
     // In the middle, before the switch: what was made goes, and the service never knew.
     ground.run(&["apply"]).await.exits(4);
-    ground.run(&["destroy", "--yes"]).await.exits(0).says("✓ deleted");
+    ground.run(&["destroy", "--yes"]).await.exits(0).says("✓ let go");
     assert_eq!(ground.configuration().await, ground.world.before);
     assert_eq!(demo::world::made(&ground.sandbox).await.unwrap(), demo::world::Made::default());
 
@@ -127,7 +140,7 @@ async fn destroy_with_delete_leaves_forty_variables_bit_for_bit() {
     ground.point_elsewhere().await;
     let elsewhere = ground.configuration().await;
     assert_eq!(ground.world.before.foreign_changes(&elsewhere), Vec::<String>::new());
-    ground.run(&["destroy", "--yes"]).await.exits(0).says("✓ deleted");
+    ground.run(&["destroy", "--yes"]).await.exits(0).says("✓ let go");
     assert_eq!(ground.configuration().await, elsewhere);
     assert_eq!(demo::world::made(&ground.sandbox).await.unwrap(), demo::world::Made::default());
 }
