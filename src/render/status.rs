@@ -86,7 +86,8 @@ impl Report<'_> {
         }
         self.migration(&mut out);
         self.checks(&mut out);
-        let figures = self.inputs.observed.copy.present().map(CopyFigures::of);
+        let stopped = matches!(self.driver(), Driver::Gone(_));
+        let figures = self.inputs.observed.copy.present().map(CopyFigures::of).filter(|_| !stopped);
         let asked = self.gate().is_some();
         for wait in self.plan.waits.iter().filter(|wait| !asked || !matches!(wait.on, Awaited::Approval(_))) {
             let wait = to_its_end(wait, self.inputs.desired);
