@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::fleet::StoreUse;
 use crate::pace::CriticalPath;
-use crate::product::Status;
+use crate::product::{Checked, Status};
 use crate::tally::Findings;
 use crate::terminal::thousands;
 use crate::world::Made;
@@ -56,6 +56,8 @@ pub struct Facts {
     pub exit: Option<i32>,
     /// What `sessionbackend status` says.
     pub status: Status,
+    /// The checks of the move.
+    pub checked: Checked,
     /// What the visitors found.
     pub findings: Findings,
     /// Foreign variables in all.
@@ -184,7 +186,7 @@ impl Facts {
                 failed: requests.failed,
                 refused_within_lag: requests.refused_within_lag,
             },
-            checks: Checks { passed: self.status.passed, failed: self.status.failed, skipped: self.status.skipped },
+            checks: Checks { passed: self.checked.passed, failed: self.checked.failed, skipped: self.checked.skipped },
             foreign_variables_changed: self.foreign_changes.len() as u64,
             retired: self.removed.clone(),
             plan_after: PlanAfter { changes: self.plan_changes },
@@ -250,8 +252,9 @@ impl Facts {
         vec![
             self.ended(Outcome::Migrated),
             at_least("requests during the move", self.findings.requests.total, bounds.requests),
-            none("checks failed", self.status.failed),
-            holds("at least one check passed", self.status.passed > 0),
+            none("checks failed, on the way or afterwards", self.checked.failed + self.status.failed),
+            at_least("checks passed on the way", self.checked.passed, 1),
+            at_least("checks passed afterwards", self.status.passed, 1),
             Condition {
                 what: "connector and rule named in the manifest are removed".to_owned(),
                 holds: !self.named.is_empty() && self.removed == self.named,
@@ -267,7 +270,11 @@ impl Facts {
 
     fn rolled_back(&self) -> Vec<Condition> {
         let new = self.new_store();
-        vec![
+        let failed = match self.scenario {
+            Scenario::Rollback => vec![at_least("checks failed", self.checked.failed, 1)],
+            Scenario::Migrate | Scenario::PlatformRollback => vec![none("checks failed", self.checked.failed)],
+        };
+        let mut conditions = vec![
             self.ended(Outcome::RolledBack),
             Condition {
                 what: "status says RolledBack, and why".to_owned(),
@@ -278,7 +285,9 @@ impl Facts {
             none("things removed", self.removed.len() as u64),
             at_least("sessions born on the new store", new.opened, 1),
             at_least("sessions logged out on the new store", new.ended, 1),
-        ]
+        ];
+        conditions.extend(failed);
+        conditions
     }
 
     fn ended(&self, wanted: Outcome) -> Condition {

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use crate::manifest;
 use crate::pace::CriticalPath;
 use crate::people::{People, Pulse};
-use crate::product::{Apply, Product};
+use crate::product::{Apply, Checked, Product};
 use crate::report::{Facts, Scenario};
 use crate::sandbox::Sandbox;
 use crate::terminal::{Terminal, thousands};
@@ -105,7 +105,7 @@ async fn tell(args: &RunArgs) -> Result<bool, Error> {
     terminal.say("visitors", &format!("{logins}; {} people begin to click", args.visitors));
 
     let product = stage.product(&sandbox, &world)?;
-    let (exit, took, kills) = carry_out(args, &terminal, &product, &world, &mut people).await?;
+    let Carried { exit, took, kills, checked } = carry_out(args, &terminal, &product, &world, &mut people).await?;
 
     terminal.say("visitors", "leaving; every session is read once more");
     let findings = people.leave().await?;
@@ -124,6 +124,7 @@ async fn tell(args: &RunArgs) -> Result<bool, Error> {
         scenario: args.scenario,
         exit,
         status: status.unwrap_or_default(),
+        checked,
         findings,
         foreign: world.before.foreign(),
         foreign_changes: world.before.foreign_changes(&after),
@@ -156,15 +157,26 @@ fn restored(world: &World, after: &world::Configuration) -> bool {
     world.before.store_variable() == after.store_variable() && world.before.egress == after.egress
 }
 
+/// What carrying out came to.
+struct Carried {
+    /// Exit code of the last `apply`.
+    exit: Option<i32>,
+    /// From the first `apply` to the end of the last.
+    took: Duration,
+    /// How often it was killed.
+    kills: u32,
+    /// The checks it told of.
+    checked: Checked,
+}
+
 /// Runs `apply` to its end with its output shown as it goes, and lets the scenario's fault happen in its time.
-/// Returns its exit code, how long the move took, and how often it was killed.
 async fn carry_out(
     args: &RunArgs,
     terminal: &Terminal,
     product: &Product<'_>,
     world: &World,
     people: &mut People,
-) -> Result<(Option<i32>, Duration, u32), Error> {
+) -> Result<Carried, Error> {
     if args.scenario == Scenario::PlatformRollback {
         product.sandbox.roll_back_next_deployment(world::SERVICE).await?;
         terminal.say("fault", "App Runner will return to the old configuration by itself, and say RUNNING");
@@ -173,9 +185,9 @@ async fn carry_out(
     let begun = Instant::now();
     terminal.heading(&format!("sessionbackend apply -f {}", product.manifest.display()));
     terminal.say("visitors", &format!("{} sessions when the move begins", thousands(sessions)));
-    let mut kills = 0;
+    let (mut kills, mut checked) = (0, Checked::default());
     let exit = tokio::select! {
-        exit = timeout(PATIENCE * (args.kills + 1), apply(args, terminal, product, &mut kills)) => if let Ok(exit) = exit {
+        exit = timeout(PATIENCE * (args.kills + 1), apply(args, terminal, product, &mut kills, &mut checked)) => if let Ok(exit) = exit {
             exit?
         } else {
             terminal.say("apply", "has not ended, and is ended now");
@@ -183,7 +195,7 @@ async fn carry_out(
         },
         never = alongside(args.scenario, terminal, product.sandbox, world, people) => match never? {},
     };
-    Ok((exit, begun.elapsed(), kills))
+    Ok(Carried { exit, took: begun.elapsed(), kills, checked })
 }
 
 /// Runs `apply` until it ends by itself; it is killed before as often and as soon as the arguments say.
@@ -192,6 +204,7 @@ async fn apply(
     terminal: &Terminal,
     product: &Product<'_>,
     kills: &mut u32,
+    checked: &mut Checked,
 ) -> Result<Option<i32>, Error> {
     let mut moments = StdRng::seed_from_u64(args.seed);
     // One kill can come at any time of the move; several share it, so that most of them come before its end.
@@ -199,7 +212,7 @@ async fn apply(
     while *kills < args.kills {
         let mut killed = product.apply()?;
         let moment = Duration::from_millis(moments.random_range(share.clone()));
-        if let Ok(exit) = timeout(moment, follow(terminal, &mut killed)).await {
+        if let Ok(exit) = timeout(moment, follow(terminal, &mut killed, checked)).await {
             return exit;
         }
         killed.child.kill().await?;
@@ -207,11 +220,12 @@ async fn apply(
         let seed = args.seed;
         terminal.say("kill -9", &format!("after {:.3} s (seed {seed}); apply is started again", moment.as_secs_f64()));
     }
-    follow(terminal, &mut product.apply()?).await
+    follow(terminal, &mut product.apply()?, checked).await
 }
 
-async fn follow(terminal: &Terminal, apply: &mut Apply) -> Result<Option<i32>, Error> {
+async fn follow(terminal: &Terminal, apply: &mut Apply, checked: &mut Checked) -> Result<Option<i32>, Error> {
     while let Some(line) = apply.lines.recv().await {
+        checked.hear(&line);
         terminal.say("apply", &format!("│ {line}"));
     }
     let status = apply.child.wait().await?;

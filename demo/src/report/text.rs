@@ -38,7 +38,7 @@ impl Facts {
 
     fn rows(&self) -> Vec<String> {
         let (sessions, requests) = (&self.findings.sessions, &self.findings.requests);
-        let (new, status) = (self.new_store(), &self.status);
+        let (new, status, checked) = (self.new_store(), &self.status, &self.checked);
         let stale = requests.stale_within_lag + requests.stale_late;
         let logouts = requests.accepted_after_logout_within_lag + requests.accepted_after_logout_late;
         let retained = if self.old_store_available { self.old_store.as_str() } else { "NOT the old store" };
@@ -86,7 +86,10 @@ impl Facts {
                 ),
             ),
             row("conflicts", &number(status.conflicts)),
-            row("checks", &format!("{} passed, {} failed, {} skipped", status.passed, status.failed, status.skipped)),
+            row(
+                "checks",
+                &format!("{} passed, {} failed, {} skipped", checked.passed, checked.failed, checked.skipped),
+            ),
             row("variables", &format!("{} foreign, {} changed", self.foreign, self.foreign_changes.len())),
             row("retired", &removed),
             row("retained", retained),
