@@ -6,19 +6,22 @@ SHELL := /bin/bash
 SCENARIO ?= migrate
 CARGO ?= cargo
 
-.PHONY: help demo test check fmt lint purity generated deny bench soak setup
+.PHONY: help demo test check fmt lint purity generated deny bench soak setup clients
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: ## Find or install what is missing (a Redis server with TLS)
+setup: ## Find or install what the demo needs: a Redis server with TLS
 	@scripts/setup
+
+clients: ## The same, and what the tests need besides: Python for the vendors' own clients, redis-cli, curl
+	@scripts/setup tests
 
 demo: setup ## Move a busy service from ElastiCache to Upstash on the local sandbox (SCENARIO=migrate|rollback|platform-rollback)
 	@$(CARGO) build --quiet --workspace --bins
 	@"$$($(CARGO) metadata --format-version 1 --no-deps | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')/debug/demo" run --scenario $(SCENARIO)
 
-test: setup ## Every test but the soak
+test: clients ## Every test but the soak
 	@$(CARGO) build --quiet --workspace --bins
 	@$(CARGO) test --workspace
 
@@ -43,9 +46,11 @@ generated: ## crds/ is what the code generates
 deny: ## Licences, duplicate crates, sources; advisories where the database can be reached
 	@scripts/deny
 
-bench: ## Plans per second, simulated migrations per second
+bench: setup ## Plans a second, simulated migrations a second, and a move against its critical path
 	@$(CARGO) bench --quiet -p sessionbackend --no-default-features
+	@$(CARGO) build --quiet --workspace --bins
+	@scripts/pace
 
-soak: setup ## 10 x migrate, 5 x each rollback, 50 x kill -9; resumable (target/soak)
+soak: setup ## 10 x migrate, 5 x each rollback, and as many stories as 50 kills -9 take; resumable (KILLS=50 SOAK_DIR=target/soak)
 	@$(CARGO) build --quiet --workspace --bins
 	@scripts/soak

@@ -177,7 +177,7 @@ pub fn number(value: u64) -> String {
 /// `1 service`, `3 services`.
 #[must_use]
 pub fn plural(count: usize, one: &str) -> String {
-    if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
+    if count == 1 { format!("1 {one}") } else { format!("{} {one}s", number(count as u64)) }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub mod crowd;
 pub mod fleet;
 pub mod judge;
 pub mod manifest;
+pub mod pace;
 pub mod people;
 pub mod product;
 pub mod report;

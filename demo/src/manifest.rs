@@ -1,6 +1,13 @@
 //! The manifest the demo applies: the example of the repository with the ids of the world just made in place of its
 //! placeholders. Text in, text out, so that what people read in `examples/` is what runs.
 
+use std::time::Duration;
+
+use serde::Deserialize as _;
+use serde_json::Value;
+
+use crate::pace::Waits;
+
 /// The example, as it is in the repository.
 pub const EXAMPLE: &str = include_str!("../../examples/elasticache-to-upstash.yaml");
 
@@ -43,12 +50,30 @@ pub fn concrete(example: &str, ids: Ids<'_>) -> Result<String, PlaceholderError>
     })
 }
 
+/// The waits a manifest asks for; one that is not written in seconds counts as none.
+pub fn waits(manifest: &str) -> Waits {
+    let documents =
+        serde_yaml::Deserializer::from_str(manifest).filter_map(|document| Value::deserialize(document).ok());
+    let spec = documents.map(|mut document| document["spec"].take()).find(Value::is_object).unwrap_or_default();
+    let seconds = |value: &Value| {
+        let text = value.as_str().and_then(|text| text.strip_suffix('s')).unwrap_or_default();
+        Duration::from_secs(text.parse().unwrap_or_default())
+    };
+    Waits {
+        longest_request: seconds(&spec["app"]["longestRequest"]),
+        bake_time: seconds(&spec["migration"]["bakeTime"]),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
-    use serde_json::Value;
-
     use super::*;
+
+    #[test]
+    fn the_waits_are_the_examples() {
+        let waits = waits(EXAMPLE);
+        assert_eq!((waits.longest_request.as_secs(), waits.bake_time.as_secs()), (5, 20));
+    }
 
     #[test]
     fn the_example_becomes_concrete_and_stays_yaml() {

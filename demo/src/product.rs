@@ -43,6 +43,33 @@ pub struct Status {
     pub skipped: u64,
 }
 
+/// The checks of a move, as `apply` told them: every run counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Checks that passed.
+    pub passed: u64,
+    /// Gates that failed.
+    pub failed: u64,
+    /// Checks that were skipped, could not judge, or only warned.
+    pub skipped: u64,
+}
+
+impl Checked {
+    /// Counts a line of `apply`, if it is about checks.
+    pub fn hear(&mut self, line: &str) {
+        let run = [" checks passed: ", " check passed: "].into_iter().find_map(|words| line.split_once(words));
+        if let Some((figures, _)) = run {
+            let mut words = figures.split_whitespace().rev();
+            let passed = words.nth(2).and_then(|passed| passed.parse::<u64>().ok());
+            self.passed += passed.unwrap_or_default();
+        } else if line.contains("  ✗ failed: ") && !line.contains(", a warning only: ") {
+            self.failed += 1;
+        } else if ["  ✗ failed: ", "  ? undecided: ", "  - skipped: "].into_iter().any(|word| line.contains(word)) {
+            self.skipped += 1;
+        }
+    }
+}
+
 /// Why it could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ProductError {
@@ -247,6 +274,24 @@ mod tests {
         let of_the_move = json!({ "migration": { "message": "SETEX is refused" }, "summary": { "message": "waits" } });
         assert_eq!(Status::read(&of_the_move).message, "SETEX is refused");
         assert_eq!(Status::read(&json!({ "status": status })), read);
+    }
+
+    #[test]
+    fn checks_are_counted_as_apply_tells_them() {
+        let mut checked = Checked::default();
+        for line in [
+            "2026-11-21T11:12:13Z  2 of 3 checks passed: on the new store, before the switch",
+            "2026-11-21T11:12:13Z    - skipped: limits, a warning only: connections of an instance are not known",
+            "2026-11-21T11:12:13Z  · baseline of 5 checks",
+            "2026-11-21T11:15:05Z  1 of 3 checks passed: after the switch",
+            "2026-11-21T11:15:05Z    ✗ failed: redis: SETEX failed: NOPERM",
+            "2026-11-21T11:15:05Z    ✗ failed: limits, a warning only: too many",
+            "2026-11-21T11:15:05Z    ? undecided: login on liberty-web: no answer",
+            "2026-11-21T11:15:05Z  ✗ rolled back: the services are on the former store",
+        ] {
+            checked.hear(line);
+        }
+        assert_eq!(checked, Checked { passed: 3, failed: 1, skipped: 3 });
     }
 
     #[test]

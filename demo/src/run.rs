@@ -12,8 +12,10 @@ use rand::{Rng, SeedableRng};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout};
 
+use crate::manifest;
+use crate::pace::CriticalPath;
 use crate::people::{People, Pulse};
-use crate::product::{Apply, Product};
+use crate::product::{Apply, Checked, Product};
 use crate::report::{Facts, Scenario};
 use crate::sandbox::Sandbox;
 use crate::terminal::{Terminal, thousands};
@@ -26,8 +28,8 @@ type Error = Box<dyn std::error::Error>;
 const PATIENCE: Duration = Duration::from_mins(8);
 /// How often a line about the visitors is written when nothing changes.
 const BEAT: Duration = Duration::from_secs(5);
-/// When `apply` may be killed, in milliseconds since it was started: the time a whole move takes.
-const KILL_MS: std::ops::Range<u64> = 50..60_000;
+/// The earliest moment at which `apply` is killed, in milliseconds since it was started.
+const FIRST_KILL_MS: u64 = 50;
 
 /// What to run, and with what.
 #[derive(Debug, Clone, Args)]
@@ -62,7 +64,7 @@ pub struct RunArgs {
     /// Seed of everything the visitors choose.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Kill `apply` (as `kill -9`) so many times at moments chosen by the seed, and start it again each time.
+    /// Kill `apply` (as `kill -9`) up to so many times at moments chosen by the seed, and start it again each time.
     #[arg(long, default_value_t = 0)]
     pub kills: u32,
     /// Leave the sandbox running at the end, to look around.
@@ -103,12 +105,13 @@ async fn tell(args: &RunArgs) -> Result<bool, Error> {
     terminal.say("visitors", &format!("{logins}; {} people begin to click", args.visitors));
 
     let product = stage.product(&sandbox, &world)?;
-    let (exit, took, kills) = carry_out(args, &terminal, &product, &world, &mut people).await?;
+    let Carried { exit, took, kills, checked } = carry_out(args, &terminal, &product, &world, &mut people).await?;
 
     terminal.say("visitors", "leaving; every session is read once more");
     let findings = people.leave().await?;
     std::fs::write(args.dir.join("visitors.json"), serde_json::to_string_pretty(&findings)?)?;
     let after = world::configuration(&sandbox, &world.service_arn).await?;
+    let operations = world::operations(&sandbox, &world.service_arn).await?;
     let plan_changes = product.plan().await.inspect_err(|error| terminal.say("plan", &error.to_string())).ok();
     let status = product.status().await.inspect_err(|error| terminal.say("status", &error.to_string()));
     let secrets = [
@@ -121,6 +124,7 @@ async fn tell(args: &RunArgs) -> Result<bool, Error> {
         scenario: args.scenario,
         exit,
         status: status.unwrap_or_default(),
+        checked,
         findings,
         foreign: world.before.foreign(),
         foreign_changes: world.before.foreign_changes(&after),
@@ -133,6 +137,7 @@ async fn tell(args: &RunArgs) -> Result<bool, Error> {
         made: world::made(&sandbox).await?,
         store_reference: after.store_variable().unwrap_or_default().to_owned(),
         kills,
+        path: CriticalPath::of(args.scenario, &operations, manifest::waits(manifest::EXAMPLE)),
         seconds: took.as_secs_f64(),
     };
     let holds = stage.publish(&terminal, &facts)?;
@@ -152,15 +157,26 @@ fn restored(world: &World, after: &world::Configuration) -> bool {
     world.before.store_variable() == after.store_variable() && world.before.egress == after.egress
 }
 
+/// What carrying out came to.
+struct Carried {
+    /// Exit code of the last `apply`.
+    exit: Option<i32>,
+    /// From the first `apply` to the end of the last.
+    took: Duration,
+    /// How often it was killed.
+    kills: u32,
+    /// The checks it told of.
+    checked: Checked,
+}
+
 /// Runs `apply` to its end with its output shown as it goes, and lets the scenario's fault happen in its time.
-/// Returns its exit code, how long the move took, and how often it was killed.
 async fn carry_out(
     args: &RunArgs,
     terminal: &Terminal,
     product: &Product<'_>,
     world: &World,
     people: &mut People,
-) -> Result<(Option<i32>, Duration, u32), Error> {
+) -> Result<Carried, Error> {
     if args.scenario == Scenario::PlatformRollback {
         product.sandbox.roll_back_next_deployment(world::SERVICE).await?;
         terminal.say("fault", "App Runner will return to the old configuration by itself, and say RUNNING");
@@ -169,9 +185,9 @@ async fn carry_out(
     let begun = Instant::now();
     terminal.heading(&format!("sessionbackend apply -f {}", product.manifest.display()));
     terminal.say("visitors", &format!("{} sessions when the move begins", thousands(sessions)));
-    let mut kills = 0;
+    let (mut kills, mut checked) = (0, Checked::default());
     let exit = tokio::select! {
-        exit = timeout(PATIENCE * (args.kills + 1), apply(args, terminal, product, &mut kills)) => if let Ok(exit) = exit {
+        exit = timeout(PATIENCE * (args.kills + 1), apply(args, terminal, product, &mut kills, &mut checked)) => if let Ok(exit) = exit {
             exit?
         } else {
             terminal.say("apply", "has not ended, and is ended now");
@@ -179,7 +195,7 @@ async fn carry_out(
         },
         never = alongside(args.scenario, terminal, product.sandbox, world, people) => match never? {},
     };
-    Ok((exit, begun.elapsed(), kills))
+    Ok(Carried { exit, took: begun.elapsed(), kills, checked })
 }
 
 /// Runs `apply` until it ends by itself; it is killed before as often and as soon as the arguments say.
@@ -188,12 +204,15 @@ async fn apply(
     terminal: &Terminal,
     product: &Product<'_>,
     kills: &mut u32,
+    checked: &mut Checked,
 ) -> Result<Option<i32>, Error> {
     let mut moments = StdRng::seed_from_u64(args.seed);
+    // One kill can come at any time of the move; several share it, so that most of them come before its end.
+    let share = FIRST_KILL_MS..lasts_ms(args.scenario) / u64::from(args.kills.max(1));
     while *kills < args.kills {
         let mut killed = product.apply()?;
-        let moment = Duration::from_millis(moments.random_range(KILL_MS));
-        if let Ok(exit) = timeout(moment, follow(terminal, &mut killed)).await {
+        let moment = Duration::from_millis(moments.random_range(share.clone()));
+        if let Ok(exit) = timeout(moment, follow(terminal, &mut killed, checked)).await {
             return exit;
         }
         killed.child.kill().await?;
@@ -201,11 +220,12 @@ async fn apply(
         let seed = args.seed;
         terminal.say("kill -9", &format!("after {:.3} s (seed {seed}); apply is started again", moment.as_secs_f64()));
     }
-    follow(terminal, &mut product.apply()?).await
+    follow(terminal, &mut product.apply()?, checked).await
 }
 
-async fn follow(terminal: &Terminal, apply: &mut Apply) -> Result<Option<i32>, Error> {
+async fn follow(terminal: &Terminal, apply: &mut Apply, checked: &mut Checked) -> Result<Option<i32>, Error> {
     while let Some(line) = apply.lines.recv().await {
+        checked.hear(&line);
         terminal.say("apply", &format!("│ {line}"));
     }
     let status = apply.child.wait().await?;
@@ -269,6 +289,15 @@ async fn watch(terminal: &Terminal, people: &People) -> std::convert::Infallible
 fn short(store: &str) -> &str {
     let host = store.split(':').next().unwrap_or(store);
     if host.ends_with(".cache.amazonaws.com") { "ElastiCache" } else { host }
+}
+
+/// About how long an undisturbed move takes.
+fn lasts_ms(scenario: Scenario) -> u64 {
+    match scenario {
+        Scenario::Migrate => 60_000,
+        Scenario::Rollback => 37_000,
+        Scenario::PlatformRollback => 29_000,
+    }
 }
 
 fn name(scenario: Scenario) -> &'static str {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::pace;
 use crate::sandbox::{Sandbox, SandboxError};
 
 pub use wire::{own_variables, wire};
@@ -95,6 +96,15 @@ impl Configuration {
 pub async fn configuration(sandbox: &Sandbox, service_arn: &str) -> Result<Configuration, SandboxError> {
     let answer = sandbox.call("apprunner", "DescribeService", json!({ "ServiceArn": service_arn })).await?;
     Ok(Configuration::read(&answer["Service"]))
+}
+
+/// How long each operation of the service took since its creation, in seconds.
+///
+/// # Errors
+/// The vendor's error.
+pub async fn operations(sandbox: &Sandbox, service_arn: &str) -> Result<Vec<f64>, SandboxError> {
+    let listed = sandbox.call("apprunner", "ListOperations", json!({ "ServiceArn": service_arn })).await?;
+    Ok(pace::lengths(&listed))
 }
 
 /// Which of what was made by hand for the old way is gone.

@@ -22,7 +22,7 @@ pub async fn apply(session: &Session) -> Result<u8, Error> {
 pub(super) async fn drive_all(session: &Session, objects: &[Connection]) -> Result<u8, Error> {
     let stop = Stop::on_signals().map_err(Error::Signals)?;
     for (at, Connection { owner, desired, world, copiers, .. }) in objects.iter().enumerate() {
-        let report = Report::new(&owner.to_string(), session.output);
+        let report = Report::new(session, &owner.to_string());
         let drive = Drive { world, time: &Clock, stop: &stop, tell: &|told| report.tell(told) };
         let ending = Box::pin(drive.run(owner, desired)).await;
         copiers.stop().await;

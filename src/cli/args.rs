@@ -7,6 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::identity::MigrationId;
 use crate::journal::Gate;
 
+/// The installation where none is named.
+pub const DEFAULT_INSTALLATION: &str = "default";
+
 /// Where an AWS App Runner service keeps its sessions, declared in one manifest.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "sessionbackend", version, about, max_term_width = 110, after_help = AFTER)]
@@ -18,7 +21,7 @@ pub struct Arguments {
     #[arg(short, long, global = true, value_enum, default_value_t)]
     pub output: Output,
     /// Tells installations in one AWS account apart; part of the name of everything that is made.
-    #[arg(long, global = true, default_value = "default", value_parser = label)]
+    #[arg(long, global = true, default_value = DEFAULT_INSTALLATION, value_parser = label)]
     pub installation: String,
     /// The namespace of objects that name none. [default: default]
     #[arg(short, long, global = true, value_parser = label)]

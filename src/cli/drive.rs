@@ -234,6 +234,8 @@ struct Watched<'a, W, T> {
 struct Said {
     started: bool,
     phase: Option<Phase>,
+    /// The decision to go back was made here, and told.
+    back: bool,
     /// The runs of checks that were told, by when they began.
     checks: BTreeMap<Stage, Timestamp>,
 }
@@ -263,6 +265,11 @@ impl<W: World, T: Time> Watched<'_, W, T> {
         }
         if said.phase.replace(phase) != Some(phase) {
             self.drive.say(Event::Phase { phase });
+            // Why, where this process has not decided it itself.
+            let back = journal.open_migration().and_then(|migration| migration.rollback.as_ref());
+            if let Some(back) = back.filter(|_| phase == Phase::RollingBack && !said.back) {
+                self.drive.say(Event::Note { text: format!("going back: {}: {}", back.reason, back.message) });
+            }
         }
     }
 }
@@ -298,6 +305,9 @@ impl<W: World, T: Time> World for Watched<'_, W, T> {
         self.started.store(true, Ordering::SeqCst);
         self.drive.say(Event::Begun { step: step.clone() });
         let result = self.drive.world.perform(owner, step, journal, now).await;
+        if let (Step::Journal { entry: Entry::RollBack { .. }, .. }, Ok(_)) = (step, &result) {
+            self.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner).back = true;
+        }
         self.drive.say(match &result {
             Ok(_) => Event::Done { step: step.clone() },
             Err(error) => Event::Failed { step: step.clone(), error: error.clone() },

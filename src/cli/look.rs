@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::args::Output;
 use super::clock::Clock;
 use super::connect::Connection;
@@ -17,10 +19,10 @@ use crate::engine::World;
 use crate::identity::Owner;
 use crate::journal::Journal;
 use crate::observed::Reading;
-use crate::plan::{Inputs, plan as plan_wave};
+use crate::plan::{Inputs, after, plan as plan_wave};
 use crate::render::between;
 use crate::render::plan::Preview;
-use crate::render::status::Report;
+use crate::render::status::{Report, SILENCE};
 use crate::status::project;
 use crate::step::Step;
 use crate::world::long::Checker as _;
@@ -36,10 +38,11 @@ pub async fn plan(session: &Session) -> Result<u8, Error> {
     let (mut documents, mut code) = (Vec::new(), exit::CONVERGED);
     for (at, object) in session.objects().await?.iter().enumerate() {
         let Connection { owner, desired, world, .. } = object;
-        let picture = look(world, owner, desired).await?;
+        let mut picture = look(world, owner, desired).await?;
+        as_driven(&mut picture, Clock.now());
         let preview = Preview::of(owner, desired, &picture, Clock.now());
         match session.output {
-            Output::Text => output::text(&format!("{}{}", separator(at), preview.text())),
+            Output::Text => output::text(&session.pasteable(&format!("{}{}", separator(at), preview.text()))),
             Output::Json => documents.push(preview.json()),
         }
         code = worse(code, exit::of_preview(&preview));
@@ -59,6 +62,7 @@ pub async fn status(session: &Session, checks: bool) -> Result<u8, Error> {
     for (at, object) in session.objects().await?.iter().enumerate() {
         let Connection { owner, desired, world, generation, .. } = object;
         let mut picture = look(world, owner, desired).await?;
+        as_driven(&mut picture, Clock.now());
         if checks && picture.journal.open_migration().is_none() && picture.journal.settled.is_some() {
             picture.observed.checks = at_rest(object, &picture.journal).await;
         }
@@ -74,7 +78,7 @@ pub async fn status(session: &Session, checks: bool) -> Result<u8, Error> {
         let status = project(&inputs, &plan, *generation, None);
         let report = Report { inputs: &inputs, plan: &plan, status: &status };
         match session.output {
-            Output::Text => output::text(&format!("{}{}", separator(at), report.text())),
+            Output::Text => output::text(&session.pasteable(&format!("{}{}", separator(at), report.text()))),
             Output::Json => documents.push(report.json()),
         }
     }
@@ -82,6 +86,17 @@ pub async fn status(session: &Session, checks: bool) -> Result<u8, Error> {
         output::document(documents);
     }
     Ok(exit::CONVERGED)
+}
+
+/// A copier that is alive in another process counts as at work: what is shown is what that process waits for, and not
+/// that this one would start a second copier.
+fn as_driven(picture: &mut Picture, now: Timestamp) {
+    if let Reading::Present(copy) = &mut picture.observed.copy
+        && now < after(copy.heartbeat, SILENCE)
+    {
+        copy.here = true;
+        copy.heartbeat = now;
+    }
 }
 
 /// The checks that are made at rest: they write nothing, and somebody else's store is asked for PING and INFO only.

@@ -1,8 +1,8 @@
 //! One object of a manifest, and what a command needs to work on it: whose it is and the world it lives in.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::args::Output;
+use super::args::{DEFAULT_INSTALLATION, Output};
 use super::connect::{self, Connection};
 use super::environment::Environment;
 use super::error::Error;
@@ -50,6 +50,22 @@ impl Session {
         Ok(format!("{}/{}", self.namespace(entry)?, name(&entry.object)))
     }
 
+    /// Commands in `text` with the manifests of this one in place of their FILE, ready to be run as they stand.
+    #[must_use]
+    pub fn pasteable(&self, text: &str) -> String {
+        text.replace("-f FILE", &self.arguments())
+    }
+
+    /// The arguments by which another command means the same objects.
+    fn arguments(&self) -> String {
+        let mut arguments: Vec<_> = self.files.iter().map(|file| format!("-f {}", quoted(file))).collect();
+        arguments.extend(self.namespace.iter().map(|namespace| format!("--namespace {namespace}")));
+        if self.installation != DEFAULT_INSTALLATION {
+            arguments.push(format!("--installation {}", self.installation));
+        }
+        arguments.join(" ")
+    }
+
     /// Reads the manifests and connects each object to its account, one after another.
     ///
     /// # Errors
@@ -61,5 +77,46 @@ impl Session {
             objects.push(connect::connect(self, &manifest, entry).await?);
         }
         Ok(objects)
+    }
+}
+
+/// A path as a shell reads it; standard input has no name another command could read again.
+fn quoted(file: &Path) -> String {
+    let text = file.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@:,".contains(c);
+    match text.as_str() {
+        "-" => "FILE".to_owned(),
+        text if text.chars().all(plain) => text.to_owned(),
+        text => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(files: &[&str]) -> Session {
+        Session {
+            environment: Environment::default(),
+            output: Output::Text,
+            installation: DEFAULT_INSTALLATION.to_owned(),
+            namespace: None,
+            files: files.iter().map(PathBuf::from).collect(),
+        }
+    }
+
+    #[test]
+    fn a_command_that_is_shown_can_be_run_as_it_stands() {
+        let shown = "→ sessionbackend approve 1-1/switch -f FILE, then sessionbackend apply -f FILE";
+        let two = session(&["service.yaml", "my secrets.yaml"]).pasteable(shown);
+        assert_eq!(
+            two,
+            "→ sessionbackend approve 1-1/switch -f service.yaml -f 'my secrets.yaml', \
+             then sessionbackend apply -f service.yaml -f 'my secrets.yaml'"
+        );
+        assert_eq!(session(&["-"]).pasteable(shown), shown);
+        let elsewhere =
+            Session { installation: "blue".into(), namespace: Some("liberty".into()), ..session(&["a.yaml"]) };
+        assert_eq!(elsewhere.pasteable("apply -f FILE"), "apply -f a.yaml --namespace liberty --installation blue");
     }
 }

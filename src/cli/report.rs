@@ -9,13 +9,15 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::args::Output;
+use super::object::Session;
 use super::output;
 use crate::plan::{Awaited, Wait};
 use crate::render::apply::{CopyFigures, Event, Narrator, Pace, Told, waiting};
 use crate::render::{between, time};
 
 /// Shows events.
-pub struct Report {
+pub struct Report<'a> {
+    session: &'a Session,
     object: String,
     way: Mutex<Way>,
 }
@@ -26,11 +28,11 @@ enum Way {
     Live { narrator: Narrator, area: MultiProgress, bars: Vec<ProgressBar> },
 }
 
-impl Report {
+impl<'a> Report<'a> {
     /// For one object.
     #[must_use]
-    pub fn new(object: &str, output: Output) -> Self {
-        let way = match output {
+    pub fn new(session: &'a Session, object: &str) -> Self {
+        let way = match session.output {
             Output::Json => Way::Json(Pace::default()),
             Output::Text if std::io::stdout().is_terminal() => Way::Live {
                 narrator: Narrator::default(),
@@ -39,7 +41,7 @@ impl Report {
             },
             Output::Text => Way::Plain(Narrator::default()),
         };
-        Self { object: object.to_owned(), way: Mutex::new(way) }
+        Self { session, object: object.to_owned(), way: Mutex::new(way) }
     }
 
     /// Shows one event.
@@ -56,7 +58,9 @@ impl Report {
                     output::json_line(&Line { object: &self.object, told });
                 }
             }
-            Way::Plain(narrator) => narrator.lines(told).iter().for_each(|line| output::line(line)),
+            Way::Plain(narrator) => {
+                narrator.lines(told).iter().for_each(|line| output::line(&self.session.pasteable(line)));
+            }
             Way::Live { narrator, area, bars } => match &told.event {
                 Event::Waiting { waits, copy } => wait(area, bars, waits, copy.as_ref(), told.at),
                 event => {
@@ -65,7 +69,7 @@ impl Report {
                         bars.drain(..).for_each(|bar| bar.finish_and_clear());
                     }
                     for line in narrator.news(told) {
-                        let _ = area.println(format!("{}  {line}", time(told.at)));
+                        let _ = area.println(format!("{}  {}", time(told.at), self.session.pasteable(&line)));
                     }
                 }
             },
@@ -92,7 +96,7 @@ fn wait(area: &MultiProgress, bars: &mut Vec<ProgressBar>, waits: &[Wait], copy:
             bar.set_style(style("{spinner} {msg}  {elapsed}"));
         }
         bar.set_elapsed(between(wait.since, now));
-        bar.set_message(waiting(wait, copy, now));
+        bar.set_message(waiting(wait, copy, now, ""));
         if known.is_none() {
             let bar = area.add(bar);
             bar.enable_steady_tick(Duration::from_millis(120));

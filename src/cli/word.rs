@@ -112,8 +112,10 @@ async fn say(session: &Session, id: Option<&MigrationId>, word: &Word) -> Result
     let Connection { owner, world, .. } = pick(&objects, id)?;
     let answer = write(world, owner, id, word).await?;
     match session.output {
-        Output::Text => output::line(&format!("{owner}: {answer}")),
-        Output::Json => output::document(vec![json!({ "object": owner.to_string(), "said": answer })]),
+        Output::Text => output::line(&session.pasteable(&format!("{owner}: {answer}"))),
+        Output::Json => {
+            output::document(vec![json!({ "object": owner.to_string(), "said": session.pasteable(&answer) })]);
+        }
     }
     Ok(exit::CONVERGED)
 }
@@ -174,8 +176,8 @@ pub(super) async fn write<W: World>(
 fn written(word: &Word) -> String {
     let what = match word {
         Word::Approve(id, gate) => format!("{id}/{gate} is approved"),
-        Word::Abort => "to be aborted".to_owned(),
-        Word::Retry => "to be tried again".to_owned(),
+        Word::Abort => "is to be aborted".to_owned(),
+        Word::Retry => "is to be tried again".to_owned(),
     };
-    format!("{what}; a running apply takes it up, else say `sessionbackend apply` now")
+    format!("{what}; a running apply takes it up, else: sessionbackend apply -f FILE")
 }

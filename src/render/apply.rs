@@ -192,7 +192,11 @@ impl CopyFigures {
     #[must_use]
     pub fn text(&self) -> String {
         if self.bulk {
-            return format!("{} of {} keys copied", number(self.copied), number(self.total));
+            return match self.total {
+                // Nothing was counted yet.
+                0 => "the first keys are being copied".to_owned(),
+                total => format!("{} of {} keys are copied", number(self.copied), number(total)),
+            };
         }
         let lag = self.lag_ms.map_or("not known".to_owned(), |lag| span(Duration::from_millis(lag)));
         match self.conflicts {
@@ -214,7 +218,8 @@ impl CopyFigures {
             1 => "1 key was changed on both sides".to_owned(),
             more => format!("{} keys were changed on both sides", number(more)),
         };
-        format!("  the copy: {} keys at the start, worst lag since the switch {worst}, {conflicts}", number(self.total))
+        let keys = super::plural(usize::try_from(self.total).unwrap_or(usize::MAX), "key");
+        format!("  the copy: {keys} at the start, worst lag since the switch {worst}, {conflicts}")
     }
 }
 
@@ -239,9 +244,9 @@ pub fn to_its_end(wait: &Wait, desired: &Desired) -> Wait {
     }
 }
 
-/// What is waited for and until when.
+/// What is waited for and until when, an aside about the wait itself, and how the copy stands meanwhile.
 #[must_use]
-pub fn waiting(wait: &Wait, copy: Option<&CopyFigures>, now: Timestamp) -> String {
+pub fn waiting(wait: &Wait, copy: Option<&CopyFigures>, now: Timestamp, aside: &str) -> String {
     let figures = match &wait.on {
         Awaited::LongestRequest | Awaited::Operation(..) | Awaited::Bake | Awaited::Checks(_) => {
             copy.map_or(String::new(), |copy| format!("; the stores are {}", copy.text()))
@@ -258,13 +263,17 @@ pub fn waiting(wait: &Wait, copy: Option<&CopyFigures>, now: Timestamp) -> Strin
         | Awaited::Unused(_)
         | Awaited::CopyCleared => String::new(),
     };
-    let figures = if copy.is_some_and(|copy| copy.bulk) { String::new() } else { figures };
+    let (message, figures) = match copy.filter(|copy| copy.bulk) {
+        Some(copy) if wait.on == Awaited::CopyCaughtUp => (copy.text(), String::new()),
+        Some(_) => (wait.message.clone(), String::new()),
+        None => (wait.message.clone(), figures),
+    };
     let until = match (wait.expected.filter(|at| *at > now), wait.deadline) {
         (Some(expected), _) => format!(", until {}", time(expected)),
         (None, Some(deadline)) => format!(", at the latest until {}", time(deadline)),
         (None, None) => String::new(),
     };
-    format!("{}{figures}{until}", wait.message)
+    format!("{message}{until}{aside}{figures}")
 }
 
 /// The state a migration ended in, as a note.

@@ -8,15 +8,15 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::apply::{CopyFigures, both_in_use, outcome, to_its_end, waiting};
-use super::{between, moment, number, span, time};
+use super::{Mark, between, is_news, moment, number, span, time, words};
 use crate::api::status::SessionBackendStatus;
 use crate::desired::Desired;
 use crate::journal::{Gate, Migration};
 use crate::observed::{Copy, Reading};
-use crate::plan::{Inputs, Plan, after};
+use crate::plan::{Awaited, Inputs, Plan, after};
 
 /// A runner writes its heartbeat much more often than this.
-const SILENCE: Duration = Duration::from_secs(10);
+pub const SILENCE: Duration = Duration::from_secs(10);
 
 /// Everything `status` says about one object.
 #[derive(Clone, Copy, Debug)]
@@ -86,10 +86,18 @@ impl Report<'_> {
         }
         self.migration(&mut out);
         self.checks(&mut out);
-        let figures = self.inputs.observed.copy.present().map(CopyFigures::of);
-        for wait in &self.plan.waits {
-            let text = waiting(&to_its_end(wait, self.inputs.desired), figures.as_ref(), self.inputs.now);
-            line(&mut out, "waits", &format!("{text} (since {})", time(wait.since)));
+        let stopped = matches!(self.driver(), Driver::Gone(_));
+        let figures = self.inputs.observed.copy.present().map(CopyFigures::of).filter(|_| !stopped);
+        let asked = self.gate().is_some();
+        for wait in self.plan.waits.iter().filter(|wait| !asked || !matches!(wait.on, Awaited::Approval(_))) {
+            let wait = to_its_end(wait, self.inputs.desired);
+            let since = format!(" (since {})", time(wait.since));
+            line(&mut out, "waits", &waiting(&wait, figures.as_ref(), self.inputs.now, &since));
+        }
+        if self.open().is_some() && self.plan.waits.is_empty() {
+            for step in self.plan.steps.iter().filter(|step| is_news(step)) {
+                line(&mut out, "next", &format!("{} {}", Mark::of(step).sign(), words(step)));
+            }
         }
         for block in &self.plan.blocks {
             line(&mut out, "blocked", &format!("{}: {} ({})", block.subject, block.message, block.reason));
@@ -119,11 +127,16 @@ impl Report<'_> {
             }
             Driver::Gone(None) => "no apply is at work".to_owned(),
         };
+        if self.gate().is_some() && !self.open().is_some_and(both_in_use) {
+            // `apply` ends where a person's word is needed: that nobody drives it is as it should be.
+            return line(out, "driver", "no apply is at work, and none is needed before you say the word below");
+        }
         line(out, "!", &format!("NOBODY IS DRIVING THIS MIGRATION: {since}"));
         if self.open().is_some_and(both_in_use) {
             line(out, "", "both stores may be in use and are not kept in step: people can be logged out");
         }
-        line(out, "", "→ sessionbackend apply -f FILE goes on; sessionbackend abort -f FILE, then apply, goes back");
+        line(out, "", "→ to go on: sessionbackend apply -f FILE");
+        line(out, "", "→ to go back: sessionbackend abort -f FILE, then sessionbackend apply -f FILE");
     }
 
     fn migration(&self, out: &mut String) {
@@ -139,17 +152,33 @@ impl Report<'_> {
             line(out, "", &format!("{reason}: {message}"));
         }
         if let Some(copy) = self.inputs.observed.copy.present().filter(|_| migration.ended.is_none()) {
-            let figures = CopyFigures::of(copy);
-            let worst = span(Duration::from_millis(copy.worst_lag_ms));
-            line(
-                out,
-                "copy",
-                &format!("{}; worst lag since the switch {worst}; {} keys", figures.text(), number(copy.total)),
-            );
+            line(out, "copy", &self.copy(migration, copy));
         }
-        if let Some(gate) = shown.gate.clone().or_else(|| self.closed_gate(migration)) {
-            line(out, "", &format!("→ needs your word: sessionbackend approve {}/{gate} -f FILE", migration.id));
+        if let Some(gate) = self.gate() {
+            let approve = format!("sessionbackend approve {}/{gate} -f FILE", migration.id);
+            line(out, "", &format!("→ needs your word: {approve}, then sessionbackend apply -f FILE"));
         }
+    }
+
+    fn copy(&self, migration: &Migration, copy: &Copy) -> String {
+        let figures = CopyFigures::of(copy);
+        if let Driver::Gone(_) = self.driver() {
+            return "stopped with the last apply; the next one goes on with it".to_owned();
+        }
+        let mut text = figures.text();
+        if !figures.bulk {
+            let _ = write!(text, "; {} keys", number(copy.total));
+        }
+        if migration.services.iter().any(|moved| moved.forward.is_some()) {
+            let _ = write!(text, "; worst lag since the switch {}", span(Duration::from_millis(copy.worst_lag_ms)));
+        }
+        text
+    }
+
+    /// The gate that needs a person's word.
+    fn gate(&self) -> Option<String> {
+        let shown = self.status.migration.as_ref()?;
+        shown.gate.clone().or_else(|| self.closed_gate(self.open()?))
     }
 
     /// The switch, where it needs a word that was not said: an apply that is not running cannot ask for it.

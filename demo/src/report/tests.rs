@@ -33,10 +33,11 @@ fn facts(scenario: Scenario) -> Facts {
             phase: if back { "RolledBack" } else { "Ready" }.to_owned(),
             message: "redis: SETEX is refused".to_owned(),
             conflicts: 1,
-            passed: 7,
-            failed: u64::from(back),
+            passed: 3,
+            failed: 0,
             skipped: 1,
         },
+        checked: Checked { passed: 7, failed: u64::from(scenario == Scenario::Rollback), skipped: 1 },
         findings,
         foreign: 13,
         foreign_changes: Vec::new(),
@@ -50,6 +51,7 @@ fn facts(scenario: Scenario) -> Facts {
         store_reference: "arn:secret".to_owned(),
         leaks: Vec::new(),
         kills: 0,
+        path: CriticalPath { deployments: 24.0, drains: 5.0, bake: 20.0 },
         seconds: 51.234,
     }
 }
@@ -74,6 +76,8 @@ fn the_report_has_the_agreed_shape_and_nothing_else() {
         "retired": ["arn:connector", "sgr-1"],
         "planAfter": { "changes": 0 },
         "seconds": 51.2,
+        "kills": 0,
+        "criticalPath": { "seconds": 49.0, "ratio": 1.046 },
     });
     assert_eq!(report, shape);
     let back = serde_json::to_value(facts(Scenario::PlatformRollback).report()).unwrap();
@@ -116,7 +120,7 @@ fn every_broken_promise_is_one_broken_condition() {
 
 #[test]
 fn a_migration_must_migrate_check_and_clean_up() {
-    let breaks: [fn(&mut Facts); 9] = [
+    let breaks: [fn(&mut Facts); 11] = [
         |facts| facts.findings.requests = Requests { total: 9999, ..Requests::default() },
         |facts| facts.made.databases = 2,
         |facts| facts.made.epochs.push("arn:leaked".to_owned()),
@@ -125,6 +129,8 @@ fn a_migration_must_migrate_check_and_clean_up() {
         |facts| facts.exit = None,
         |facts| facts.status.failed = 1,
         |facts| facts.status.passed = 0,
+        |facts| facts.checked.failed = 1,
+        |facts| facts.checked.passed = 0,
         |facts| drop(facts.removed.pop()),
     ];
     for (number, harm) in breaks.iter().enumerate() {
@@ -139,11 +145,12 @@ fn a_migration_must_migrate_check_and_clean_up() {
 
 #[test]
 fn a_rollback_must_be_complete_and_say_why() {
-    let breaks: [fn(&mut Facts); 5] = [
+    let breaks: [fn(&mut Facts); 6] = [
         |facts| facts.exit = Some(0),
         |facts| facts.status.message.clear(),
         |facts| facts.status.phase = "Ready".to_owned(),
         |facts| facts.configuration_restored = false,
+        |facts| facts.checked.failed = 0,
         |facts| facts.removed = vec!["sgr-1".to_owned()],
     ];
     for (number, harm) in breaks.iter().enumerate() {
@@ -164,4 +171,16 @@ fn people_read_every_condition_and_what_went_wrong() {
     let text = facts.text(&facts.conditions(BOUNDS));
     assert!(text.contains("✗ no sessions lost") && text.contains("✓ plan has nothing left to do"));
     assert!(text.contains("at the end: session 0123: Refused"));
+}
+
+#[test]
+fn the_pace_is_told_only_of_an_undisturbed_move() {
+    let mut facts = facts(Scenario::Migrate);
+    assert!(
+        facts.text(&[]).contains("1.046 × the critical path of 49.0 s (deployments 24.0 s, drains 5.0 s, bake 20.0 s)")
+    );
+    facts.kills = 2;
+    assert_eq!(facts.pace(), None);
+    assert!(facts.text(&[]).contains("2 times"));
+    assert_eq!(serde_json::to_value(facts.report()).unwrap()["criticalPath"]["ratio"], serde_json::Value::Null);
 }

@@ -10,6 +10,7 @@ impl Facts {
     /// The report for people.
     pub fn text(&self, conditions: &[Condition]) -> String {
         let mut lines = self.rows();
+        lines.extend(self.pace().map(|ratio| row("pace", &self.pace_text(ratio))));
         if self.kills > 0 {
             lines.push(row("killed", &format!("{} times, and started again each time", self.kills)));
         }
@@ -27,9 +28,17 @@ impl Facts {
         lines.join("\n")
     }
 
+    fn pace_text(&self, ratio: f64) -> String {
+        let path = &self.path;
+        let parts = [("deployments", path.deployments), ("drains", path.drains), ("bake", path.bake)];
+        let parts = parts.iter().filter(|(_, seconds)| *seconds > 0.0).map(|(what, s)| format!("{what} {s:.1} s"));
+        let parts = parts.collect::<Vec<_>>().join(", ");
+        format!("{ratio:.3} × the critical path of {:.1} s ({parts})", path.seconds())
+    }
+
     fn rows(&self) -> Vec<String> {
         let (sessions, requests) = (&self.findings.sessions, &self.findings.requests);
-        let (new, status) = (self.new_store(), &self.status);
+        let (new, status, checked) = (self.new_store(), &self.status, &self.checked);
         let stale = requests.stale_within_lag + requests.stale_late;
         let logouts = requests.accepted_after_logout_within_lag + requests.accepted_after_logout_late;
         let retained = if self.old_store_available { self.old_store.as_str() } else { "NOT the old store" };
@@ -77,7 +86,10 @@ impl Facts {
                 ),
             ),
             row("conflicts", &number(status.conflicts)),
-            row("checks", &format!("{} passed, {} failed, {} skipped", status.passed, status.failed, status.skipped)),
+            row(
+                "checks",
+                &format!("{} passed, {} failed, {} skipped", checked.passed, checked.failed, checked.skipped),
+            ),
             row("variables", &format!("{} foreign, {} changed", self.foreign, self.foreign_changes.len())),
             row("retired", &removed),
             row("retained", retained),

@@ -86,7 +86,10 @@ impl Narrator {
             Event::Ended { end, copy } => {
                 let said = std::mem::take(&mut self.blocks);
                 let mut lines = ended(end, &said);
-                lines.extend(copy.as_ref().filter(|copy| !copy.bulk && copy.total > 0).map(CopyFigures::closing));
+                // What it came to is worth knowing once it is over.
+                let over = matches!(end, Ending::Converged { migration: Some(_) } | Ending::RolledBack { .. });
+                let copy = copy.as_ref().filter(|copy| over && !copy.bulk && copy.total > 0);
+                lines.extend(copy.map(CopyFigures::closing));
                 lines
             }
         }
@@ -97,7 +100,6 @@ impl Narrator {
         let mut now = BTreeMap::new();
         for wait in waits {
             let key = format!("{:?}", wait.on);
-            let text = waiting(wait, copy, at);
             let said = self.waits.get(&key).filter(|(last, former)| {
                 // The longer it has been waited, the less news it is that it still is.
                 let still = (AGAIN * 4).max(between(wait.since, at) / 4);
@@ -111,7 +113,7 @@ impl Narrator {
                     waited if waited < Duration::from_secs(1) => String::new(),
                     waited => format!(" (for {} now)", span(waited)),
                 };
-                lines.push(format!("… {text}{waited}"));
+                lines.push(format!("… {}", waiting(wait, copy, at, &waited)));
                 now.insert(key, (at, wait.message.clone()));
             }
         }
@@ -163,7 +165,7 @@ fn ended(end: &Ending, said: &[Block]) -> Vec<String> {
             vec![format!("✓ done: migration {id} is complete; nothing is left to do")]
         }
         Ending::Converged { migration: None } => vec!["✓ nothing is left to do".to_owned()],
-        Ending::Deleted => vec!["✓ deleted: nothing is left to remove".to_owned()],
+        Ending::Deleted => vec!["✓ let go: nothing is left to do".to_owned()],
         Ending::RolledBack { blocks } => {
             let mut lines = vec!["✗ rolled back: the services are on the former store".to_owned()];
             lines.extend(fresh(blocks));
@@ -173,7 +175,7 @@ fn ended(end: &Ending, said: &[Block]) -> Vec<String> {
             let id = migration.as_ref().map_or_else(|| "MIGRATION".to_owned(), ToString::to_string);
             vec![
                 format!("⏸ waits for your approval: {gate}"),
-                format!("  → sessionbackend approve {id}/{gate} -f FILE, then apply again"),
+                format!("  → sessionbackend approve {id}/{gate} -f FILE, then sessionbackend apply -f FILE"),
             ]
         }
         Ending::Blocked { blocks } => {
