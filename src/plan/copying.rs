@@ -48,12 +48,7 @@ impl<'a> Draft<'a> {
                 self.note(format!("the copy stopped ({reason}: {message}) and is tried again"));
             } else if *here {
                 let word = if reason == Reason::Evicting.as_str() { Reason::Evicting } else { Reason::CopyFailed };
-                self.block(
-                    word,
-                    format!("copy {}", migration.id),
-                    format!("{reason}: {message}"),
-                    self.remedy(migration),
-                );
+                self.block(word, format!("copy {}", migration.id), format!("{reason}: {message}"), remedy(migration));
             }
             return None;
         }
@@ -74,23 +69,6 @@ impl<'a> Draft<'a> {
         } else {
             self.step(Step::Copy { migration: migration.id.clone(), mode });
             None
-        }
-    }
-
-    fn remedy(&self, migration: &Migration) -> String {
-        if migration.sealed.is_none() {
-            return "repair what it names; it is tried again every minute".to_owned();
-        }
-        let anew = "repair what it names, then say `retry`: both stores are compared anew and everything is carried over but deletions";
-        let left = if migration.rollback.is_some() { Some(&migration.to) } else { migration.from.as_ref() };
-        match left.filter(|_| any_moved(migration)) {
-            Some(left) => format!(
-                "{anew}; or give {} up, with what only it holds: sessionbackend approve {}/{}",
-                left.id,
-                migration.id,
-                Gate::GiveUp
-            ),
-            None => anew.to_owned(),
         }
     }
 
@@ -290,6 +268,24 @@ impl<'a> Draft<'a> {
             self.journal(Entry::Sealed);
         }
         false
+    }
+}
+
+/// What a person can do about a copier that stopped for good.
+fn remedy(migration: &Migration) -> String {
+    if migration.sealed.is_none() {
+        return "repair what it names; it is tried again every minute".to_owned();
+    }
+    let anew = "repair what it names, then say `retry`: both stores are compared anew and everything is carried over but deletions";
+    let left = if migration.rollback.is_some() { Some(&migration.to) } else { migration.from.as_ref() };
+    match left.filter(|_| any_moved(migration)) {
+        Some(left) => format!(
+            "{anew}; or give {} up, with what only it holds: sessionbackend approve {}/{}",
+            left.id,
+            migration.id,
+            Gate::GiveUp
+        ),
+        None => anew.to_owned(),
     }
 }
 
