@@ -36,7 +36,10 @@ impl<'a> Draft<'a> {
                     since: migration.sealed.unwrap_or(migration.began),
                     expected: None,
                     deadline: None,
-                    message: format!("the copy is held up ({reason}: {message}) and goes on by itself"),
+                    message: format!(
+                        "the copy is held up ({reason}: {message}) and goes on by itself{}",
+                        given_up(migration).map(|word| format!("; if that store is lost for good, {word}")).unwrap_or_default()
+                    ),
                 });
                 return None;
             }
@@ -277,16 +280,15 @@ fn remedy(migration: &Migration) -> String {
         return "repair what it names; it is tried again every minute".to_owned();
     }
     let anew = "repair what it names, then say `retry`: both stores are compared anew and everything is carried over but deletions";
+    given_up(migration).map_or_else(|| anew.to_owned(), |word| format!("{anew}; or {word}"))
+}
+
+/// The word that gives up the store that is being left, where somebody has left it.
+fn given_up(migration: &Migration) -> Option<String> {
     let left = if migration.rollback.is_some() { Some(&migration.to) } else { migration.from.as_ref() };
-    match left.filter(|_| any_moved(migration)) {
-        Some(left) => format!(
-            "{anew}; or give {} up, with what only it holds: sessionbackend approve {}/{}",
-            left.id,
-            migration.id,
-            Gate::GiveUp
-        ),
-        None => anew.to_owned(),
-    }
+    let left = left.filter(|_| any_moved(migration))?;
+    let gate = Gate::GiveUp;
+    Some(format!("give {} up, with what only it holds: sessionbackend approve {}/{gate}", left.id, migration.id))
 }
 
 /// The store of a side, where it is gone for certain, by its vendor's word, or a person has given it up.

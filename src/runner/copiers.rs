@@ -73,6 +73,8 @@ struct Running {
     counting: Option<Counting>,
     /// Since when something is in the way.
     trouble: Option<Timestamp>,
+    /// When it was seen to have failed: from then on nobody is alive.
+    failed: Option<Timestamp>,
 }
 
 /// A count of quiet sweeps, with the comparison that was asked for with it.
@@ -88,7 +90,7 @@ impl Running {
     fn start(spec: CopySpec) -> Self {
         let copier = Copier::start(spec);
         let progress = copier.progress();
-        Self { copier, progress, counting: None, trouble: None }
+        Self { copier, progress, counting: None, trouble: None, failed: None }
     }
 
     /// Whether its task goes on.
@@ -173,7 +175,8 @@ impl LocalCopiers {
             return None;
         }
         let now = (self.now)();
-        let mut copy = shown(&progress, now);
+        let heartbeat = if failed { *running.failed.get_or_insert(now) } else { now };
+        let mut copy = shown(&progress, heartbeat);
         copy.here = true;
         let since = progress.trouble.as_ref().map(|_| running.trouble.unwrap_or(now));
         running.trouble = since;
