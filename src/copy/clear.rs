@@ -18,9 +18,9 @@ use super::{
     base::discard,
     error::CopyError,
     feed::{set_notify, tells_enough},
-    fence::{Ending, Grasp, Record, ask_guarded, beat, grasp, guarded, plant, read_record, write_record},
+    fence::{Ending, Grasp, Record, ask_guarded, beat, grasp, guarded, plant, plant_over, read_record, write_record},
     key::Ours,
-    link::{Link, items, text},
+    link::{Link, bytes, items, text},
     progress::Sides,
 };
 use crate::merge::Side;
@@ -82,6 +82,16 @@ impl Exit {
         Ok(())
     }
 
+    /// Puts the fence into another database.
+    pub(crate) async fn plant(&mut self, link: &mut Link) -> Result<(), CopyError> {
+        if let Some(control) = &mut self.control {
+            return plant(control, &self.ours, link, &self.fence).await;
+        }
+        // With the target gone nobody can be copying, and nobody's heartbeat can be asked for.
+        let before = bytes(link.ask("GET", redis::cmd("GET").arg(&self.fence.key)).await?).unwrap_or_default();
+        plant_over(link, &self.fence, &before).await.map(drop)
+    }
+
     /// Removes every trace from the stores that are left.
     pub(crate) async fn clear(mut self, spec: &CopySpec, gone: Option<Side>) -> Result<(), CopyError> {
         self.mark(Ending::Clearing).await?;
@@ -94,8 +104,7 @@ impl Exit {
             for database in self.databases(spec, side) {
                 if side == Side::Old || database != endpoint.database {
                     let mut link = open(endpoint, database).await?;
-                    plant(&mut link, &self.fence).await?;
-                    self.keep_alive().await?;
+                    self.plant(&mut link).await?;
                     discard(&mut link, &self.fence, &self.ours.pattern(), &[self.ours.fence()]).await?;
                     forget(&mut link, &self.fence, &[self.ours.fence()]).await?;
                 }

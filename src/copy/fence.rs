@@ -99,12 +99,31 @@ return {1, fence or '', now - math.abs(beat)}
     }
 }
 
-/// Puts the fence into a database that is written, whoever's was there: `grasp` has decided.
-pub(crate) async fn plant(link: &mut Link, fence: &Fence) -> Result<(), CopyError> {
-    const PLANT: &str = "redis.call('DEL', KEYS[1]) redis.call('SET', KEYS[1], ARGV[1]) return 1";
+/// Puts the fence into another database that is written, whoever's was there: `grasp` has decided.
+///
+/// One that lost the fence in the target while it stood still must not push its successor aside elsewhere: it plants
+/// over what was there before it made sure that the fence is its own, and over nothing else.
+pub(crate) async fn plant(control: &mut Link, ours: &Ours, link: &mut Link, fence: &Fence) -> Result<(), CopyError> {
+    loop {
+        let before = bytes(link.ask("GET", redis::cmd("GET").arg(&fence.key)).await?);
+        beat(control, ours, fence, "").await?;
+        if plant_over(link, fence, before.as_deref().unwrap_or_default()).await? {
+            return Ok(());
+        }
+    }
+}
+
+/// Puts the fence where what was there before still is; `false`: it is not.
+pub(crate) async fn plant_over(link: &mut Link, fence: &Fence, before: &[u8]) -> Result<bool, CopyError> {
+    const PLANT: &str = r"
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[2] then return 0 end
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[1], ARGV[1])
+return 1
+";
     let mut command = redis::cmd("EVAL");
-    command.arg(PLANT).arg(1).arg(&fence.key).arg(&fence.token);
-    link.ask("EVAL", &command).await.map(drop)
+    command.arg(PLANT).arg(1).arg(&fence.key).arg(&fence.token).arg(before);
+    Ok(int(&link.ask("EVAL", &command).await?) == Some(1))
 }
 
 /// Sets one of our keys if the fence still holds; an empty value deletes it.

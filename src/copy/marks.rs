@@ -55,7 +55,7 @@ pub(crate) async fn mark(
         return Err(CopyError::Emptied { store: spec.to.name() });
     }
     for lane in lanes.iter_mut().filter(|lane| lane.to != spec.to.database) {
-        plant(&mut lane.links.target, fence).await?;
+        plant(control, ours, &mut lane.links.target, fence).await?;
     }
     if record.sealed && later {
         // Before the fence is back in a source that was emptied: it would vouch for every key that is missing there.
@@ -67,7 +67,7 @@ pub(crate) async fn mark(
             if !later && !has_fence(&mut lane.links.source, fence).await? {
                 return Err(CopyError::Emptied { store: lane.links.source.store().into() });
             }
-            plant(&mut lane.links.source, fence).await?;
+            plant(control, ours, &mut lane.links.source, fence).await?;
             hold_attempt(&mut lane.links.source, ours, fence, lost.unwrap_or(record.attempt)).await?;
         }
     }

@@ -199,10 +199,13 @@ async fn session(
     };
     drop(opening);
     let mut runner = opened?;
-    let result = runner.work(asks, mode, kept).await;
-    if result.is_ok() {
-        runner.close().await;
-    }
+    let result = match runner.work(asks, mode, kept).await {
+        Ok(ended) => {
+            runner.close().await;
+            Ok(ended)
+        }
+        Err(error) => Err(runner.why(error).await),
+    };
     // The bases are not kept: a reply that was lost with the connection may have been a write, and the stores know.
     life.progress = runner.progress;
     life.spec.attempt = runner.spec.attempt;
@@ -349,6 +352,18 @@ impl Runner {
             }
             changed
         });
+    }
+
+    /// A runner that was replaced while it stood still finds the stores as nobody left them for it; what it says about
+    /// them is not what is wrong.
+    async fn why(&mut self, error: CopyError) -> CopyError {
+        if error.passes() {
+            return error;
+        }
+        match fence::beat(&mut self.control, &self.ours, &self.fence, "").await {
+            Err(CopyError::Fenced { by }) if !by.is_empty() => CopyError::Fenced { by },
+            Ok(_) | Err(_) => error,
+        }
     }
 
     /// Ends cleanly: another runner may begin at once. What fails here is left to `clear`.

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     base::{Base, discard},
     error::CopyError,
-    fence::{Record, beat, plant, write_record},
+    fence::{Record, plant, write_record},
     key::{Choice, hash},
     marks::hold_attempt,
     progress::State,
@@ -29,10 +29,8 @@ impl Runner {
         for side in [Side::Old, Side::New] {
             self.refuse_evictions(0, side).await?;
         }
-        // A runner that stood still and was replaced must not push its successor aside in the source.
-        beat(&mut self.control, &self.ours, &self.fence, "").await?;
         for lane in &mut self.lanes {
-            plant(&mut lane.links.source, &self.fence).await?;
+            plant(&mut self.control, &self.ours, &mut lane.links.source, &self.fence).await?;
             hold_attempt(&mut lane.links.source, &self.ours, &self.fence, self.record.attempt).await?;
         }
         // Before the target is read, so that what happens to it afterwards is either a hint or counted.

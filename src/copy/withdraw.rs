@@ -12,7 +12,7 @@ use super::{
     base::{Base, Hashes, load_foreign},
     clear::{Exit, uncounted},
     error::CopyError,
-    fence::{Ending, Record, plant},
+    fence::{Ending, Record},
     key::{Choice, Selection, Tally, hash, rules},
     link::Link,
     marks::has_fence,
@@ -105,14 +105,14 @@ struct Withdrawal {
 }
 
 impl Withdrawal {
-    async fn begin(exit: Exit, spec: &CopySpec, record: Record) -> Result<Self, CopyError> {
+    async fn begin(mut exit: Exit, spec: &CopySpec, record: Record) -> Result<Self, CopyError> {
         let mut lanes = lanes(spec, &uncounted()).await?;
         let (mut foreign, mut identical): (HashMap<u32, Hashes>, HashMap<u32, HashMap<u64, u64>>) = Default::default();
         for (at, lane) in lanes.iter_mut().enumerate() {
             let target = &mut lane.links.target;
             // The scripts look for it in the database they run in; the endpoint's own has it already.
             if lane.to != spec.to.database {
-                plant(target, &exit.fence).await?;
+                exit.plant(target).await?;
             }
             foreign.entry(lane.to).or_default().extend(load_foreign(target, &exit.ours.foreign(lane.from)).await?);
             identical.entry(lane.to).or_default().extend(load_identical(target, &exit.ours, lane.from).await?);

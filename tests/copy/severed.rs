@@ -18,11 +18,34 @@ use tokio::{
 pub(crate) struct Budget {
     left: Arc<AtomicI64>,
     cut: watch::Sender<bool>,
+    /// What comes after the budget is held back instead, until it is let go.
+    held: Option<watch::Sender<bool>>,
 }
 
 impl Budget {
     pub(crate) fn of(messages: i64) -> Self {
-        Self { left: Arc::new(AtomicI64::new(messages)), cut: watch::Sender::new(messages <= 0) }
+        Self { left: Arc::new(AtomicI64::new(messages)), cut: watch::Sender::new(messages <= 0), held: None }
+    }
+
+    /// As if the process stood still after so many messages.
+    pub(crate) fn holding(messages: i64) -> Self {
+        Self { held: Some(watch::Sender::new(false)), ..Self::of(messages) }
+    }
+
+    pub(crate) fn is_holding(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| *held.borrow())
+    }
+
+    /// Lets everything pass that was held back.
+    pub(crate) fn let_go(&self) {
+        self.left.store(i64::MAX, Ordering::SeqCst);
+        self.held.as_ref().unwrap().send_replace(false);
+    }
+
+    async fn wait_until_let_go(&self) {
+        if let Some(held) = &self.held {
+            let _ = held.subscribe().wait_for(|held| !*held).await;
+        }
     }
 
     pub(crate) fn left(&self) -> i64 {
@@ -68,6 +91,11 @@ async fn relay(mut client: TcpStream, mut server: TcpStream, budget: Budget) {
             read = client.read(&mut asked) => match read {
                 Ok(count) if count > 0 => {
                     let last = budget.left.fetch_sub(1, Ordering::SeqCst) <= 1;
+                    if last && let Some(held) = &budget.held {
+                        held.send_replace(true);
+                        budget.wait_until_let_go().await;
+                    }
+                    let last = last && budget.held.is_none();
                     server.write_all(&asked[..count]).await.unwrap();
                     if last {
                         // It has been carried out when its answer is there.

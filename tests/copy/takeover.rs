@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     server::{Client, Flavor, Server, cleared, eventually, spec, until},
+    severed::{Budget, Severed},
     visitors::Crowd,
 };
 
@@ -290,4 +291,53 @@ async fn a_store_that_goes_away_is_waited_for() {
     .await;
     assert_eq!(to.client().await.names().await.len(), 100);
     copier.stop().await;
+}
+
+/// A runner that stood still anywhere on its way to the seal, while another took over, sealed, and died: what it still
+/// had on its lips arrives late, and nothing that was written down since may suffer by it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_replaced_runner_had_on_its_lips_spoils_nothing() {
+    let (from, to) = (Server::start(Flavor::Plain).await, Server::start(Flavor::Plain).await);
+    let (mut old, mut new) = (from.client().await, to.client().await);
+    let (mut fenced, mut went_on) = (0, 0);
+    for messages in (14..74).step_by(3) {
+        // Half of the time the other one has not died.
+        let alive = messages % 2 == 1;
+        for client in [&mut old, &mut new] {
+            let _: () = client.run("FLUSHALL").await;
+        }
+        filled(&from, 40).await;
+        let budget = Budget::holding(messages);
+        let (source, target) =
+            (Severed::way_to(&from.endpoint, &budget).await, Severed::way_to(&to.endpoint, &budget).await);
+        let slow = Copier::start(CopySpec::new("m1", "slow", source.endpoint.clone(), target.endpoint.clone()));
+        slow.set_mode(Mode::BothWays);
+        eventually("it stands still", async || budget.is_holding()).await;
+        let second = Some(in_step(&from, &to, "second", true).await).filter(|_| alive);
+        let _: () = old.run("DEL sess:1").await;
+        let _: () = new.run("DEL sess:2").await;
+        let _: () = new.run("SET sess:born v0 EX 3600").await;
+        budget.let_go();
+        let mut seen = slow.progress();
+        let ended =
+            |state: &State| matches!(state, State::Failed(CopyError::Fenced { .. } | CopyError::Emptied { .. }));
+        let ended = seen.wait_for(|progress| ended(&progress.state) || progress.trouble.is_some());
+        let last = tokio::time::timeout(Duration::from_secs(20), ended).await.map(|last| last.map(|last| last.clone()));
+        let Ok(Ok(last)) = last else { panic!("after {messages} messages: {:?}", slow.progress().borrow()) };
+        fenced += u32::from(last.trouble.is_none());
+        drop(slow);
+        let copier = match second {
+            Some(second) => second,
+            None => in_step(&from, &to, "third", true).await,
+        };
+        copier.count_quiet_from_now();
+        until(&copier, "quiet", |progress| progress.quiet_sweeps >= 2).await;
+        went_on += u32::from(alive);
+        let there = (old.names().await, new.names().await);
+        assert_eq!(there.0, there.1, "after {messages} messages");
+        assert_eq!(there.0.len(), 39, "after {messages} messages");
+        assert!(!there.0.contains(&"sess:1".to_owned()) && !there.0.contains(&"sess:2".to_owned()), "{messages}");
+        copier.stop().await;
+    }
+    assert!(fenced > 10 && went_on > 5, "{fenced} fenced, {went_on} went on");
 }
