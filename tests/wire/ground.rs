@@ -1,9 +1,7 @@
 //! A sandbox of its own for one test, what a user has made by hand in it, and a world over the real clients.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use aws_config::retry::RetryConfig;
 use aws_config::{BehaviorVersion, Region};
@@ -23,15 +21,11 @@ use sessionbackend::upstash::{ApiKey, Upstash};
 use sessionbackend::world::long::{Endpoint, Servers};
 use sessionbackend::world::{CloudWorld, Inputs, Long};
 
+use super::starter::{Network, admit, cache, connector, network};
+pub(crate) use super::starter::{Sandbox, running, string};
+
 /// The password of the store made by hand: it must turn up nowhere but in the journal and in secrets.
 pub(crate) const PASSWORD: &str = "canary-word-of-the-old-store-0123456789";
-const PATIENCE: Duration = Duration::from_mins(1);
-
-/// A sandbox; ended when dropped.
-pub(crate) struct Sandbox {
-    dir: tempfile::TempDir,
-    ground: Value,
-}
 
 /// Where the sandbox's binary is: a setting, or beside this test as `cargo test --workspace` leaves it.
 fn binary() -> PathBuf {
@@ -43,44 +37,8 @@ fn binary() -> PathBuf {
 
 impl Sandbox {
     pub(crate) fn up() -> Self {
-        let mut sandbox = Self { dir: tempfile::tempdir().unwrap(), ground: Value::Null };
         let app = format!("web=python3 {}/sandbox/tests/plane/app.py", env!("CARGO_MANIFEST_DIR"));
-        sandbox.must(&["up", "--speed", "500", "--overlap", "300ms", "--grace", "2s", "--image", &app]);
-        let ground = std::fs::read(sandbox.dir.path().join("sandbox.json")).unwrap();
-        sandbox.ground = serde_json::from_slice(&ground).unwrap();
-        sandbox
-    }
-
-    fn must(&self, words: &[&str]) -> String {
-        let mut command = Command::new(binary());
-        command.args(words).env("SANDBOX_DIR", self.dir.path()).stdin(Stdio::null());
-        let output = command.output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        assert!(output.status.success(), "{words:?}: {}{}", text(&output.stdout), text(&output.stderr));
-        text(&output.stdout)
-    }
-
-    /// One call as the vendor names it, past our clients.
-    pub(crate) fn call(&self, service: &str, operation: &str, input: &Value) -> Value {
-        serde_json::from_str(&self.must(&["call", service, operation, &input.to_string()])).unwrap()
-    }
-
-    pub(crate) fn call_until(
-        &self,
-        service: &str,
-        operation: &str,
-        input: &Value,
-        done: impl Fn(&Value) -> bool,
-    ) -> Value {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let answer = self.call(service, operation, input);
-            if done(&answer) {
-                return answer;
-            }
-            assert!(Instant::now() < deadline, "{operation} stays at {answer:#}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        Self::start(tempfile::tempdir().unwrap(), vec![binary().display().to_string()], &["--image", &app])
     }
 
     pub(crate) fn fault(&self, fault: &Value) {
@@ -93,19 +51,19 @@ impl Sandbox {
 
     /// How often an operation that may change something was called.
     pub(crate) fn calls(&self, operation: &str) -> usize {
-        let log: Value = serde_json::from_str(&self.must(&["log", "-o", "json", "--mutating"])).unwrap();
+        let log = self.json(&["log", "-o", "json", "--mutating"]);
         log.as_array().unwrap().iter().filter(|call| call["operation"] == operation).count()
     }
 
-    pub(crate) fn field(&self, name: &str) -> &str {
-        self.ground[name].as_str().unwrap_or_else(|| panic!("{name} in {}", self.ground))
+    pub(crate) fn field(&self, name: &str) -> String {
+        string(&self.ground(), &format!("/{name}"))
     }
 
     pub(crate) fn owner(&self, name: &str) -> Owner {
         Owner {
             installation: "default".into(),
-            account: self.field("account").to_owned(),
-            region: self.field("region").to_owned(),
+            account: self.field("account"),
+            region: self.field("region"),
             namespace: "team".into(),
             name: name.into(),
         }
@@ -114,7 +72,7 @@ impl Sandbox {
     pub(crate) async fn aws(&self) -> Aws {
         let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .retry_config(RetryConfig::disabled())
-            .region(Region::new(self.field("region").to_owned()))
+            .region(Region::new(self.field("region")))
             .endpoint_url(self.field("aws_endpoint_url"))
             .credentials_provider(Credentials::new("AKIASANDBOX0000000000", "sandbox", None, None, "tests"))
             .load()
@@ -124,20 +82,9 @@ impl Sandbox {
 
     /// The API on the plain listener: the vendor's own name needs the sandbox's name resolution.
     pub(crate) fn upstash(&self) -> Upstash {
-        let key = ApiKey { email: self.field("upstash_email").into(), key: self.field("upstash_api_key").into() };
+        let key = ApiKey { email: self.field("upstash_email"), key: self.field("upstash_api_key").into() };
         Upstash::new(&format!("{}/v2", self.field("aws_endpoint_url")), key).unwrap()
     }
-}
-
-impl Drop for Sandbox {
-    fn drop(&mut self) {
-        let mut down = Command::new(binary());
-        let _ = down.arg("down").env("SANDBOX_DIR", self.dir.path()).stdout(Stdio::null()).status();
-    }
-}
-
-pub(crate) fn string(value: &Value, pointer: &str) -> String {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("{pointer} in {value:#}")).to_owned()
 }
 
 /// What a user has made by hand: a service of 40 variables on a store in a VPC.
@@ -159,60 +106,20 @@ impl ByHand {
     }
 
     pub(crate) fn make_with(sandbox: &Sandbox, variables: serde_json::Map<String, Value>) -> Self {
-        let vpc = string(&sandbox.call("ec2", "CreateVpc", &json!({ "CidrBlock": "10.0.0.0/16" })), "/Vpc/VpcId");
-        let subnet = |block: &str, zone: &str| {
-            let input = json!({ "VpcId": vpc, "CidrBlock": block, "AvailabilityZone": zone });
-            string(&sandbox.call("ec2", "CreateSubnet", &input), "/Subnet/SubnetId")
-        };
-        let subnets = vec![subnet("10.0.1.0/24", "us-east-1a"), subnet("10.0.2.0/24", "us-east-1b")];
-        let group = |name: &str| {
-            let input = json!({ "GroupName": name, "Description": name, "VpcId": vpc });
-            string(&sandbox.call("ec2", "CreateSecurityGroup", &input), "/GroupId")
-        };
-        let (app_group, cache_group) = (group("app"), group("cache"));
-        let rule = json!({ "GroupId": cache_group, "IpPermissions": [{
-            "IpProtocol": "tcp", "FromPort": 6379, "ToPort": 6379, "UserIdGroupPairs": [{ "GroupId": app_group }],
-        }]});
-        let rule = sandbox.call("ec2", "AuthorizeSecurityGroupIngress", &rule);
-        let rule = string(&rule, "/SecurityGroupRules/0/SecurityGroupRuleId");
-        let host = cache(sandbox, &subnets, &cache_group);
-        let connector = json!({ "VpcConnectorName": "sessions", "Subnets": subnets, "SecurityGroups": [app_group] });
-        let connector = sandbox.call("apprunner", "CreateVpcConnector", &connector);
-        let connector = string(&connector, "/VpcConnector/VpcConnectorArn");
+        let network = network(sandbox);
+        let rule = admit(sandbox, &network);
+        let host = cache(sandbox, &network, PASSWORD);
+        let connector = connector(sandbox, &network);
         let role = role(sandbox);
         let arn = service(sandbox, &host, &connector, &role, variables);
+        let Network { vpc, subnets, app_group, cache_group } = network;
         Self { subnets, app_group, cache_group, connector, host, arn, rule, vpc, role }
     }
 
     /// The service once it runs.
     pub(crate) fn running(&self, sandbox: &Sandbox) -> Value {
-        running(sandbox, &self.arn)
+        running(sandbox, &self.arn)["Service"].clone()
     }
-}
-
-pub(crate) fn running(sandbox: &Sandbox, arn: &str) -> Value {
-    let described = sandbox.call_until("apprunner", "DescribeService", &json!({ "ServiceArn": arn }), |answer| {
-        answer.pointer("/Service/Status").is_some_and(|status| status == "RUNNING")
-    });
-    described["Service"].clone()
-}
-
-fn cache(sandbox: &Sandbox, subnets: &[String], group: &str) -> String {
-    let subnets = json!({
-        "CacheSubnetGroupName": "cache", "CacheSubnetGroupDescription": "cache", "SubnetIds": subnets,
-    });
-    sandbox.call("elasticache", "CreateCacheSubnetGroup", &subnets);
-    let input = json!({
-        "ReplicationGroupId": "sessions", "ReplicationGroupDescription": "sessions", "Engine": "redis",
-        "CacheNodeType": "cache.t4g.micro", "NumCacheClusters": 1, "CacheSubnetGroupName": "cache",
-        "SecurityGroupIds": [group], "TransitEncryptionEnabled": true, "AuthToken": PASSWORD,
-    });
-    sandbox.call("elasticache", "CreateReplicationGroup", &input);
-    let which = json!({ "ReplicationGroupId": "sessions" });
-    let described = sandbox.call_until("elasticache", "DescribeReplicationGroups", &which, |answer| {
-        answer.pointer("/ReplicationGroups/0/Status").is_some_and(|status| status == "available")
-    });
-    string(&described, "/ReplicationGroups/0/NodeGroups/0/PrimaryEndpoint/Address")
 }
 
 /// An instance role that may read our secrets.

@@ -7,3 +7,5 @@ mod job;
 mod lost;
 mod network;
 mod serve;
+#[path = "../../sandbox/tests/starter.rs"]
+mod starter;

@@ -4,52 +4,9 @@
 use serde_json::{Value, json};
 
 use super::ground::{Sandbox, children};
+use super::starter::{admit, cache, connector, network, running, string};
 
 const PASSWORD: &str = "a-token-of-the-cache-0123456789";
-
-struct Network {
-    vpc: String,
-    subnets: Vec<String>,
-    app_group: String,
-    cache_group: String,
-}
-
-fn string(value: &Value, pointer: &str) -> String {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("{pointer} in {value:#}")).to_owned()
-}
-
-fn network(sandbox: &Sandbox) -> Network {
-    let vpc = string(&sandbox.call("ec2", "CreateVpc", &json!({ "CidrBlock": "10.0.0.0/16" })), "/Vpc/VpcId");
-    let subnet = |block: &str, zone: &str| {
-        let input = json!({ "VpcId": vpc, "CidrBlock": block, "AvailabilityZone": zone });
-        string(&sandbox.call("ec2", "CreateSubnet", &input), "/Subnet/SubnetId")
-    };
-    let subnets = vec![subnet("10.0.1.0/24", "us-east-1a"), subnet("10.0.2.0/24", "us-east-1b")];
-    let group = |name: &str| {
-        let input = json!({ "GroupName": name, "Description": name, "VpcId": vpc });
-        string(&sandbox.call("ec2", "CreateSecurityGroup", &input), "/GroupId")
-    };
-    let (app_group, cache_group) = (group("app"), group("cache"));
-    Network { vpc, subnets, app_group, cache_group }
-}
-
-fn cache(sandbox: &Sandbox, network: &Network) -> String {
-    let subnets = json!({
-        "CacheSubnetGroupName": "cache", "CacheSubnetGroupDescription": "cache", "SubnetIds": network.subnets,
-    });
-    sandbox.call("elasticache", "CreateCacheSubnetGroup", &subnets);
-    let group = json!({
-        "ReplicationGroupId": "sessions", "ReplicationGroupDescription": "sessions", "Engine": "redis",
-        "CacheNodeType": "cache.t4g.micro", "NumCacheClusters": 1, "CacheSubnetGroupName": "cache",
-        "SecurityGroupIds": [network.cache_group], "TransitEncryptionEnabled": true, "AuthToken": PASSWORD,
-    });
-    sandbox.call("elasticache", "CreateReplicationGroup", &group);
-    let which = json!({ "ReplicationGroupId": "sessions" });
-    let described = sandbox.call_until("elasticache", "DescribeReplicationGroups", &which, |answer| {
-        answer.pointer("/ReplicationGroups/0/Status").is_some_and(|status| status == "available")
-    });
-    string(&described, "/ReplicationGroups/0/NodeGroups/0/PrimaryEndpoint/Address")
-}
 
 /// A source configuration of the image `web`.
 pub(crate) fn source(variables: &Value) -> Value {
@@ -59,13 +16,6 @@ pub(crate) fn source(variables: &Value) -> Value {
             "ImageIdentifier": "public.ecr.aws/example/web:latest", "ImageRepositoryType": "ECR_PUBLIC",
             "ImageConfiguration": { "Port": "8080", "RuntimeEnvironmentVariables": variables },
         },
-    })
-}
-
-/// Waits for a service to run.
-pub(crate) fn running(sandbox: &Sandbox, arn: &str) -> Value {
-    sandbox.call_until("apprunner", "DescribeService", &json!({ "ServiceArn": arn }), |answer| {
-        answer.pointer("/Service/Status").is_some_and(|status| status == "RUNNING")
     })
 }
 
@@ -79,12 +29,8 @@ fn a_service_on_elasticache_is_reached_and_moved_to_upstash() {
     let app = format!("web=python3 {}/tests/plane/app.py", env!("CARGO_MANIFEST_DIR"));
     let sandbox = Sandbox::up(&["--image", &app]);
     let network = network(&sandbox);
-    let host = cache(&sandbox, &network);
-    let connector = json!({
-        "VpcConnectorName": "sessions", "Subnets": network.subnets, "SecurityGroups": [network.app_group],
-    });
-    let connector = sandbox.call("apprunner", "CreateVpcConnector", &connector);
-    let connector = string(&connector, "/VpcConnector/VpcConnectorArn");
+    let host = cache(&sandbox, &network, PASSWORD);
+    let connector = connector(&sandbox, &network);
     let service = json!({
         "ServiceName": "web-app", "SourceConfiguration": source(&json!({ "REDIS_HOST": host, "VERSION": "1" })),
         "NetworkConfiguration": { "EgressConfiguration": { "EgressType": "VPC", "VpcConnectorArn": connector } },
@@ -97,14 +43,7 @@ fn a_service_on_elasticache_is_reached_and_moved_to_upstash() {
     assert_eq!(answer["env"]["REDIS_HOST"], host.as_str());
     let to_cache = format!("/connect?host={host}&port=6379");
     assert_eq!(ask(&sandbox, &url, &to_cache)["outcome"], "timed out", "no rule admits the service yet");
-    let rule = json!({
-        "GroupId": network.cache_group,
-        "IpPermissions": [{
-            "IpProtocol": "tcp", "FromPort": 6379, "ToPort": 6379,
-            "UserIdGroupPairs": [{ "GroupId": network.app_group }],
-        }],
-    });
-    sandbox.call("ec2", "AuthorizeSecurityGroupIngress", &rule);
+    admit(&sandbox, &network);
     super::ground::until(|| ask(&sandbox, &url, &to_cache)["outcome"] == "open");
 
     let cli = ["redis-cli", "-h", &host, "--tls", "-a", PASSWORD, "--no-auth-warning", "PING"];

@@ -5,6 +5,8 @@
 
 mod first_service;
 mod ground;
+#[path = "../starter.rs"]
+mod starter;
 
 use ground::{Sandbox, children, lives, until};
 use nix::sys::signal::{Signal, kill};
@@ -106,7 +108,7 @@ fn what_an_instance_started_itself_is_ended_after_a_killed_daemon() {
     let sandbox = Sandbox::up(&["--image", &app]);
     let input = json!({ "ServiceName": "workers", "SourceConfiguration": first_service::source(&json!({})) });
     let service = sandbox.call("apprunner", "CreateService", &input);
-    first_service::running(&sandbox, service["Service"]["ServiceArn"].as_str().unwrap());
+    starter::running(&sandbox, service["Service"]["ServiceArn"].as_str().unwrap());
     let daemon = sandbox.daemon();
     let shells = children(daemon);
     let workers: Vec<i32> = shells.iter().flat_map(|shell| children(*shell)).collect();
