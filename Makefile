@@ -18,11 +18,11 @@ clients: ## The same, and what the tests need besides: Python for the vendors' o
 	@scripts/setup tests
 
 demo: setup ## Move a busy service from ElastiCache to Upstash on the local sandbox (SCENARIO=migrate|rollback|platform-rollback)
-	@$(CARGO) build --quiet --workspace --bins
+	@$(CARGO) build --workspace --bins
 	@"$$($(CARGO) metadata --format-version 1 --no-deps | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')/debug/demo" run --scenario $(SCENARIO)
 
 test: clients ## Every test but the soak
-	@$(CARGO) build --quiet --workspace --bins
+	@$(CARGO) build --workspace --bins
 	@$(CARGO) test --workspace
 
 check: fmt lint purity generated deny ## Format, lints, purity of the core, generated files, dependencies
