@@ -38,7 +38,9 @@ impl<'a> Draft<'a> {
                     deadline: None,
                     message: format!(
                         "the copy is held up ({reason}: {message}) and goes on by itself{}",
-                        given_up(migration).map(|word| format!("; if that store is lost for good, {word}")).unwrap_or_default()
+                        given_up(migration)
+                            .map(|word| format!("; if that store is lost for good, {word}"))
+                            .unwrap_or_default()
                     ),
                 });
                 return None;
