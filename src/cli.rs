@@ -3,8 +3,6 @@
 
 pub mod apply;
 pub mod args;
-pub mod clock;
-pub mod connect;
 pub mod destroy;
 pub mod drive;
 pub mod environment;
@@ -16,7 +14,6 @@ pub mod object;
 pub mod output;
 pub mod report;
 pub mod secrets;
-pub mod stop;
 pub mod word;
 
 use std::process::ExitCode;

@@ -25,13 +25,22 @@ pub mod serving;
 pub mod sim;
 pub mod status;
 pub mod step;
+pub mod word;
 
 #[cfg(feature = "shell")]
 pub mod aws;
 #[cfg(feature = "shell")]
+pub mod backoff;
+#[cfg(feature = "shell")]
 pub mod cli;
 #[cfg(feature = "shell")]
+pub mod clock;
+#[cfg(feature = "shell")]
+pub mod connect;
+#[cfg(feature = "shell")]
 pub mod runner;
+#[cfg(feature = "shell")]
+pub mod stop;
 #[cfg(feature = "shell")]
 pub mod telemetry;
 #[cfg(feature = "shell")]

@@ -33,6 +33,23 @@ pub struct ApiKey {
     pub key: SecretString,
 }
 
+/// What sends the requests; holds no key.
+///
+/// # Errors
+/// `Rejected` when the TLS roots of this machine cannot be read.
+pub fn http() -> Result<reqwest::Client, CloudError> {
+    reqwest::Client::builder()
+        .connect_timeout(Duration::from_secs(3))
+        .user_agent(concat!("sessionbackend/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .map_err(|error| wrong(&format!("the HTTP client cannot be set up: {}", chain(&error))))
+}
+
+fn wrong(what: &str) -> CloudError {
+    CloudError::new(Class::Rejected, SERVICE, "connect", "", what)
+}
+
 /// The client.
 #[derive(Clone, Debug)]
 pub struct Upstash {
@@ -47,15 +64,16 @@ impl Upstash {
     /// # Errors
     /// `Rejected` when `base` is no URL or the TLS roots of this machine cannot be read.
     pub fn new(base: &str, key: ApiKey) -> Result<Self, CloudError> {
-        let wrong = |what: &str| CloudError::new(Class::Rejected, SERVICE, "connect", "", what);
+        Self::over(http()?, base, key)
+    }
+
+    /// The same over a client that others use too.
+    ///
+    /// # Errors
+    /// `Rejected` when `base` is no URL.
+    pub fn over(http: reqwest::Client, base: &str, key: ApiKey) -> Result<Self, CloudError> {
         let base = Url::parse(&format!("{}/", base.trim_end_matches('/')))
             .map_err(|error| wrong(&format!("the API URL {base:?} is not a URL: {error}")))?;
-        let http = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(3))
-            .user_agent(concat!("sessionbackend/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| wrong(&format!("the HTTP client cannot be set up: {}", chain(&error))))?;
         Ok(Self { http, base, key })
     }
 

@@ -12,10 +12,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 use sessionbackend::checks::Stage;
-use sessionbackend::cli::drive::{Drive, Time};
+use sessionbackend::cli::drive::Drive;
 use sessionbackend::cli::exit;
-use sessionbackend::cli::stop::Stop;
-use sessionbackend::cli::word::{Answer, Word, answer};
+use sessionbackend::clock::Time;
 use sessionbackend::desired::{Approval, DeletionPolicy, Desired, Retire, Target};
 use sessionbackend::effect::Picture;
 use sessionbackend::journal::{Entry, Gate};
@@ -26,6 +25,8 @@ use sessionbackend::render::plan::Preview;
 use sessionbackend::render::status::{Driver, Report};
 use sessionbackend::sim::{Fault, Faults, SimWorld};
 use sessionbackend::status::{project, says_the_same, transitions};
+use sessionbackend::stop::Stop;
+use sessionbackend::word::{Answer, Word, answer};
 
 use support::*;
 

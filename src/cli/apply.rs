@@ -1,13 +1,13 @@
 //! `apply`: drives one object after another to its end, with its copiers as tasks of this process.
 
-use super::clock::Clock;
-use super::connect::Connection;
 use super::drive::Drive;
 use super::error::Error;
 use super::exit;
 use super::object::Session;
 use super::report::Report;
-use super::stop::Stop;
+use crate::clock::Clock;
+use crate::connect::Connection;
+use crate::stop::Stop;
 
 /// `apply`.
 ///

@@ -4,13 +4,12 @@ use std::io::{BufRead as _, IsTerminal as _};
 
 use super::apply::drive_all;
 use super::args::Output;
-use super::clock::Clock;
-use super::connect::Connection;
-use super::drive::Time as _;
 use super::error::Error;
 use super::look::look;
 use super::object::Session;
 use super::output;
+use crate::clock::{Clock, Time as _};
+use crate::connect::Connection;
 use crate::desired::{DeletionPolicy, Desired};
 use crate::render::plan::Preview;
 

@@ -1,18 +1,16 @@
 //! The loop of `apply` and `destroy`: one engine turn after another until nothing is left to do, somebody is needed, or it
 //! is interrupted. Generic over the world and over time; it tells what happens and leaves to others how that is shown.
 
-mod failures;
-
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use self::failures::Failures;
-use super::stop::Stop;
+use crate::api::Reason;
+use crate::backoff::{Backoff, Pause};
 use crate::checks::Stage;
+use crate::clock::Time;
 use crate::desired::{Desired, Mode};
 use crate::engine::{Cycle, Memory, World, cycle};
 use crate::error::{Class, CloudError};
@@ -22,20 +20,12 @@ use crate::observed::{Observed, Reading};
 use crate::plan::{Awaited, Inputs, Phase, Plan, plan};
 use crate::render::apply::{CopyFigures, Ending, Event, Told, both_in_use, to_its_end};
 use crate::step::Step;
+use crate::stop::Stop;
 
 /// The longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// The longest pause while both stores may be in use.
 const ATTENTIVE: Duration = Duration::from_secs(2);
-
-/// The clock and the waiting, so that a test can turn both.
-pub trait Time: Sync {
-    /// Now.
-    fn now(&self) -> Timestamp;
-
-    /// Lets time pass.
-    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send;
-}
 
 /// Who is told what happens.
 pub type Tell<'a> = &'a (dyn Fn(&Told) + Sync);
@@ -56,7 +46,7 @@ impl<W: World, T: Time> Drive<'_, W, T> {
     /// Turns the engine until there is nothing more to do here.
     pub async fn run(&self, owner: &Owner, desired: &Desired) -> Ending {
         let world = Watched { drive: self, started: AtomicBool::new(false), said: std::sync::Mutex::default() };
-        let mut failures = Failures::default();
+        let mut backoff = Backoff::default();
         let mut run = Run::default();
         let mut memory = Memory::default();
         loop {
@@ -68,11 +58,18 @@ impl<W: World, T: Time> Drive<'_, W, T> {
             if let Some(ending) = ending {
                 return self.end(ending, run.copy);
             }
-            failures.count(&turn);
-            if !stays && let Some(ending) = failures.hopeless(self.time.now()) {
-                return self.end(ending, run.copy);
+            backoff.count(&turn);
+            if !stays && let Some((class, message)) = backoff.hopeless(self.time.now()) {
+                let remedy = Reason::of_class(class).remedy().to_owned();
+                return self.end(Ending::Failed { message: message.to_owned(), remedy }, run.copy);
             }
-            let pause = self.pause(&turn, &failures, run.repeats(&turn), if stays { ATTENTIVE } else { LONGEST_PAUSE });
+            let pause = match backoff.pause(&turn, if stays { ATTENTIVE } else { LONGEST_PAUSE }, self.time.now()) {
+                Pause::Failed(after, failures) => {
+                    self.say(Event::Retrying { after, failures });
+                    after
+                }
+                Pause::Wave(pause) | Pause::Idle(pause) => pause,
+            };
             if self.stop.is_asked() || self.sleep(pause).await.is_err() {
                 let migration = turn.journal.open_migration().map(|migration| migration.id.clone());
                 return self.end(Ending::Interrupted { migration, out_of_step: stays }, run.copy);
@@ -87,20 +84,6 @@ impl<W: World, T: Time> Drive<'_, W, T> {
             () = self.stop.asked() => Err(Interrupted),
             () = self.time.sleep(pause) => Ok(()),
         }
-    }
-
-    fn pause(&self, turn: &Cycle, failures: &Failures, repeats: u32, longest: Duration) -> Duration {
-        if let Some(pause) = failures.pause() {
-            let pause = pause.min(longest);
-            self.say(Event::Retrying { after: pause, failures: failures.row });
-            return pause;
-        }
-        if turn.plan.steps.is_empty() {
-            return turn.plan.poll(self.time.now());
-        }
-        // After a wave the world is looked at again at once: what the steps changed decides what is next. A wave that is
-        // planned again asks for something that needs its time.
-        Duration::from_millis(20 << repeats.min(6))
     }
 
     /// What the turn has to say besides its calls. What stops the run is said once, by its ending.
@@ -142,8 +125,6 @@ struct Run {
     migration: Option<MigrationId>,
     /// How the copy stood when it was last seen.
     copy: Option<CopyFigures>,
-    wave: Vec<Step>,
-    repeats: u32,
 }
 
 impl Run {
@@ -152,13 +133,6 @@ impl Run {
             self.migration = Some(open.id.clone());
         }
         self.copy = turn.observed.copy.present().map(CopyFigures::of).or(self.copy);
-    }
-
-    /// How often in a row the same wave was planned before.
-    fn repeats(&mut self, turn: &Cycle) -> u32 {
-        self.repeats = if self.wave == turn.plan.steps { self.repeats.saturating_add(1) } else { 0 };
-        self.wave.clone_from(&turn.plan.steps);
-        self.repeats
     }
 
     /// How the run ends now, if it does. `stays` where somebody has to keep two stores in step whatever else is wrong.

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::api::Reason;
 use crate::api::admission::Violation;
+use crate::connect;
 use crate::error::CloudError;
 use crate::manifest::Mistake;
 
@@ -81,6 +82,17 @@ impl Error {
             Self::Runtime(_) | Self::Signals(_) | Self::File { .. } | Self::Violation { .. } | Self::Schema(_) => {}
         }
         text
+    }
+
+    /// Why `object` has no world.
+    pub(super) fn of_connection(object: Result<String, Self>, error: connect::Error) -> Self {
+        match (object, error) {
+            (Ok(object), connect::Error::Violation(violation)) => {
+                Self::Violation { object, violation: Box::new(violation) }
+            }
+            (Ok(object), connect::Error::Cloud(error)) => Self::Cloud { object, error: Box::new(error) },
+            (Err(error), _) => error,
+        }
     }
 
     /// That what was asked for cannot be done.

@@ -6,13 +6,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::args::Output;
-use super::clock::Clock;
-use super::connect::Connection;
-use super::drive::Time as _;
 use super::error::Error;
 use super::object::Session;
 use super::{exit, output};
 use crate::checks::{Run, Stage};
+use crate::clock::{Clock, Time as _};
+use crate::connect::Connection;
 use crate::desired::Desired;
 use crate::effect::Picture;
 use crate::engine::World;

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::args::{DEFAULT_INSTALLATION, Output};
-use super::connect::{self, Connection};
 use super::environment::Environment;
 use super::error::Error;
 use super::files;
+use super::secrets::Documents;
+use crate::connect::{Clouds, Connection, Whose};
 use crate::manifest::{DEFAULT_NAMESPACE, Entry, name};
 
 /// What is the same for every object of a command.
@@ -72,9 +73,20 @@ impl Session {
     /// When a manifest is wrong, a Secret is missing, or nobody says whose credentials these are.
     pub async fn objects(&self) -> Result<Vec<Connection>, Error> {
         let manifest = files::read(self)?;
+        let clouds = Clouds::new(self.environment.upstash())
+            .map_err(|error| Error::refused(error.to_string(), "look at SSL_CERT_FILE"))?;
         let mut objects = Vec::new();
         for entry in &manifest.objects {
-            objects.push(connect::connect(self, &manifest, entry).await?);
+            let whose = Whose {
+                installation: &self.installation,
+                namespace: &self.namespace(entry)?,
+                name: name(&entry.object),
+                generation: entry.object.metadata.generation,
+                spec: &entry.object.spec,
+                desired: &entry.desired,
+            };
+            let connected = Box::pin(clouds.connect(whose, &Documents::new(self, &manifest, entry)?)).await;
+            objects.push(connected.map_err(|error| Error::of_connection(self.path(entry), error))?);
         }
         Ok(objects)
     }

@@ -4,84 +4,20 @@
 use serde_json::json;
 
 use super::args::Output;
-use super::clock::Clock;
-use super::connect::Connection;
-use super::drive::Time as _;
 use super::error::Error;
 use super::object::Session;
 use super::{exit, look, output};
+use crate::clock::{Clock, Time as _};
+use crate::connect::Connection;
 use crate::engine::World;
 use crate::error::Class;
 use crate::identity::{MigrationId, Owner};
-use crate::journal::{Entry, Gate, Journal, Migration};
-use crate::render::apply::outcome;
+use crate::journal::Gate;
 use crate::step::Step;
+use crate::word::{Answer, Word, answer};
 
 /// A running apply writes the same journal: the word is said again when it came first.
 const ATTEMPTS: u32 = 10;
-
-/// A person's word.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Word {
-    /// Open a gate.
-    Approve(MigrationId, Gate),
-    /// Go back, or give up.
-    Abort,
-    /// Try again.
-    Retry,
-}
-
-/// What a word does to a journal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// It is written.
-    Say(Entry),
-    /// It was said before.
-    Said(String),
-    /// It makes no sense now: what is wrong, and what to do.
-    No(String, String),
-}
-
-/// What `word` means to `journal`.
-#[must_use]
-pub fn answer(journal: &Journal, word: &Word) -> Answer {
-    let open = journal.open_migration();
-    match (word, open) {
-        (Word::Approve(id, gate), Some(migration)) if migration.id == *id => {
-            if migration.approved.contains(gate) {
-                Answer::Said(format!("{id}/{gate} was approved before"))
-            } else {
-                Answer::Say(Entry::Approve(id.clone(), *gate))
-            }
-        }
-        (Word::Approve(id, _), open) => {
-            let now = open.map_or_else(|| last(journal), |migration| format!("the open one is {}", migration.id));
-            Answer::No(format!("migration {id} is not open; {now}"), "look at `sessionbackend status`".to_owned())
-        }
-        (Word::Abort, Some(Migration { rollback: Some(rollback), .. })) => {
-            Answer::Said(format!("it is on its way back already: {}: {}", rollback.reason, rollback.message))
-        }
-        (Word::Abort, Some(_)) => Answer::Say(Entry::Abort),
-        (Word::Abort, None) => Answer::No(
-            format!("there is nothing to abort: {}", last(journal)),
-            "change spec.store to move back".to_owned(),
-        ),
-        (Word::Retry, Some(_)) => Answer::Say(Entry::Retry),
-        (Word::Retry, None) if journal.latch.is_some() => Answer::Say(Entry::Retry),
-        (Word::Retry, None) => {
-            Answer::No(format!("there is nothing to retry: {}", last(journal)), "see `sessionbackend plan`".to_owned())
-        }
-    }
-}
-
-fn last(journal: &Journal) -> String {
-    match journal.migration.as_ref().and_then(|last| Some((last, last.ended.as_ref()?))) {
-        Some((last, ended)) => {
-            format!("migration {} was {} at {}", last.id, outcome(ended.outcome), crate::render::moment(ended.at))
-        }
-        None => "there has been no migration".to_owned(),
-    }
-}
 
 /// `approve`.
 ///

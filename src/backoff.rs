@@ -1,17 +1,15 @@
-//! Failures in a row: how long to pause after them, and when to give up. What could not be read, and what is in a
-//! copier's way, count as failures: nothing moves until they end.
+//! When to look again, after a failure, between two waves, and while something is awaited. What could not be read, and what
+//! is in a copier's way, count as failures: nothing moves until they end. Kept in memory: losing it is harmless.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::api::Reason;
 use crate::engine::Cycle;
 use crate::error::Class;
 use crate::journal::Entry;
 use crate::observed::CopyState;
 use crate::plan::Awaited;
-use crate::render::apply::Ending;
 use crate::render::between;
 use crate::step::Step;
 
@@ -20,17 +18,33 @@ const REFUSALS: u32 = 5;
 /// How long failures that may end by themselves are put up with.
 const PATIENCE: Duration = Duration::from_mins(15);
 
-/// Failures in a row. They live in memory: losing them is harmless.
-#[derive(Default)]
-pub(super) struct Failures {
-    pub(super) row: u32,
+/// What one object's turns have come to so far.
+#[derive(Debug, Default)]
+pub struct Backoff {
+    row: u32,
     refusals: u32,
     since: Option<Timestamp>,
     last: Option<(Class, String)>,
+    wave: Vec<Step>,
+    repeats: u32,
 }
 
-impl Failures {
-    pub(super) fn count(&mut self, turn: &Cycle) {
+/// How long until the next turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// After this many failures in a row.
+    Failed(Duration, u32),
+    /// After a wave: what its steps changed decides what is next.
+    Wave(Duration),
+    /// Nothing can be done now.
+    Idle(Duration),
+}
+
+impl Backoff {
+    /// Takes a turn into account.
+    pub fn count(&mut self, turn: &Cycle) {
+        self.repeats = if self.wave == turn.plan.steps { self.repeats.saturating_add(1) } else { 0 };
+        self.wave.clone_from(&turn.plan.steps);
         let failed = turn
             .failure()
             .map(|error| (error.class, error.to_string()))
@@ -39,7 +53,7 @@ impl Failures {
         let Some((class, message)) = failed else {
             // What was refused is announced anew before it is tried again: that is no success yet.
             if !announces(turn) {
-                *self = Self::default();
+                (self.row, self.refusals, self.since, self.last) = (0, 0, None, None);
             }
             return;
         };
@@ -49,7 +63,20 @@ impl Failures {
         self.last = Some((class, message));
     }
 
-    pub(super) fn pause(&self) -> Option<Duration> {
+    /// How long to wait before the turn after `turn`; after a failure at most `longest`.
+    #[must_use]
+    pub fn pause(&self, turn: &Cycle, longest: Duration, now: Timestamp) -> Pause {
+        if let Some(pause) = self.after_failure() {
+            return Pause::Failed(pause.min(longest), self.row);
+        }
+        if turn.plan.steps.is_empty() {
+            return Pause::Idle(turn.plan.poll(now));
+        }
+        // A wave that is planned again asks for something that needs its time.
+        Pause::Wave(Duration::from_millis(20 << self.repeats.min(6)))
+    }
+
+    fn after_failure(&self) -> Option<Duration> {
         let (class, _) = self.last.as_ref()?;
         let base = match class {
             // The world is not as it was seen: look again soon.
@@ -67,11 +94,18 @@ impl Failures {
         Some(Duration::from_millis(base << self.row.min(8)))
     }
 
-    pub(super) fn hopeless(&self, now: Timestamp) -> Option<Ending> {
+    /// The last failure, once nobody should wait for it to end by itself any more.
+    #[must_use]
+    pub fn hopeless(&self, now: Timestamp) -> Option<(Class, &str)> {
         let (class, message) = self.last.as_ref()?;
         let too_long = self.since.is_some_and(|since| between(since, now) >= PATIENCE);
-        (self.refusals >= REFUSALS || too_long)
-            .then(|| Ending::Failed { message: message.clone(), remedy: Reason::of_class(*class).remedy().to_owned() })
+        (self.refusals >= REFUSALS || too_long).then_some((*class, message.as_str()))
+    }
+
+    /// The last failure, while there is one.
+    #[must_use]
+    pub fn failure(&self) -> Option<(Class, &str)> {
+        self.last.as_ref().map(|(class, message)| (*class, message.as_str()))
     }
 }
 

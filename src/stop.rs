@@ -34,7 +34,7 @@ impl Stop {
                     _ = terminate.recv() => {}
                 }
                 if turn > 0 {
-                    std::process::exit(super::exit::INTERRUPTED.into());
+                    std::process::exit(crate::cli::exit::INTERRUPTED.into());
                 }
                 eprintln!("stopping after the call in flight; once more stops at once");
                 asker.ask();

@@ -1,10 +1,18 @@
 //! The one place where this process reads the clock and lets time pass.
 
+use std::future::Future;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::drive::Time;
+/// The clock and the waiting, so that a test can turn both.
+pub trait Time: Sync {
+    /// Now.
+    fn now(&self) -> Timestamp;
+
+    /// Lets time pass.
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send;
+}
 
 /// The machine's clock.
 #[derive(Clone, Copy, Debug, Default)]

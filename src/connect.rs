@@ -1,0 +1,225 @@
+//! From an object to its world: the account its credentials belong to, the clients, and what takes long plugged in.
+//! The same for both runtimes; what many objects can share (credentials, connections) is made once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::OnceCell;
+
+use crate::api::SessionBackendSpec;
+use crate::api::admission::Violation;
+use crate::api::spec::External;
+use crate::aws::Aws;
+use crate::checks::run::Client;
+use crate::checks::{Check, SecretKeyRef};
+use crate::clock::{Clock, Time as _};
+use crate::desired::Desired;
+use crate::error::{Class, CloudError};
+use crate::identity::Owner;
+use crate::runner::{LocalChecker, LocalCopiers, Plug, RedisServers};
+use crate::upstash::{self, ApiKey, DEFAULT_URL, Upstash};
+use crate::world::{CloudWorld, Inputs, Long, StoreInputs};
+
+/// An object and its world.
+pub struct Connection {
+    /// Whose.
+    pub owner: Owner,
+    /// What is wanted.
+    pub desired: Desired,
+    /// The generation of the spec, where it has one.
+    pub generation: Option<i64>,
+    /// Where it lives.
+    pub world: CloudWorld,
+    /// The copiers of this process, to be ended before it.
+    pub copiers: Arc<LocalCopiers>,
+    /// The checks of this process.
+    pub checker: Arc<LocalChecker>,
+}
+
+/// An object by its name, and what is known of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Whose<'a> {
+    /// The installation.
+    pub installation: &'a str,
+    /// The namespace.
+    pub namespace: &'a str,
+    /// The name.
+    pub name: &'a str,
+    /// The generation of the spec, where it has one.
+    pub generation: Option<i64>,
+    /// The spec.
+    pub spec: &'a SessionBackendSpec,
+    /// As understood.
+    pub desired: &'a Desired,
+}
+
+/// Where values of Secrets come from.
+pub trait Values {
+    /// A key of the Secret that `field` refers to.
+    ///
+    /// # Errors
+    /// When it is nowhere, or not fit to be used.
+    fn get(&self, field: &str, secret: &str, key: &str) -> Result<SecretString, Violation>;
+}
+
+/// Why an object has no world.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A Secret is missing or of no use.
+    #[error("{0}")]
+    Violation(Violation),
+    /// A client cannot be set up, or nobody says whose credentials these are.
+    #[error("{0}")]
+    Cloud(CloudError),
+}
+
+impl From<Violation> for Error {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
+}
+
+/// The clients of this process, made when they are needed first and shared by all objects.
+pub struct Clouds {
+    upstash_url: String,
+    upstash: reqwest::Client,
+    http: Client,
+    /// By region and role.
+    aws: Mutex<BTreeMap<(String, Option<String>), Arc<Identity>>>,
+}
+
+#[derive(Default)]
+struct Identity {
+    aws: OnceCell<Aws>,
+    account: OnceCell<String>,
+}
+
+impl Clouds {
+    /// Nothing is connected yet. `upstash_url` is where Upstash's management API is, if it is elsewhere.
+    ///
+    /// # Errors
+    /// When the machine's certificates cannot be read.
+    pub fn new(upstash_url: Option<&str>) -> Result<Self, Error> {
+        let http = Client::new(None).map_err(|error| {
+            Error::Cloud(CloudError::new(Class::Rejected, "sessionbackend", "connect", "", &error.to_string()))
+        })?;
+        Ok(Self {
+            upstash_url: upstash_url.unwrap_or(DEFAULT_URL).to_owned(),
+            upstash: upstash::http().map_err(Error::Cloud)?,
+            http,
+            aws: Mutex::default(),
+        })
+    }
+
+    /// Connects one object.
+    ///
+    /// # Errors
+    /// When a Secret is missing, or nobody says whose credentials these are.
+    pub async fn connect(&self, whose: Whose<'_>, values: &(impl Values + Sync)) -> Result<Connection, Error> {
+        let Whose { installation, namespace, name, generation, spec, desired } = whose;
+        let upstash = upstash_key(values, spec)?
+            .map(|key| Upstash::over(self.upstash.clone(), &self.upstash_url, key))
+            .transpose()
+            .map_err(Error::Cloud)?;
+        let inputs = inputs(values, spec)?;
+        let (aws, account) = self.aws(spec).await.map_err(Error::Cloud)?;
+        let owner = Owner {
+            installation: installation.to_owned(),
+            account,
+            region: spec.aws.region.to_string(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        let copiers = Arc::new(LocalCopiers::new(now));
+        let plug = Plug { now, http: self.http.clone(), logs: aws.logs.clone(), secrets: headers(values, desired)? };
+        let checker = Arc::new(LocalChecker::new(plug));
+        let long = Long {
+            copiers: Arc::clone(&copiers) as _,
+            checker: Arc::clone(&checker) as _,
+            servers: Arc::new(RedisServers),
+        };
+        let world = CloudWorld::new(aws, upstash, inputs, long);
+        Ok(Connection { owner, desired: desired.clone(), generation, world, copiers, checker })
+    }
+
+    /// The clients of a region and role, and whose account that is: nobody is asked where the spec says it.
+    async fn aws(&self, spec: &SessionBackendSpec) -> Result<(Aws, String), CloudError> {
+        let role = spec.aws.role_arn.as_ref().map(ToString::to_string);
+        let key = (spec.aws.region.to_string(), role.clone());
+        let known = Arc::clone(self.aws.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
+        let clients = || async {
+            match &role {
+                Some(role) => Box::pin(Aws::connect_as(role, &spec.aws.region)).await,
+                None => Box::pin(Aws::connect(Some(&spec.aws.region))).await,
+            }
+        };
+        let aws = known.aws.get_or_init(clients).await;
+        let account = match &spec.aws.account_id {
+            Some(account) => account.to_string(),
+            None => known.account.get_or_try_init(|| aws.sts.account()).await?.clone(),
+        };
+        Ok((aws.clone(), account))
+    }
+}
+
+fn now() -> Timestamp {
+    Clock.now()
+}
+
+/// Values that headers of checks name.
+fn headers(values: &impl Values, desired: &Desired) -> Result<BTreeMap<SecretKeyRef, SecretString>, Violation> {
+    let Desired::Present(target) = desired else { return Ok(BTreeMap::new()) };
+    let named: BTreeSet<_> = target.checks.iter().flat_map(Check::secrets).collect();
+    let value = |named: &SecretKeyRef| Ok((named.clone(), values.get("spec.checks", &named.name, &named.key)?));
+    named.into_iter().map(value).collect()
+}
+
+/// The key of Upstash's management API: that of the store, else that of the store it comes from.
+fn upstash_key(values: &impl Values, spec: &SessionBackendSpec) -> Result<Option<ApiKey>, Violation> {
+    let of_store = spec.store.upstash.as_ref().and_then(|upstash| upstash.api_key_secret_ref.as_ref());
+    let from = spec.migration.as_ref().and_then(|migration| migration.from.as_ref());
+    let of_from = from.and_then(|from| from.upstash.as_ref()).and_then(|upstash| upstash.api_key_secret_ref.as_ref());
+    let (field, secret) = match (of_store, of_from) {
+        (Some(secret), _) => ("spec.store.upstash.apiKeySecretRef", secret),
+        (None, Some(secret)) => ("spec.migration.from.upstash.apiKeySecretRef", secret),
+        (None, None) => return Ok(None),
+    };
+    let email = values.get(field, &secret.name, "email")?.expose_secret().to_owned();
+    Ok(Some(ApiKey { email, key: values.get(field, &secret.name, "apiKey")? }))
+}
+
+fn inputs(values: &impl Values, spec: &SessionBackendSpec) -> Result<Inputs, Violation> {
+    let cache = spec.store.elasti_cache.as_ref().and_then(|cache| cache.credentials_secret_ref.as_ref());
+    let mut inputs = Inputs {
+        store: store(values, "spec.store", spec.store.external.as_ref(), cache.map(|secret| &*secret.name))?,
+        from: StoreInputs::default(),
+    };
+    if let Some(from) = spec.migration.as_ref().and_then(|migration| migration.from.as_ref()) {
+        let cache = from.elasti_cache.as_ref().and_then(|cache| cache.credentials_secret_ref.as_ref());
+        inputs.from = store(values, "spec.migration.from", from.external.as_ref(), cache.map(|secret| &*secret.name))?;
+    }
+    Ok(inputs)
+}
+
+fn store(
+    values: &impl Values,
+    field: &str,
+    external: Option<&External>,
+    credentials: Option<&str>,
+) -> Result<StoreInputs, Violation> {
+    let mut inputs = StoreInputs::default();
+    if let Some(external) = external {
+        let key = &external.url_secret_key_ref;
+        let field = format!("{field}.external.urlSecretKeyRef");
+        inputs.url = Some(values.get(&field, &key.name, &key.key)?);
+    }
+    if let Some(secret) = credentials {
+        let field = format!("{field}.elastiCache.credentialsSecretRef");
+        let user: SecretString = values.get(&field, secret, "username")?;
+        inputs.username = Some(user.expose_secret().to_owned());
+        inputs.password = Some(values.get(&field, secret, "password")?);
+    }
+    Ok(inputs)
+}
