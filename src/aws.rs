@@ -13,6 +13,7 @@ use aws_sdk_sts::operation::RequestId;
 use jiff::Timestamp;
 
 use crate::error::{Class, CloudError};
+use crate::metrics;
 
 pub mod apprunner;
 pub mod classify;
@@ -154,6 +155,7 @@ async fn once<T, E>(
 where
     E: ProvideErrorMetadata + Send,
 {
+    let began = tokio::time::Instant::now();
     // Boxed: an SDK call's future is tens of kilobytes, and observations hold many at once.
     let outcome = match tokio::time::timeout(deadline, Box::pin(call)).await {
         Ok(Ok(value)) => Ok(value),
@@ -163,6 +165,7 @@ where
             Err(CloudError::new(Class::Transient, service, operation, "", &message))
         }
     };
+    metrics::cloud_request(service, operation, outcome.as_ref().err().map(|error| error.class), began.elapsed());
     match &outcome {
         Ok(_) => tracing::debug!(service, operation, "answered"),
         Err(error) => tracing::debug!(service, operation, class = ?error.class, %error, "failed"),

@@ -60,7 +60,14 @@ impl Backoff {
         self.row = self.row.saturating_add(1);
         self.refusals = if class.is_temporary() { 0 } else { self.refusals + 1 };
         self.since.get_or_insert(turn.at);
-        self.last = Some((class, message));
+        // The same failure again keeps its first request id: a status that repeats it does not change with every attempt.
+        let is_known = self
+            .last
+            .as_ref()
+            .is_some_and(|(_, last)| apart_from_the_request(last) == apart_from_the_request(&message));
+        if !is_known {
+            self.last = Some((class, message));
+        }
     }
 
     /// How long to wait before the turn after `turn`; after a failure at most `longest`.
@@ -107,6 +114,10 @@ impl Backoff {
     pub fn failure(&self) -> Option<(Class, &str)> {
         self.last.as_ref().map(|(class, message)| (*class, message.as_str()))
     }
+}
+
+fn apart_from_the_request(message: &str) -> &str {
+    message.split_once(" (request ").map_or(message, |(what, _)| what)
 }
 
 /// Whether nothing was done but to write down what is about to be made.

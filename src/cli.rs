@@ -24,6 +24,8 @@ use self::args::{Arguments, Command};
 use self::environment::Environment;
 use self::error::Error;
 use self::object::Session;
+use crate::controller::{self, Options};
+use crate::telemetry::Log;
 
 /// Runs the command the arguments ask for.
 #[must_use]
@@ -32,7 +34,7 @@ pub fn main() -> ExitCode {
     let environment = Environment::read();
     // Two crates of the tree could bring a TLS provider; naming ours keeps rustls from having to guess.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    crate::telemetry::start(environment.log());
+    crate::telemetry::start(environment.log(), &log(&arguments.command));
     let outcome = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(Box::pin(run(arguments, environment))),
         Err(source) => Err(Error::Runtime(source)),
@@ -46,9 +48,24 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// A command says what it does itself; a controller has nothing but its log.
+fn log(command: &Command) -> Log {
+    match command {
+        Command::Run(run) => Log { default: "info", json: run.log_format == args::LogFormat::Json },
+        _ => Log { default: "warn", json: false },
+    }
+}
+
 async fn run(arguments: Arguments, environment: Environment) -> Result<u8, Error> {
     let Arguments { command, output, installation, namespace } = arguments;
-    let session = |files: args::Files| Session { environment, output, installation, namespace, files: files.file };
+    let upstash_url = environment.upstash().map(str::to_owned);
+    let session = |files: args::Files| Session {
+        environment,
+        output,
+        installation: installation.clone(),
+        namespace: namespace.clone(),
+        files: files.file,
+    };
     match command {
         Command::Plan(files) => look::plan(&session(files)).await,
         Command::Apply(files) => apply::apply(&session(files)).await,
@@ -58,6 +75,11 @@ async fn run(arguments: Arguments, environment: Environment) -> Result<u8, Error
         Command::Retry(args::Word { migration, files }) => word::retry(&session(files), migration.as_ref()).await,
         Command::Validate(files) => files::validate(&session(files)),
         Command::Destroy(args::Destroy { yes, files }) => destroy::destroy(&session(files), yes).await,
+        Command::Run(args::Run { watch, listen, lease, identity, concurrency, log_format: _ }) => {
+            let options = Options { installation, namespace, watch, listen, identity, lease, concurrency, upstash_url };
+            Box::pin(controller::run(options)).await.map_err(Error::Controller)?;
+            Ok(exit::CONVERGED)
+        }
         Command::Crd => {
             output::text(&crate::api::crd_yaml().map_err(Error::Schema)?);
             Ok(exit::CONVERGED)

@@ -86,9 +86,11 @@ pub struct Clouds {
     upstash_url: String,
     upstash: reqwest::Client,
     http: Client,
-    /// By region and role.
-    aws: Mutex<BTreeMap<(String, Option<String>), Arc<Identity>>>,
+    aws: Mutex<BTreeMap<Role, Arc<Identity>>>,
 }
+
+/// A region, and the role in it where there is one.
+type Role = (String, Option<String>);
 
 #[derive(Default)]
 struct Identity {
@@ -113,17 +115,23 @@ impl Clouds {
         })
     }
 
-    /// Connects one object.
+    /// Connects one object; copiers that `former` runs go on. What is being deleted needs no Secret: what cannot be reached
+    /// without one is then out of sight.
     ///
     /// # Errors
     /// When a Secret is missing, or nobody says whose credentials these are.
-    pub async fn connect(&self, whose: Whose<'_>, values: &(impl Values + Sync)) -> Result<Connection, Error> {
+    pub async fn connect(
+        &self,
+        whose: Whose<'_>,
+        values: &(impl Values + Sync),
+        former: Option<&Connection>,
+    ) -> Result<Connection, Error> {
         let Whose { installation, namespace, name, generation, spec, desired } = whose;
-        let upstash = upstash_key(values, spec)?
+        let upstash = unless_deleted(desired, upstash_key(values, spec))?
             .map(|key| Upstash::over(self.upstash.clone(), &self.upstash_url, key))
             .transpose()
             .map_err(Error::Cloud)?;
-        let inputs = inputs(values, spec)?;
+        let inputs = unless_deleted(desired, inputs(values, spec))?;
         let (aws, account) = self.aws(spec).await.map_err(Error::Cloud)?;
         let owner = Owner {
             installation: installation.to_owned(),
@@ -132,8 +140,9 @@ impl Clouds {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         };
-        let copiers = Arc::new(LocalCopiers::new(now));
-        let plug = Plug { now, http: self.http.clone(), logs: aws.logs.clone(), secrets: headers(values, desired)? };
+        let copiers = former.map_or_else(|| Arc::new(LocalCopiers::new(now)), |former| Arc::clone(&former.copiers));
+        let secrets = unless_deleted(desired, headers(values, desired))?;
+        let plug = Plug { now, http: self.http.clone(), logs: aws.logs.clone(), secrets };
         let checker = Arc::new(LocalChecker::new(plug));
         let long = Long {
             copiers: Arc::clone(&copiers) as _,
@@ -166,6 +175,13 @@ impl Clouds {
 
 fn now() -> Timestamp {
     Clock.now()
+}
+
+fn unless_deleted<T: Default>(desired: &Desired, read: Result<T, Violation>) -> Result<T, Violation> {
+    match (desired, read) {
+        (Desired::Absent { .. }, Err(_)) => Ok(T::default()),
+        (Desired::Absent { .. } | Desired::Present(_), read) => read,
+    }
 }
 
 /// Values that headers of checks name.

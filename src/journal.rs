@@ -216,6 +216,19 @@ pub enum Gate {
     GiveUp,
 }
 
+impl Gate {
+    /// Every gate.
+    pub const ALL: [Self; 4] = [Self::Switch, Self::Handover, Self::Retire, Self::GiveUp];
+}
+
+impl std::str::FromStr for Gate {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|gate| gate.to_string() == text).ok_or(())
+    }
+}
+
 /// One service's part in a migration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -38,6 +38,12 @@ pub mod clock;
 #[cfg(feature = "shell")]
 pub mod connect;
 #[cfg(feature = "shell")]
+pub mod controller;
+#[cfg(feature = "shell")]
+pub mod metrics;
+#[cfg(feature = "shell")]
+pub mod probes;
+#[cfg(feature = "shell")]
 pub mod runner;
 #[cfg(feature = "shell")]
 pub mod stop;

@@ -129,32 +129,8 @@ impl Manifest {
         }
     }
 
-    fn take_object(&mut self, mut value: Value) -> Result<(), Vec<Violation>> {
-        if let Some(object) = value.as_object_mut() {
-            // What `kubectl get -o yaml` prints can be applied again: the server ignores the status.
-            object.remove("status");
-        }
-        let mut found = admit(&value, None);
-        let object = match serde_json::from_value::<SessionBackend>(value) {
-            Ok(object) => object,
-            // The decoder's own words may quote a value; admission has said the same by field.
-            Err(_) if !found.is_empty() => return Err(found),
-            Err(_) => {
-                return Err(vec![Violation::new(
-                    "spec",
-                    "cannot be read",
-                    "this is a defect; report it with the manifest",
-                )]);
-            }
-        };
-        let desired = match parse(&object) {
-            Ok(desired) if found.is_empty() => desired,
-            Ok(_) => return Err(found),
-            Err(more) => {
-                found.extend(more);
-                return Err(ordered(found));
-            }
-        };
+    fn take_object(&mut self, value: Value) -> Result<(), Vec<Violation>> {
+        let Entry { object, desired } = understand(value)?;
         let same =
             |entry: &Entry| name(&entry.object) == name(&object) && namespace(&entry.object) == namespace(&object);
         if self.objects.iter().any(same) {
@@ -200,6 +176,38 @@ impl Manifest {
     #[must_use]
     pub fn secret(&self, namespace: &str, name: &str) -> Option<&Secret> {
         self.secrets.get(&(namespace.to_owned(), name.to_owned()))
+    }
+}
+
+/// One object as an API server gives it out.
+///
+/// # Errors
+/// Everything that is wrong, in the order of the fields.
+pub fn understand(mut value: Value) -> Result<Entry, Vec<Violation>> {
+    if let Some(object) = value.as_object_mut() {
+        // What `kubectl get -o yaml` prints can be applied again: the server ignores the status.
+        object.remove("status");
+    }
+    let mut found = admit(&value, None);
+    let object = match serde_json::from_value::<SessionBackend>(value) {
+        Ok(object) => object,
+        // The decoder's own words may quote a value; admission has said the same by field.
+        Err(_) if !found.is_empty() => return Err(found),
+        Err(_) => {
+            return Err(vec![Violation::new(
+                "spec",
+                "cannot be read",
+                "this is a defect; report it with the manifest",
+            )]);
+        }
+    };
+    match parse(&object) {
+        Ok(desired) if found.is_empty() => Ok(Entry { object, desired }),
+        Ok(_) => Err(found),
+        Err(more) => {
+            found.extend(more);
+            Err(ordered(found))
+        }
     }
 }
 

@@ -5,12 +5,13 @@ mod condition;
 
 use jiff::Timestamp;
 
+use crate::api::condition::{Condition, Finding, Reason};
 use crate::api::status::{
     CheckStatus, MigrationStatus, Phase, Retained, ServiceStatus, SessionBackendStatus, StoreStatus, Summary, Usage,
 };
 use crate::checks::{CheckResult, Run, Severity, Verdict};
 use crate::desired::{Desired, Target};
-use crate::error::presentable;
+use crate::error::{Class, presentable};
 use crate::identity::StoreId;
 use crate::journal::{Gate, Migration, Outcome, StoreRecord};
 use crate::observed::{self, Copy, CopyState, Egress, Observed, Reading, Store};
@@ -22,17 +23,28 @@ pub use condition::{EventKind, Transition, transitions};
 /// The longest message of a summary: a column of `kubectl get -o wide`.
 const MESSAGE: usize = 400;
 
-/// What `plan` was made of and what it says, as the object's status. `previous` gives transition times only.
+/// What is to be said besides the plan.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Aside<'a> {
+    /// The generation of the spec.
+    pub generation: Option<i64>,
+    /// The status before: it gives transition times, and the phase where nothing could be read.
+    pub previous: Option<&'a SessionBackendStatus>,
+    /// The last call that failed, while it is not made good.
+    pub failure: Option<(Class, &'a str)>,
+    /// Whether the object is paused.
+    pub paused: bool,
+    /// What is to be said of the object's annotations.
+    pub remark: Option<&'a str>,
+}
+
+/// What `plan` was made of and what it says, as the object's status.
 #[must_use]
-pub fn project(
-    inputs: &Inputs<'_>,
-    plan: &Plan,
-    generation: Option<i64>,
-    previous: Option<&SessionBackendStatus>,
-) -> SessionBackendStatus {
+pub fn project(inputs: &Inputs<'_>, plan: &Plan, aside: &Aside<'_>) -> SessionBackendStatus {
+    let Aside { generation, previous, .. } = *aside;
     let target = target(inputs.desired);
     let migration = inputs.journal.migration.as_ref();
-    let phase = phase(inputs, plan, previous);
+    let phase = if aside.paused { Phase::Paused } else { phase(inputs, plan, previous) };
     let copy = inputs.observed.copy.present();
     let services = services(inputs, target);
     let run = newest(inputs.observed);
@@ -48,7 +60,7 @@ pub fn project(
             store: serving_words(inputs),
             checks: passed(results),
             services: arrived(inputs, target),
-            message: presentable(&message(plan), MESSAGE),
+            message: presentable(&message(plan, aside), MESSAGE),
         },
         services,
         store: serving_store(inputs),
@@ -58,12 +70,33 @@ pub fn project(
         retained: retained(target, migration),
         conditions: Vec::new(),
     };
-    let before = previous.map(|previous| previous.conditions.as_slice()).unwrap_or_default();
-    status.conditions = condition::findings(inputs, plan, run)
-        .iter()
-        .map(|finding| finding.condition(before, generation, inputs.now))
-        .collect();
+    status.conditions = conditions(&condition::findings(inputs, plan, run, aside), aside, inputs.now);
     status
+}
+
+/// The status of an object that could not even be looked at: as it was, but for why.
+#[must_use]
+pub fn unplanned(reason: Reason, message: &str, aside: &Aside<'_>, now: Timestamp) -> SessionBackendStatus {
+    let mut status = aside.previous.cloned().unwrap_or_default();
+    let waits = reason.ends_by_itself();
+    let phase = match (waits, status.phase) {
+        (true, Some(phase)) => phase,
+        (true, None) => Phase::Pending,
+        (false, _) => Phase::Blocked,
+    };
+    status.observed_generation = aside.generation;
+    status.phase = Some(phase);
+    status.summary.phase = phase.to_string();
+    status.summary.message = presentable(message, MESSAGE);
+    let fresh = conditions(&condition::of_the_unplanned(reason, message, waits), aside, now);
+    status.conditions.retain(|old| !fresh.iter().any(|new| new.type_ == old.type_));
+    status.conditions.splice(0..0, fresh);
+    status
+}
+
+fn conditions(findings: &[Finding], aside: &Aside<'_>, now: Timestamp) -> Vec<Condition> {
+    let before = aside.previous.map(|previous| previous.conditions.as_slice()).unwrap_or_default();
+    findings.iter().map(|finding| finding.condition(before, aside.generation, now)).collect()
 }
 
 /// Whether two statuses say the same, transition times aside: what is the same is not written again.
@@ -156,11 +189,13 @@ fn percent(copy: &Copy) -> Option<u8> {
 }
 
 /// What it waits for, or what is wrong and what to do.
-fn message(plan: &Plan) -> String {
-    match (plan.blocks.first(), plan.waits.first()) {
-        (Some(block), _) => blocked(block),
-        (None, Some(wait)) => wait.message.clone(),
-        (None, None) => String::new(),
+fn message(plan: &Plan, aside: &Aside<'_>) -> String {
+    match (aside.failure, plan.blocks.first(), plan.waits.first()) {
+        _ if aside.paused => Reason::Paused.remedy().to_owned(),
+        (_, Some(block), _) => blocked(block),
+        (Some((_, failure)), None, _) => failure.to_owned(),
+        (None, None, Some(wait)) => wait.message.clone(),
+        (None, None, None) => aside.remark.unwrap_or_default().to_owned(),
     }
 }
 

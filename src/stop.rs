@@ -1,7 +1,11 @@
 //! The word to stop: asked once, everything in flight is finished first; asked twice, the process ends at once.
 //! Both are safe, because whatever a call leaves behind is read again.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio::sync::watch;
+
+use crate::error::{Class, CloudError};
 
 /// Whether somebody asked to stop.
 #[derive(Clone, Debug)]
@@ -62,5 +66,39 @@ impl Asker {
     /// Asks.
     pub fn ask(&self) {
         self.0.send_replace(true);
+    }
+}
+
+/// Lets a wave that has begun run to its end, with the lines that keep what its calls returned, and no new one begin once
+/// the word to stop has come.
+#[derive(Debug)]
+pub struct Waves {
+    stop: Stop,
+    begun: AtomicBool,
+}
+
+impl Waves {
+    /// None has begun.
+    #[must_use]
+    pub fn until(stop: &Stop) -> Self {
+        Self { stop: stop.clone(), begun: AtomicBool::new(false) }
+    }
+
+    /// A new turn: what was begun is over.
+    pub fn turn(&self) {
+        self.begun.store(false, Ordering::SeqCst);
+    }
+
+    /// Before each call of a wave.
+    ///
+    /// # Errors
+    /// When the wave has not begun and must not any more.
+    pub fn call(&self) -> Result<(), CloudError> {
+        if !self.begun.load(Ordering::SeqCst) && self.stop.is_asked() {
+            let what = "interrupted before this call";
+            return Err(CloudError::new(Class::Conflict, "sessionbackend", "apply", "", what));
+        }
+        self.begun.store(true, Ordering::SeqCst);
+        Ok(())
     }
 }

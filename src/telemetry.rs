@@ -8,25 +8,36 @@ use tracing_subscriber::filter::{EnvFilter, FilterExt as _, filter_fn};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// What is logged when nothing was asked for.
-const DEFAULT: &str = "warn";
+/// How a process logs.
+#[derive(Clone, Copy, Debug)]
+pub struct Log {
+    /// What is logged when nothing was asked for.
+    pub default: &'static str,
+    /// One JSON object a line.
+    pub json: bool,
+}
 
 /// Starts the log with `filter`, such as `sessionbackend=debug`. A filter that cannot be read is said and ignored.
-pub fn start(filter: Option<&str>) {
-    let asked = filter.filter(|filter| !filter.is_empty()).unwrap_or(DEFAULT);
+pub fn start(filter: Option<&str>, log: &Log) {
+    let Log { default, json } = *log;
+    let asked = filter.filter(|filter| !filter.is_empty()).unwrap_or(default);
     let (directives, wrong) = match EnvFilter::try_new(asked) {
         Ok(directives) => (directives, None),
-        Err(error) => (EnvFilter::new(DEFAULT), Some(error)),
+        Err(error) => (EnvFilter::new(default), Some(error)),
     };
     let coloured = std::io::stderr().is_terminal();
-    let format = tracing_subscriber::fmt::layer().with_ansi(coloured).with_writer(std::io::stderr);
-    let started =
-        tracing_subscriber::registry().with(format.with_filter(directives.and(filter_fn(is_ours_or_calm)))).try_init();
-    if let Err(error) = started {
+    let lines = tracing_subscriber::fmt::layer().with_ansi(coloured).with_writer(std::io::stderr);
+    let filter = directives.and(filter_fn(is_ours_or_calm));
+    let format = if json {
+        lines.json().flatten_event(true).with_filter(filter).boxed()
+    } else {
+        lines.with_filter(filter).boxed()
+    };
+    if let Err(error) = tracing_subscriber::registry().with(format).try_init() {
         eprintln!("sessionbackend: no log: {error}");
     }
     if let Some(error) = wrong {
-        tracing::warn!(%error, "the log filter cannot be read; logging {DEFAULT}");
+        tracing::warn!(%error, "the log filter cannot be read; logging {default}");
     }
 }
 

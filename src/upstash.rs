@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use crate::error::{Class, CloudError};
+use crate::metrics;
 
 pub use self::wire::{Database, State, Stats};
 
@@ -123,7 +124,7 @@ impl Upstash {
         self.send(Method::DELETE, "DeleteDatabase", &path, None, WRITE).await.map(|_| ())
     }
 
-    async fn read(&self, operation: &str, path: &str) -> Result<Value, CloudError> {
+    async fn read(&self, operation: &'static str, path: &str) -> Result<Value, CloudError> {
         let mut attempt = 1;
         loop {
             let error = match self.send(Method::GET, operation, path, None, READ).await {
@@ -141,16 +142,18 @@ impl Upstash {
     async fn send(
         &self,
         method: Method,
-        operation: &str,
+        operation: &'static str,
         path: &str,
         body: Option<Value>,
         deadline: Duration,
     ) -> Result<Value, CloudError> {
+        let began = tokio::time::Instant::now();
         let outcome = tokio::time::timeout(deadline, self.exchange(method, operation, path, body)).await;
         let outcome = outcome.unwrap_or_else(|_| {
             let message = format!("no answer within {} s", deadline.as_secs());
             Err(CloudError::new(Class::Transient, SERVICE, operation, "", &message))
         });
+        metrics::cloud_request(SERVICE, operation, outcome.as_ref().err().map(|error| error.class), began.elapsed());
         match &outcome {
             Ok(_) => tracing::debug!(service = SERVICE, operation, "answered"),
             Err(error) => tracing::debug!(service = SERVICE, operation, class = ?error.class, %error, "failed"),
@@ -161,7 +164,7 @@ impl Upstash {
     async fn exchange(
         &self,
         method: Method,
-        operation: &str,
+        operation: &'static str,
         path: &str,
         body: Option<Value>,
     ) -> Result<Value, CloudError> {
@@ -208,7 +211,7 @@ fn platform(region: &str) -> &'static str {
     if digit && last.next().is_some_and(|c| c != '-') { "gcp" } else { "aws" }
 }
 
-fn unreadable(operation: &str, what: &str) -> CloudError {
+fn unreadable(operation: &'static str, what: &str) -> CloudError {
     CloudError::new(Class::Transient, SERVICE, operation, "", what)
 }
 

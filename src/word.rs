@@ -27,6 +27,18 @@ pub enum Answer {
     No(String, String),
 }
 
+/// What `word` means to `journal`, where it is said to one migration.
+#[must_use]
+pub fn answer_to(journal: &Journal, id: &MigrationId, word: &Word) -> Answer {
+    match journal.migration.as_ref().map(|migration| &migration.id) {
+        Some(last) if last == id => answer(journal, word),
+        last => {
+            let now = last.map_or("there has been none".to_owned(), |last| format!("the last one is {last}"));
+            Answer::No(format!("there is no migration {id}; {now}"), "look at its status".to_owned())
+        }
+    }
+}
+
 /// What `word` means to `journal`.
 #[must_use]
 pub fn answer(journal: &Journal, word: &Word) -> Answer {

@@ -24,7 +24,7 @@ use sessionbackend::render::apply::{Ending, Event, Narrator, Told};
 use sessionbackend::render::plan::Preview;
 use sessionbackend::render::status::{Driver, Report};
 use sessionbackend::sim::{Fault, Faults, SimWorld};
-use sessionbackend::status::{project, says_the_same, transitions};
+use sessionbackend::status::{Aside, project, says_the_same, transitions};
 use sessionbackend::stop::Stop;
 use sessionbackend::word::{Answer, Word, answer};
 
@@ -301,7 +301,7 @@ fn status_of<T>(sim: &SimWorld, target: &Target, read: impl Fn(&Report<'_>) -> T
         now: sim.now(),
     };
     let plan = plan(&inputs);
-    let status = project(&inputs, &plan, Some(1), None);
+    let status = project(&inputs, &plan, &Aside { generation: Some(1), ..Aside::default() });
     read(&Report { inputs: &inputs, plan: &plan, status: &status })
 }
 
@@ -331,7 +331,7 @@ fn transition_times_move_only_with_the_status_and_events_tell_the_flips() {
             announced: None,
             now: sim.now(),
         };
-        project(&inputs, &plan(&inputs), Some(1), previous)
+        project(&inputs, &plan(&inputs), &Aside { generation: Some(1), previous, ..Aside::default() })
     };
     let first = look(None);
     sim.advance(Duration::from_mins(1));

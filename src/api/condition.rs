@@ -105,6 +105,8 @@ words! {
 
         /// The spec has mistakes; correct every field the message names.
         InvalidSpec,
+        /// An annotation asks for something that makes no sense now; the message says what, correct or remove it.
+        AnnotationIgnored,
         /// The object was stored in a form this version cannot read; apply the manifest again.
         Undecodable,
         /// The spec asks for something this version cannot do yet; the message says what works instead.
@@ -251,6 +253,15 @@ words! {
 }
 
 impl Reason {
+    /// Whether nobody has to do anything for it to pass.
+    #[must_use]
+    pub fn ends_by_itself(self) -> bool {
+        matches!(
+            self,
+            Self::ApiUnavailable | Self::Progressing | Self::Migrating | Self::ServiceBusy | Self::StoreNotReady
+        )
+    }
+
     /// What a failed call of `class` is to the user.
     #[must_use]
     pub fn of_class(class: Class) -> Self {

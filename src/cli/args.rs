@@ -1,5 +1,6 @@
 //! The arguments. Help texts are the documentation most people read; no default is hidden in code elsewhere.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -55,6 +56,8 @@ pub enum Command {
     Validate(Files),
     /// Let the objects go: release what is claimed and, with deletionPolicy Delete, remove what was made.
     Destroy(Destroy),
+    /// Run as the controller of a cluster, until it is told to stop.
+    Run(Run),
     /// Print the custom resource definition.
     Crd,
     /// Print a completion script.
@@ -70,6 +73,39 @@ pub struct Files {
     /// A file of SessionBackend and Secret documents, - for standard input; can be given several times.
     #[arg(short, long, required = true, value_name = "FILE")]
     pub file: Vec<PathBuf>,
+}
+
+/// Runs as a controller.
+#[derive(Clone, Debug, Args)]
+pub struct Run {
+    /// A namespace whose objects are worked on; can be given several times. [default: the one of --namespace]
+    #[arg(long = "watch-namespace", value_name = "NAMESPACE", value_parser = label)]
+    pub watch: Vec<String>,
+    /// Where /livez, /readyz and /metrics are served.
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+    /// The lease of the replicas, in the namespace of --namespace.
+    #[arg(long, value_name = "NAME", default_value = "sessionbackend")]
+    pub lease: String,
+    /// Who this is among the replicas: the pod's name. Two processes must not share one. [default: random]
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    pub identity: Option<String>,
+    /// How many objects are worked on at once.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub concurrency: u16,
+    /// How the log is written.
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: LogFormat,
+}
+
+/// How a log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// Looks at what is.
@@ -128,13 +164,10 @@ pub enum Output {
 
 fn gate(text: &str) -> Result<(MigrationId, Gate), String> {
     let (id, gate) = text.rsplit_once('/').ok_or("is no MIGRATION/GATE; copy it from apply or status")?;
-    let gate = match gate {
-        "switch" => Gate::Switch,
-        "handover" => Gate::Handover,
-        "retire" => Gate::Retire,
-        "giveUp" => Gate::GiveUp,
-        _ => return Err(format!("has no gate {gate:?}; the gates are switch, handover, retire and giveUp")),
-    };
+    let gate = gate.parse().map_err(|()| {
+        let all = Gate::ALL.map(|gate| gate.to_string()).join(", ");
+        format!("has no gate {gate:?}; the gates are {all}")
+    })?;
     Ok((migration(id)?, gate))
 }
 

@@ -2,7 +2,6 @@
 //! is interrupted. Generic over the world and over time; it tells what happens and leaves to others how that is shown.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,14 +12,14 @@ use crate::checks::Stage;
 use crate::clock::Time;
 use crate::desired::{Desired, Mode};
 use crate::engine::{Cycle, Memory, World, cycle};
-use crate::error::{Class, CloudError};
+use crate::error::CloudError;
 use crate::identity::{MigrationId, Owner};
 use crate::journal::{Entry, Journal, Outcome};
 use crate::observed::{Observed, Reading};
 use crate::plan::{Awaited, Inputs, Phase, Plan, plan};
 use crate::render::apply::{CopyFigures, Ending, Event, Told, both_in_use, to_its_end};
 use crate::step::Step;
-use crate::stop::Stop;
+use crate::stop::{Stop, Waves};
 
 /// The longest pause after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
@@ -45,7 +44,7 @@ pub struct Drive<'a, W, T> {
 impl<W: World, T: Time> Drive<'_, W, T> {
     /// Turns the engine until there is nothing more to do here.
     pub async fn run(&self, owner: &Owner, desired: &Desired) -> Ending {
-        let world = Watched { drive: self, started: AtomicBool::new(false), said: std::sync::Mutex::default() };
+        let world = Watched { drive: self, waves: Waves::until(self.stop), said: std::sync::Mutex::default() };
         let mut backoff = Backoff::default();
         let mut run = Run::default();
         let mut memory = Memory::default();
@@ -198,8 +197,7 @@ fn looks_only(desired: &Desired) -> bool {
 /// The world, with every call told before and after, and no new wave begun once the word to stop has come.
 struct Watched<'a, W, T> {
     drive: &'a Drive<'a, W, T>,
-    /// Whether the wave of this turn has begun: then its calls, and the lines that keep what they returned, all run.
-    started: AtomicBool,
+    waves: Waves,
     said: std::sync::Mutex<Said>,
 }
 
@@ -255,7 +253,7 @@ impl<W: World, T: Time> World for Watched<'_, W, T> {
 
     async fn observe(&self, owner: &Owner, desired: &Desired, journal: &Journal) -> Observed {
         let observed = self.drive.world.observe(owner, desired, journal).await;
-        self.started.store(false, Ordering::SeqCst);
+        self.waves.turn();
         self.announce(owner, desired, journal, &observed);
         observed
     }
@@ -267,16 +265,7 @@ impl<W: World, T: Time> World for Watched<'_, W, T> {
         journal: &Journal,
         now: Timestamp,
     ) -> Result<Option<Entry>, CloudError> {
-        if !self.started.load(Ordering::SeqCst) && self.drive.stop.is_asked() {
-            return Err(CloudError::new(
-                Class::Conflict,
-                "sessionbackend",
-                "apply",
-                "",
-                "interrupted before this call",
-            ));
-        }
-        self.started.store(true, Ordering::SeqCst);
+        self.waves.call()?;
         self.drive.say(Event::Begun { step: step.clone() });
         let result = self.drive.world.perform(owner, step, journal, now).await;
         if let (Step::Journal { entry: Entry::RollBack { .. }, .. }, Ok(_)) = (step, &result) {

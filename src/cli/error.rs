@@ -57,6 +57,9 @@ pub enum Error {
         /// What to do.
         remedy: String,
     },
+    /// The controller.
+    #[error("{0}")]
+    Controller(#[source] crate::controller::Error),
     /// The definition cannot be printed.
     #[error("the custom resource definition cannot be written: {0}")]
     Schema(#[source] serde_yaml::Error),
@@ -79,7 +82,12 @@ impl Error {
             Self::Refused { remedy, .. } => {
                 let _ = writeln!(text, "  → {remedy}");
             }
-            Self::Runtime(_) | Self::Signals(_) | Self::File { .. } | Self::Violation { .. } | Self::Schema(_) => {}
+            Self::Runtime(_)
+            | Self::Signals(_)
+            | Self::File { .. }
+            | Self::Violation { .. }
+            | Self::Controller(_)
+            | Self::Schema(_) => {}
         }
         text
     }

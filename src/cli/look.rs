@@ -22,7 +22,7 @@ use crate::plan::{Inputs, after, plan as plan_wave};
 use crate::render::between;
 use crate::render::plan::Preview;
 use crate::render::status::{Report, SILENCE};
-use crate::status::project;
+use crate::status::{Aside, project};
 use crate::step::Step;
 use crate::world::long::Checker as _;
 
@@ -74,7 +74,7 @@ pub async fn status(session: &Session, checks: bool) -> Result<u8, Error> {
             now: Clock.now(),
         };
         let plan = plan_wave(&inputs);
-        let status = project(&inputs, &plan, *generation, None);
+        let status = project(&inputs, &plan, &Aside { generation: *generation, ..Aside::default() });
         let report = Report { inputs: &inputs, plan: &plan, status: &status };
         match session.output {
             Output::Text => output::text(&session.pasteable(&format!("{}{}", separator(at), report.text()))),

@@ -85,7 +85,7 @@ impl Session {
                 spec: &entry.object.spec,
                 desired: &entry.desired,
             };
-            let connected = Box::pin(clouds.connect(whose, &Documents::new(self, &manifest, entry)?)).await;
+            let connected = Box::pin(clouds.connect(whose, &Documents::new(self, &manifest, entry)?, None)).await;
             objects.push(connected.map_err(|error| Error::of_connection(self.path(entry), error))?);
         }
         Ok(objects)

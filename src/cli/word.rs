@@ -14,7 +14,7 @@ use crate::error::Class;
 use crate::identity::{MigrationId, Owner};
 use crate::journal::Gate;
 use crate::step::Step;
-use crate::word::{Answer, Word, answer};
+use crate::word::{Answer, Word, answer, answer_to};
 
 /// A running apply writes the same journal: the word is said again when it came first.
 const ATTEMPTS: u32 = 10;
@@ -84,15 +84,8 @@ pub(super) async fn write<W: World>(
 ) -> Result<String, Error> {
     for attempt in 1.. {
         let journal = look::journal(world, owner).await?;
-        let last = journal.migration.as_ref().map(|migration| &migration.id);
-        if let Some(id) = id.filter(|id| last != Some(*id)) {
-            let now = last.map_or("there has been none".to_owned(), |last| format!("the last one is {last}"));
-            return Err(Error::refused(
-                format!("{owner} has no migration {id}; {now}"),
-                "look at `sessionbackend status`",
-            ));
-        }
-        let entry = match answer(&journal, said) {
+        let answer = id.map_or_else(|| answer(&journal, said), |id| answer_to(&journal, id, said));
+        let entry = match answer {
             Answer::Say(entry) => entry,
             Answer::Said(already) => return Ok(already),
             Answer::No(what, remedy) => return Err(Error::refused(format!("{owner}: {what}"), remedy)),

@@ -11,7 +11,7 @@ use super::DEFAULT_NAMESPACE;
 use crate::api::admission::Violation;
 use crate::api::{SessionBackendSpec, spec};
 use crate::env::parse_url;
-use crate::identity::Address;
+use crate::identity::{Address, digest};
 
 /// A `v1` Secret.
 #[derive(Clone, Debug)]
@@ -99,6 +99,20 @@ impl Secret {
         }
         let namespace = text("/metadata/namespace").unwrap_or(DEFAULT_NAMESPACE).to_owned();
         if found.is_empty() { Ok(Self { namespace, name, data }) } else { Err(found) }
+    }
+
+    /// What stands for everything in it.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let mut parts = vec![self.name.as_bytes()];
+        for (key, entry) in &self.data {
+            parts.push(key.as_bytes());
+            parts.push(match entry {
+                Entry::Text(value) => value.expose_secret().as_bytes(),
+                Entry::NotUtf8 => b"",
+            });
+        }
+        digest(&parts, 16)
     }
 
     /// The value of `key`, as the field that refers to it may use it.

@@ -11,16 +11,23 @@ use crate::journal::Outcome;
 use crate::observed::{Reading, ServiceStatus, StoreStatus};
 use crate::plan::{Awaited, Inputs, Plan};
 
+use super::Aside;
+
 /// The API server takes 1,024 bytes; what is cut gets an ellipsis of three.
 const EVENT: usize = 1024 - '…'.len_utf8();
 
 /// Every condition there is to report.
-pub(super) fn findings(inputs: &Inputs<'_>, plan: &Plan, run: Option<&Run>) -> Vec<Finding> {
-    let mut found = vec![ready(inputs, plan), reconciling(plan), stalled(plan)];
-    found.push(finding(Kind::Accepted, Some(true), Reason::AsDesired, ""));
+pub(super) fn findings(inputs: &Inputs<'_>, plan: &Plan, run: Option<&Run>, aside: &Aside<'_>) -> Vec<Finding> {
+    let validated = run.map(|run| validated(inputs, run));
+    let mut found =
+        vec![ready(inputs, plan, validated.as_ref(), aside), reconciling(plan, aside), stalled(plan, aside)];
+    found.push(match aside.remark {
+        Some(remark) => finding(Kind::Accepted, Some(true), Reason::AnnotationIgnored, remark),
+        None => finding(Kind::Accepted, Some(true), Reason::AsDesired, ""),
+    });
     found.extend(store(inputs));
     found.extend(services(inputs));
-    found.extend(run.map(|run| validated(inputs, run)));
+    found.extend(validated);
     found.extend(migrated(inputs));
     found
 }
@@ -29,43 +36,70 @@ fn finding(kind: Kind, status: Option<bool>, reason: Reason, message: impl Into<
     Finding { kind, status, reason, message: message.into() }
 }
 
+/// Of an object that could not even be looked at.
+pub(super) fn of_the_unplanned(reason: Reason, message: &str, waits: bool) -> Vec<Finding> {
+    let accepted = !matches!(reason, Reason::InvalidSpec | Reason::Undecodable);
+    let quiet = |kind| finding(kind, Some(false), Reason::AsDesired, "");
+    vec![
+        finding(Kind::Ready, Some(false), reason, message),
+        if waits { finding(Kind::Reconciling, Some(true), reason, message) } else { quiet(Kind::Reconciling) },
+        if waits { quiet(Kind::Stalled) } else { finding(Kind::Stalled, Some(true), reason, message) },
+        if accepted {
+            finding(Kind::Accepted, Some(true), Reason::AsDesired, "")
+        } else {
+            finding(Kind::Accepted, Some(false), reason, message)
+        },
+    ]
+}
+
 /// Why nothing, or not everything, is as it should be.
-fn cause(plan: &Plan) -> (Reason, String) {
+fn cause(plan: &Plan, aside: &Aside<'_>) -> (Reason, String) {
+    if aside.paused {
+        return (Reason::Paused, Reason::Paused.remedy().to_owned());
+    }
     if let Some(block) = plan.blocks.first() {
         return (block.reason, super::blocked(block));
+    }
+    if let Some((class, message)) = aside.failure {
+        return (Reason::of_class(class), message.to_owned());
     }
     let message = plan.waits.first().map(|wait| wait.message.clone()).unwrap_or_default();
     let approval = plan.waits.iter().any(|wait| matches!(wait.on, Awaited::Approval(_)));
     (if approval { Reason::ApprovalNeeded } else { Reason::Progressing }, message)
 }
 
-fn ready(inputs: &Inputs<'_>, plan: &Plan) -> Finding {
-    if plan.is_converged() {
-        return match inputs.desired {
-            Desired::Present(_) => finding(Kind::Ready, Some(true), Reason::AsDesired, ""),
-            Desired::Absent { .. } => finding(Kind::Ready, Some(false), Reason::Deleting, ""),
+fn ready(inputs: &Inputs<'_>, plan: &Plan, validated: Option<&Finding>, aside: &Aside<'_>) -> Finding {
+    let Desired::Present(target) = inputs.desired else {
+        return finding(Kind::Ready, Some(false), Reason::Deleting, "");
+    };
+    if plan.is_converged() && !aside.paused {
+        return match validated.filter(|validated| validated.status == Some(false)) {
+            Some(failed) => finding(Kind::Ready, Some(false), failed.reason, failed.message.clone()),
+            None => finding(Kind::Ready, Some(true), Reason::AsDesired, ""),
         };
     }
-    let (reason, message) = match inputs.desired {
-        Desired::Present(target) if target.mode == Mode::Plan && plan.blocks.is_empty() => {
-            (Reason::PlanOnly, Reason::PlanOnly.remedy().to_owned())
-        }
-        Desired::Present(_) | Desired::Absent { .. } => cause(plan),
-    };
+    let looks = target.mode == Mode::Plan && plan.blocks.is_empty() && !aside.paused;
+    let (reason, message) =
+        if looks { (Reason::PlanOnly, Reason::PlanOnly.remedy().to_owned()) } else { cause(plan, aside) };
     finding(Kind::Ready, Some(false), reason, message)
 }
 
-fn reconciling(plan: &Plan) -> Finding {
-    let busy = plan.blocks.is_empty() && !(plan.steps.is_empty() && plan.waits.is_empty());
-    let (reason, message) = if busy { cause(plan) } else { (Reason::AsDesired, String::new()) };
+/// A failure that does not end by itself stands still as a block does.
+fn stands_still(plan: &Plan, aside: &Aside<'_>) -> bool {
+    aside.paused || !plan.blocks.is_empty() || aside.failure.is_some_and(|(class, _)| !class.is_temporary())
+}
+
+fn reconciling(plan: &Plan, aside: &Aside<'_>) -> Finding {
+    let idle = plan.steps.is_empty() && plan.waits.is_empty();
+    let busy = !(idle || stands_still(plan, aside));
+    let (reason, message) = if busy { cause(plan, aside) } else { (Reason::AsDesired, String::new()) };
     finding(Kind::Reconciling, Some(busy), reason, message)
 }
 
-fn stalled(plan: &Plan) -> Finding {
-    match plan.blocks.first() {
-        Some(block) => finding(Kind::Stalled, Some(true), block.reason, super::blocked(block)),
-        None => finding(Kind::Stalled, Some(false), Reason::AsDesired, ""),
-    }
+fn stalled(plan: &Plan, aside: &Aside<'_>) -> Finding {
+    let stands = stands_still(plan, aside);
+    let (reason, message) = if stands { cause(plan, aside) } else { (Reason::AsDesired, String::new()) };
+    finding(Kind::Stalled, Some(stands), reason, message)
 }
 
 fn store(inputs: &Inputs<'_>) -> Option<Finding> {

@@ -55,7 +55,7 @@ impl CloudWorld {
         patch: &ServicePatch,
         journal: &Journal,
     ) -> Result<Option<Entry>, CloudError> {
-        let update = self.prepare(owner, patch, journal).await.map_err(|error| before(patch, error))?;
+        let update = Box::pin(self.prepare(owner, patch, journal)).await.map_err(|error| before(patch, error))?;
         let operation = self.aws.apprunner.update(&patch.arn, update).await?;
         Ok(operation.map(|id| Entry::Moved(patch.direction, patch.service.clone(), id)))
     }

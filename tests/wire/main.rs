@@ -7,5 +7,5 @@ mod job;
 mod lost;
 mod network;
 mod serve;
-#[path = "../../sandbox/tests/starter.rs"]
+#[path = "../../sandbox/tests/support/starter.rs"]
 mod starter;

@@ -5,7 +5,7 @@
 
 mod first_service;
 mod ground;
-#[path = "../starter.rs"]
+#[path = "../support/starter.rs"]
 mod starter;
 
 use ground::{Sandbox, children, lives, until};

@@ -1,0 +1,242 @@
+//! The second runtime: the same engine as a Kubernetes controller. Watches `SessionBackend`s in the namespaces it was given,
+//! turns each object's engine while it holds the lease, and writes what it finds into the object's status. Decides nothing
+//! about clouds; keeps nothing that a restart would lose.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use kube::api::{Api, ApiResource, DynamicObject};
+use kube::runtime::controller::{Action, Config as Running, Controller};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::watcher::{self, watcher};
+use kube::runtime::{Predicate as _, PredicateConfig, WatchStreamExt as _, predicates};
+use kube::{Client, ResourceExt as _};
+
+use self::lease::{Election, Leadership};
+use self::object::Object;
+use crate::api::SessionBackend;
+use crate::clock::{Clock, Time as _};
+use crate::connect::Clouds;
+use crate::metrics;
+use crate::probes::{self, Readiness};
+use crate::stop::Stop;
+
+mod api;
+mod lease;
+mod ledger;
+mod object;
+mod reconcile;
+mod secrets;
+mod words;
+
+pub use ledger::FINALIZER;
+
+/// How a controller is run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Tells installations in one AWS account apart.
+    pub installation: String,
+    /// The namespace of the lease, and of the objects where no other is named; that of the credentials where it is not said.
+    pub namespace: Option<String>,
+    /// The namespaces of the objects.
+    pub watch: Vec<String>,
+    /// Where probes and metrics are served.
+    pub listen: SocketAddr,
+    /// Who this process is among the replicas; a name of its own where it is not said.
+    pub identity: Option<String>,
+    /// The lease of the replicas.
+    pub lease: String,
+    /// How many objects are worked on at once.
+    pub concurrency: u16,
+    /// Where Upstash's management API is, if it is elsewhere.
+    pub upstash_url: Option<String>,
+}
+
+/// Why a controller could not be run, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No credentials for a cluster.
+    #[error("no cluster: {0}; give a kubeconfig (KUBECONFIG), or run in a pod with a service account")]
+    NoCluster(Box<kube::Error>),
+    /// The probes cannot be served.
+    #[error("probes and metrics cannot be served at {at}: {source}; choose another --listen")]
+    Listen {
+        /// Where.
+        at: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Signals cannot be heard.
+    #[error("signals cannot be listened to: {0}")]
+    Signals(std::io::Error),
+    /// The clients of the clouds cannot be set up.
+    #[error("{0}; look at SSL_CERT_FILE")]
+    Clouds(crate::connect::Error),
+    /// Another replica acts.
+    #[error("the lease {0} was lost; another replica acts, and this process starts anew")]
+    Deposed(String),
+}
+
+/// What every reconciliation shares.
+struct Context {
+    client: Client,
+    kind: ApiResource,
+    clouds: Clouds,
+    installation: String,
+    leadership: Leadership,
+    stop: Stop,
+    recorder: Recorder,
+    objects: Mutex<HashMap<ObjectRef<DynamicObject>, Arc<tokio::sync::Mutex<Object>>>>,
+}
+
+impl Context {
+    fn known(&self, key: &ObjectRef<DynamicObject>) -> Option<Arc<tokio::sync::Mutex<Object>>> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    fn keep(&self, key: ObjectRef<DynamicObject>, object: Object) -> Arc<tokio::sync::Mutex<Object>> {
+        let object = Arc::new(tokio::sync::Mutex::new(object));
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&object));
+        object
+    }
+
+    /// Ends what an object runs in this process, and forgets it.
+    async fn forget(&self, key: &ObjectRef<DynamicObject>) {
+        let known = self.objects.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        if let Some(object) = known {
+            let object = object.lock().await;
+            object.connection.copiers.stop().await;
+            metrics::forget(&object.connection.owner);
+        }
+    }
+
+    /// Ends what all objects run in this process.
+    async fn end(&self) {
+        let all = std::mem::take(&mut *self.objects.lock().unwrap_or_else(PoisonError::into_inner));
+        futures::future::join_all(all.into_values().map(|object| async move {
+            object.lock().await.connection.copiers.stop().await;
+        }))
+        .await;
+    }
+}
+
+/// Runs until it is asked to stop, or another replica acts.
+///
+/// # Errors
+/// When it cannot begin, or has lost the lease.
+pub async fn run(options: Options) -> Result<(), Error> {
+    let Options { installation, namespace, watch, listen, identity, lease, concurrency, upstash_url } = options;
+    let stop = Stop::on_signals().map_err(Error::Signals)?;
+    let clouds = Clouds::new(upstash_url.as_deref()).map_err(Error::Clouds)?;
+    let readiness = Readiness::default();
+    let at = probes::serve(listen, readiness.clone()).await.map_err(|source| Error::Listen { at: listen, source })?;
+    let client = Client::try_default().await.map_err(|error| Error::NoCluster(Box::new(error)))?;
+    let own = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+    let watch = if watch.is_empty() { vec![own.clone()] } else { watch };
+    let identity = identity.unwrap_or_else(|| format!("sessionbackend-{:016x}", rand::random::<u64>()));
+    tracing::info!(%at, namespace = own, watch = watch.join(","), identity, installation, "started");
+
+    let election = Election::new(Api::namespaced(client.clone(), &own), &lease, &identity);
+    let trouble = |error: Option<&api::Error>| readiness.set(error.map(|error| format!("the lease {lease}: {error}")));
+    metrics::leads(false);
+    tokio::select! {
+        () = election.win(trouble) => {}
+        () = stop.asked() => return Ok(()),
+    }
+    metrics::leads(true);
+    tracing::info!(identity, "this replica acts");
+    let context = Arc::new(Context {
+        recorder: Recorder::new(
+            client.clone(),
+            Reporter { controller: "sessionbackend".into(), instance: Some(identity) },
+        ),
+        kind: ApiResource::erase::<SessionBackend>(&()),
+        client,
+        clouds,
+        installation,
+        leadership: election.leadership(),
+        stop: stop.clone(),
+        objects: Mutex::default(),
+    });
+    readiness.set(Some("the objects have not been listed yet".to_owned()));
+    let controllers = futures::future::join_all(
+        watch.iter().map(|namespace| control(Arc::clone(&context), namespace, concurrency, readiness.clone())),
+    );
+    let deposed = tokio::select! {
+        _ = controllers => false,
+        () = election.keep() => true,
+    };
+    if deposed {
+        // What the copiers still do is fenced off; the process ends at once and starts anew.
+        metrics::leads(false);
+        return Err(Error::Deposed(lease));
+    }
+    context.end().await;
+    election.resign().await;
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// Watches one namespace until it is asked to stop.
+async fn control(context: Arc<Context>, namespace: &str, concurrency: u16, readiness: Readiness) {
+    let kind = context.kind.clone();
+    let objects: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &kind);
+    let writer = reflector::store::Writer::new(kind.clone());
+    let reader = writer.as_reader();
+    let told = readiness.clone();
+    // Objects are taken as they are: one that cannot be understood must not keep the others from being listed.
+    let seen = watcher(objects, watcher::Config::default().timeout(290))
+        .inspect(move |event| told.set(trouble(event)))
+        .modify(|object| object.managed_fields_mut().clear())
+        .reflect(writer)
+        .default_backoff()
+        .applied_objects()
+        // Our own writes of status change neither.
+        .predicate_filter(predicates::generation.combine(predicates::annotations), PredicateConfig::default());
+    let stop = context.stop.clone();
+    Controller::for_stream_with(seen, reader, kind)
+        .with_config(Running::default().concurrency(concurrency))
+        .graceful_shutdown_on(async move { stop.asked().await })
+        .run(reconcile::reconcile, |_, _, _| Action::requeue(Duration::from_secs(5)), context)
+        .for_each(|_| std::future::ready(()))
+        .await;
+}
+
+/// Why the objects cannot be seen, if they cannot.
+fn trouble(event: &Result<watcher::Event<DynamicObject>, watcher::Error>) -> Option<String> {
+    let error = match event {
+        Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => {
+            return Some("the objects have not been listed yet".to_owned());
+        }
+        Ok(watcher::Event::InitDone | watcher::Event::Apply(_) | watcher::Event::Delete(_)) => return None,
+        Err(error) => error,
+    };
+    let missing = match error {
+        watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => {
+            api::code(error) == Some(404)
+        }
+        watcher::Error::WatchError(status) => status.code == 404,
+        watcher::Error::WatchFailed(_) | watcher::Error::NoResourceVersion => false,
+    };
+    Some(if missing {
+        "the CustomResourceDefinition sessionbackends.sessionbackend.dev is not installed; \
+         `sessionbackend crd | kubectl apply -f -` installs it"
+            .to_owned()
+    } else {
+        format!("the objects cannot be watched: {error}")
+    })
+}
+
+/// Reads the clock for whoever needs no other.
+fn now() -> jiff::Timestamp {
+    Clock.now()
+}
+
+/// The key of an object in this process.
+fn key(object: &DynamicObject, kind: &ApiResource) -> ObjectRef<DynamicObject> {
+    ObjectRef::from_obj_with(object, kind.clone()).within(&object.namespace().unwrap_or_default())
+}

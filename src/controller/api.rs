@@ -1,0 +1,78 @@
+//! Calls to the API server: each with its own deadline, each failure with what was called.
+
+use std::future::Future;
+use std::time::Duration;
+
+/// For one call.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A call to the API server that failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// It answered with an error.
+    #[error("{verb} {resource}: {source}")]
+    Answered {
+        /// What was asked for.
+        verb: &'static str,
+        /// Of what.
+        resource: &'static str,
+        /// The server's words.
+        source: Box<kube::Error>,
+    },
+    /// It did not answer.
+    #[error("{verb} {resource}: the API server did not answer within {} s", DEADLINE.as_secs())]
+    Silent {
+        /// What was asked for.
+        verb: &'static str,
+        /// Of what.
+        resource: &'static str,
+    },
+}
+
+impl Error {
+    fn code(&self) -> Option<u16> {
+        match self {
+            Self::Answered { source, .. } => code(source),
+            Self::Silent { .. } => None,
+        }
+    }
+
+    /// Whether somebody else wrote first.
+    #[must_use]
+    pub(super) fn is_conflict(&self) -> bool {
+        self.code() == Some(409)
+    }
+
+    /// Whether it is not there.
+    #[must_use]
+    pub(super) fn is_not_found(&self) -> bool {
+        self.code() == Some(404)
+    }
+
+    /// Whether we may not.
+    #[must_use]
+    pub(super) fn is_forbidden(&self) -> bool {
+        self.code() == Some(403)
+    }
+}
+
+/// The server's status code, where it answered.
+#[must_use]
+pub(super) fn code(error: &kube::Error) -> Option<u16> {
+    if let kube::Error::Api(status) = error { Some(status.code) } else { None }
+}
+
+/// One call.
+///
+/// # Errors
+/// When it failed or was not answered.
+pub(super) async fn call<T>(
+    verb: &'static str,
+    resource: &'static str,
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, Error> {
+    match tokio::time::timeout(DEADLINE, call).await {
+        Ok(answer) => answer.map_err(|source| Error::Answered { verb, resource, source: Box::new(source) }),
+        Err(_) => Err(Error::Silent { verb, resource }),
+    }
+}

@@ -1,0 +1,118 @@
+//! What the controller writes to the API server about an object: its status, its finalizer, the annotations it has taken up,
+//! and events. Nothing is decided here, and a failed event never stops anything.
+
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::runtime::events::{Event, EventType, Recorder};
+use kube::{Resource as _, ResourceExt as _};
+use serde_json::{Value, json};
+
+use super::api::{self, call};
+use crate::api::{API_VERSION, KIND, SessionBackendStatus};
+use crate::status::{EventKind, Transition};
+
+/// Who owns the fields of a status.
+const FIELD_MANAGER: &str = "sessionbackend";
+/// Keeps an object until what it claims is let go.
+pub const FINALIZER: &str = "sessionbackend.dev/release";
+const RESOURCE: &str = "sessionbackend";
+
+/// Where one object is written.
+pub(super) struct Ledger<'a> {
+    /// The objects of its namespace.
+    pub(super) objects: &'a Api<DynamicObject>,
+    /// Where events go.
+    pub(super) recorder: &'a Recorder,
+    /// The object as it was last seen.
+    pub(super) object: &'a DynamicObject,
+    /// Its kind.
+    pub(super) kind: &'a kube::api::ApiResource,
+}
+
+impl Ledger<'_> {
+    /// Writes the status, by server-side apply: fields that are not in it any more go.
+    ///
+    /// # Errors
+    /// When it cannot be written; a conflict when the object was made anew under the same name.
+    pub(super) async fn status(&self, status: &SessionBackendStatus) -> Result<(), api::Error> {
+        let applied = json!({
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": { "name": self.object.name_any(), "uid": self.object.uid() },
+            "status": status,
+        });
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let name = self.object.name_any();
+        call("patch", "sessionbackend status", self.objects.patch_status(&name, &parameters, &Patch::Apply(&applied)))
+            .await
+            .map(drop)
+    }
+
+    /// Whether the finalizer is on the object.
+    #[must_use]
+    pub(super) fn is_kept(&self) -> bool {
+        self.object.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
+    }
+
+    /// Puts the finalizer on.
+    ///
+    /// # Errors
+    /// When it cannot be written; a conflict when the object has changed since it was seen.
+    pub(super) async fn keep(&self) -> Result<(), api::Error> {
+        let mut finalizers = self.object.finalizers().to_vec();
+        finalizers.push(FINALIZER.to_owned());
+        self.merge(json!({ "finalizers": finalizers })).await
+    }
+
+    /// Takes the finalizer off: the object goes.
+    ///
+    /// # Errors
+    /// When it cannot be written; a conflict when the object has changed since it was seen.
+    pub(super) async fn let_go(&self) -> Result<(), api::Error> {
+        let others: Vec<_> = self.object.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).collect();
+        match self.merge(json!({ "finalizers": others })).await {
+            Err(error) if error.is_not_found() => Ok(()),
+            written => written,
+        }
+    }
+
+    /// Removes an annotation that was taken up, unless it says something else by now.
+    ///
+    /// # Errors
+    /// When it cannot be written; a conflict when the object has changed since it was seen.
+    pub(super) async fn taken_up(&self, annotation: &str) -> Result<(), api::Error> {
+        self.merge(json!({ "annotations": { annotation: null } })).await
+    }
+
+    /// Changes metadata of the object as it was seen: with its version, so that nobody's write in between is lost.
+    async fn merge(&self, mut metadata: Value) -> Result<(), api::Error> {
+        metadata["resourceVersion"] = json!(self.object.resource_version());
+        metadata["uid"] = json!(self.object.uid());
+        let patch = Patch::Merge(json!({ "metadata": metadata }));
+        call("patch", RESOURCE, self.objects.patch(&self.object.name_any(), &PatchParams::default(), &patch))
+            .await
+            .map(drop)
+    }
+
+    /// Publishes what has changed.
+    pub(super) async fn events(&self, transitions: &[Transition]) {
+        let reference = self.object.object_ref(self.kind);
+        for Transition { kind, reason, message } in transitions {
+            let event = Event {
+                type_: match kind {
+                    EventKind::Normal => EventType::Normal,
+                    EventKind::Warning => EventType::Warning,
+                },
+                reason: reason.clone(),
+                note: Some(message.clone()).filter(|note| !note.is_empty()),
+                action: "Reconcile".to_owned(),
+                secondary: None,
+            };
+            let published = self.recorder.publish(&event, &reference);
+            match tokio::time::timeout(std::time::Duration::from_secs(10), published).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, reason, "an event could not be published"),
+                Err(_) => tracing::warn!(reason, "an event could not be published in time"),
+            }
+        }
+    }
+}

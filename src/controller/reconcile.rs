@@ -1,0 +1,310 @@
+//! One reconciliation: understand the object, hear what people say, take one turn, write what it came to. Runs to its end
+//! whatever fails: every exit leaves a status that says why.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt as _;
+use kube::api::{Api, DynamicObject};
+use kube::runtime::controller::Action;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::ledger::Ledger;
+use super::object::{self, Object, Turn};
+use super::secrets::Secrets;
+use super::words::{Said, said};
+use super::{Context, api, key, now};
+use crate::api::admission::Violation;
+use crate::api::{API_VERSION, KIND, Reason, SessionBackendStatus};
+use crate::connect::Whose;
+use crate::desired::{DeletionPolicy, Desired};
+use crate::manifest::{Entry, understand};
+use crate::metrics;
+use crate::status::{Aside, EventKind, Transition, says_the_same, transitions, unplanned};
+
+/// After a write that somebody else's came before.
+const SOON: Duration = Duration::from_millis(500);
+/// After a failure that is not the object's.
+const LATER: Duration = Duration::from_secs(15);
+/// While a person has to do something.
+const PERSON: Duration = Duration::from_mins(1);
+
+/// Why a reconciliation ended early: nothing of it is lost, it is made again.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {}
+
+/// Why an object cannot be turned now.
+struct Stopped {
+    reason: Reason,
+    message: String,
+}
+
+impl Stopped {
+    fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+
+    fn by_the_api_server(error: &api::Error) -> Self {
+        let reason = if error.is_forbidden() { Reason::AccessDenied } else { Reason::ApiUnavailable };
+        Self::new(reason, error.to_string())
+    }
+}
+
+/// One reconciliation of one object.
+pub(super) async fn reconcile(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, Error> {
+    let began = Instant::now();
+    let (action, result) = Visit::new(&object, &context).make().await;
+    metrics::reconciled(result, began.elapsed());
+    Ok(action)
+}
+
+/// One look at one object.
+struct Visit<'a> {
+    object: &'a DynamicObject,
+    context: &'a Context,
+    namespace: String,
+    objects: Api<DynamicObject>,
+    said: Said,
+}
+
+impl<'a> Visit<'a> {
+    fn new(object: &'a DynamicObject, context: &'a Context) -> Self {
+        let namespace = object.namespace().unwrap_or_default();
+        let objects = Api::namespaced_with(context.client.clone(), &namespace, &context.kind);
+        Self { object, context, namespace, objects, said: said(object.annotations()) }
+    }
+
+    fn ledger(&self) -> Ledger<'_> {
+        Ledger {
+            objects: &self.objects,
+            recorder: &self.context.recorder,
+            object: self.object,
+            kind: &self.context.kind,
+        }
+    }
+
+    fn is_deleted(&self) -> bool {
+        self.object.metadata.deletion_timestamp.is_some()
+    }
+
+    /// The visit, and what it came to in a word.
+    async fn make(&self) -> (Action, &'static str) {
+        if !self.context.leadership.is_held() || self.context.stop.is_asked() {
+            return (Action::requeue(LATER), "skipped");
+        }
+        let ledger = self.ledger();
+        if self.is_deleted() && !ledger.is_kept() {
+            self.context.forget(&key(self.object, &self.context.kind)).await;
+            return (Action::await_change(), "gone");
+        }
+        if self.is_deleted() && self.said.abandon {
+            let note = "let go as it was: nothing in the clouds was touched, and the claims stay";
+            return self.let_go("Abandoned", note).await;
+        }
+        if !self.is_deleted()
+            && !ledger.is_kept()
+            && let Err(error) = ledger.keep().await
+        {
+            // Seen before somebody else's write; the newer object is on its way.
+            tracing::debug!(object = self.name(), %error, "the finalizer could not be put on");
+            return (Action::requeue(SOON), "conflict");
+        }
+        let object = match self.known().await {
+            Ok(object) => object,
+            Err(stopped) => return self.stop(&stopped).await,
+        };
+        let mut object = object.lock().await;
+        if let Some(action) = self.hear(&mut object).await {
+            return action;
+        }
+        if self.said.paused && self.is_deleted() {
+            drop(object);
+            return self.stop(&Stopped::new(Reason::Paused, Reason::Paused.remedy())).await;
+        }
+        let turn = object.turn(&self.said, &self.context.leadership, &self.context.stop).await;
+        self.record(&mut object, turn).await
+    }
+
+    fn name(&self) -> String {
+        format!("{}/{}", self.namespace, self.object.name_any())
+    }
+
+    /// The object in this process, connected to its world as it is wanted now.
+    async fn known(&self) -> Result<Arc<Mutex<Object>>, Stopped> {
+        let entry = self.understood()?;
+        let desired =
+            if self.is_deleted() { Desired::Absent { policy: policy(&entry.desired) } } else { entry.desired };
+        let key = key(self.object, &self.context.kind);
+        let generation = self.object.metadata.generation;
+        let known = self.context.known(&key);
+        let secrets: Api<Secret> = Api::namespaced(self.context.client.clone(), &self.namespace);
+        let read = || Secrets::read(&secrets, &self.namespace, &entry.object.spec, &desired);
+        let whose = Whose {
+            installation: &self.context.installation,
+            namespace: &self.namespace,
+            name: &self.object.name_any(),
+            generation,
+            spec: &entry.object.spec,
+            desired: &desired,
+        };
+        let failed = |error: &crate::connect::Error| Stopped::new(object::reason(error), error.to_string());
+        let Some(known) = known else {
+            let found = read().await.map_err(|error| Stopped::by_the_api_server(&error))?;
+            let connection = Box::pin(self.context.clouds.connect(whose, &found, None)).await;
+            let mut object = Object::new(connection.map_err(|error| failed(&error))?, found, now());
+            object.written = self.former();
+            return Ok(self.context.keep(key, object));
+        };
+        let mut object = known.lock().await;
+        let is_changed = object.connection.generation != generation || object.connection.desired != desired;
+        if is_changed || object.is_due(now()) {
+            let found = read().await.map_err(|error| Stopped::by_the_api_server(&error))?;
+            if is_changed || found.differ_from(&object.secrets) {
+                let connection = Box::pin(self.context.clouds.connect(whose, &found, Some(&object.connection))).await;
+                object.reconnect(connection.map_err(|error| failed(&error))?, found, now());
+            } else {
+                object.read = now();
+            }
+        }
+        drop(object);
+        Ok(known)
+    }
+
+    /// What the object says, as the command line would read it.
+    fn understood(&self) -> Result<Entry, Stopped> {
+        let mut value = json!({ "apiVersion": API_VERSION, "kind": KIND });
+        let metadata = serde_json::to_value(&self.object.metadata).unwrap_or(Value::Null);
+        value["metadata"] = metadata;
+        if let Some(spec) = self.object.data.get("spec") {
+            value["spec"] = spec.clone();
+        }
+        understand(value).map_err(|violations| {
+            let all: Vec<_> = violations.iter().map(Violation::to_string).collect();
+            Stopped::new(Reason::InvalidSpec, all.join("\n"))
+        })
+    }
+
+    /// The status as it was when the object was last seen.
+    fn former(&self) -> Option<SessionBackendStatus> {
+        serde_json::from_value(self.object.data.get("status")?.clone()).ok()
+    }
+
+    /// Takes up the words in the annotations; an action where that comes before anything else.
+    async fn hear(&self, object: &mut Object) -> Option<(Action, &'static str)> {
+        for word in &self.said.words {
+            match object.hear(word, &self.context.leadership, &self.context.stop).await {
+                Ok(true) => {
+                    let (annotation, id, _) = word;
+                    tracing::info!(object = self.name(), annotation, migration = %id, "taken up");
+                    if let Err(error) = self.ledger().taken_up(annotation).await {
+                        tracing::debug!(object = self.name(), %error, "an annotation could not be removed");
+                        return Some((Action::requeue(SOON), "conflict"));
+                    }
+                    let event = Transition {
+                        kind: EventKind::Normal,
+                        reason: "WordTakenUp".to_owned(),
+                        message: format!("{annotation}: migration {id}"),
+                    };
+                    self.ledger().events(&[event]).await;
+                    // The object with the next word is on its way, with another version than this one.
+                    return Some((Action::requeue(SOON), "heard"));
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(object = self.name(), %error, "a word could not be written down");
+                    return Some((Action::requeue(SOON), "conflict"));
+                }
+            }
+        }
+        None
+    }
+
+    /// Writes what a turn came to.
+    async fn record(&self, object: &mut Object, turn: Turn) -> (Action, &'static str) {
+        let Turn { status, is_partial, pause, released } = turn;
+        if let Some(left) = released {
+            object.connection.copiers.stop().await;
+            let note = if left.is_empty() { "nothing is left".to_owned() } else { left.join("; ") };
+            return self.let_go("Released", &note).await;
+        }
+        if is_partial {
+            return (Action::requeue(pause), "looking");
+        }
+        match self.write(object.written.as_ref(), &status).await {
+            Ok(()) => {
+                object.written = Some(status);
+                (Action::requeue(pause), "turned")
+            }
+            Err(error) => {
+                tracing::warn!(object = self.name(), %error, "the status could not be written");
+                (Action::requeue(pause.min(LATER)), "unwritten")
+            }
+        }
+    }
+
+    /// Writes that the object cannot be turned, and why.
+    async fn stop(&self, stopped: &Stopped) -> (Action, &'static str) {
+        let Stopped { reason, message } = stopped;
+        let known = self.context.known(&key(self.object, &self.context.kind));
+        let before = match &known {
+            Some(object) => object.lock().await.written.clone(),
+            None => self.former(),
+        };
+        let aside = Aside {
+            generation: self.object.metadata.generation,
+            previous: before.as_ref(),
+            paused: *reason == Reason::Paused,
+            ..Aside::default()
+        };
+        let status = unplanned(*reason, message, &aside, now());
+        let written = self.write(before.as_ref(), &status).await;
+        if let (Ok(()), Some(object)) = (&written, known) {
+            object.lock().await.written = Some(status);
+        }
+        if let Err(error) = written {
+            tracing::warn!(object = self.name(), %error, "the status could not be written");
+        }
+        (Action::requeue(if reason.ends_by_itself() { LATER } else { PERSON }), "stopped")
+    }
+
+    /// Writes a status that says something new, and its events.
+    async fn write(
+        &self,
+        before: Option<&SessionBackendStatus>,
+        status: &SessionBackendStatus,
+    ) -> Result<(), api::Error> {
+        if before.is_some_and(|before| says_the_same(before, status)) {
+            return Ok(());
+        }
+        self.ledger().status(status).await?;
+        metrics::status_written();
+        self.ledger().events(&transitions(before, status)).await;
+        Ok(())
+    }
+
+    /// The last word about an object: what is left, and off with the finalizer.
+    async fn let_go(&self, reason: &str, note: &str) -> (Action, &'static str) {
+        let event = Transition { kind: EventKind::Normal, reason: reason.to_owned(), message: note.to_owned() };
+        if let Err(error) = self.ledger().let_go().await {
+            tracing::warn!(object = self.name(), %error, "the finalizer could not be taken off");
+            return (Action::requeue(SOON), "conflict");
+        }
+        self.ledger().events(&[event]).await;
+        let (context, key) = (self.context, key(self.object, &self.context.kind));
+        let known = context.objects.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&key);
+        if let Some(object) = known.filter(|object| object.try_lock().is_ok()) {
+            object.lock().await.connection.copiers.stop().await;
+        }
+        (Action::await_change(), "gone")
+    }
+}
+
+fn policy(desired: &Desired) -> DeletionPolicy {
+    match desired {
+        Desired::Present(target) => target.deletion,
+        Desired::Absent { policy } => *policy,
+    }
+}
