@@ -21,6 +21,7 @@ use self::object::Object;
 use crate::api::SessionBackend;
 use crate::clock::{Clock, Time as _};
 use crate::connect::Clouds;
+use crate::error::chain;
 use crate::metrics;
 use crate::probes::{self, Readiness};
 use crate::stop::Stop;
@@ -60,7 +61,7 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No credentials for a cluster.
-    #[error("no cluster: {0}; give a kubeconfig (KUBECONFIG), or run in a pod with a service account")]
+    #[error("no cluster: {}; give a kubeconfig (KUBECONFIG), or run in a pod with a service account", chain(.0))]
     NoCluster(Box<kube::Error>),
     /// The probes cannot be served.
     #[error("probes and metrics cannot be served at {at}: {source}; choose another --listen")]
@@ -227,7 +228,7 @@ fn trouble(event: &Result<watcher::Event<DynamicObject>, watcher::Error>) -> Opt
          `sessionbackend crd | kubectl apply -f -` installs it"
             .to_owned()
     } else {
-        format!("the objects cannot be watched: {error}")
+        format!("the objects cannot be watched: {}", chain(error))
     })
 }
 

@@ -121,6 +121,18 @@ pub fn presentable(text: &str, limit: usize) -> String {
     out
 }
 
+/// An error with everything that led to it: what a client says first is rarely why.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut reasons = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(reason) = source {
+        reasons.push(reason.to_string());
+        source = reason.source();
+    }
+    reasons.join(": ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -80,6 +80,7 @@ pub fn unplanned(reason: Reason, message: &str, aside: &Aside<'_>, now: Timestam
     let mut status = aside.previous.cloned().unwrap_or_default();
     let waits = reason.ends_by_itself();
     let phase = match (waits, status.phase) {
+        _ if aside.paused => Phase::Paused,
         (true, Some(phase)) => phase,
         (true, None) => Phase::Pending,
         (false, _) => Phase::Blocked,
@@ -88,7 +89,7 @@ pub fn unplanned(reason: Reason, message: &str, aside: &Aside<'_>, now: Timestam
     status.phase = Some(phase);
     status.summary.phase = phase.to_string();
     status.summary.message = presentable(message, MESSAGE);
-    let fresh = conditions(&condition::of_the_unplanned(reason, message, waits), aside, now);
+    let fresh = conditions(&condition::of_the_unplanned(reason, message, waits, aside), aside, now);
     status.conditions.retain(|old| !fresh.iter().any(|new| new.type_ == old.type_));
     status.conditions.splice(0..0, fresh);
     status

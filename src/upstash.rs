@@ -7,7 +7,7 @@ use reqwest::{Method, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-use crate::error::{Class, CloudError};
+use crate::error::{Class, CloudError, chain};
 use crate::metrics;
 
 pub use self::wire::{Database, State, Stats};
@@ -216,16 +216,6 @@ fn unreadable(operation: &'static str, what: &str) -> CloudError {
 }
 
 /// An error with its causes; reqwest keeps the interesting one innermost. The URL holds no secret, but says nothing either.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut reasons = vec![error.to_string()];
-    let mut source = error.source();
-    while let Some(reason) = source {
-        reasons.push(reason.to_string());
-        source = reason.source();
-    }
-    reasons.join(": ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -343,7 +343,7 @@ fn transition_times_move_only_with_the_status_and_events_tell_the_flips() {
     let _ = apply(&sim, &desired);
     let done = look(Some(&second));
     let events = transitions(Some(&second), &done);
-    assert!(events.iter().any(|event| event.message.starts_with("Ready=True")), "{events:?}");
+    assert!(events.iter().any(|event| event.reason == "Ready"), "{events:?}");
     let ready = done.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
     assert_eq!((ready.status.as_str(), ready.last_transition_time.0), ("True", sim.now()));
 }

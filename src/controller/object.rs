@@ -91,6 +91,9 @@ impl Object {
 
     /// One turn.
     pub(super) async fn turn(&mut self, said: &Said, leadership: &Leadership, stop: &Stop) -> Turn {
+        if said.words.is_empty() {
+            self.remark = None;
+        }
         let Connection { owner, desired, world, checker, generation, .. } = &self.connection;
         let led = Led { world, leadership, waves: Waves::until(stop) };
         let looks = looking(desired);

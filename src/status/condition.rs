@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::api::condition::{Finding, Kind, Reason};
-use crate::api::status::SessionBackendStatus;
+use crate::api::status::{Phase, SessionBackendStatus};
 use crate::checks::{Judgement, Run, judge};
 use crate::desired::{Desired, Mode};
 use crate::error::presentable;
@@ -37,13 +37,13 @@ fn finding(kind: Kind, status: Option<bool>, reason: Reason, message: impl Into<
 }
 
 /// Of an object that could not even be looked at.
-pub(super) fn of_the_unplanned(reason: Reason, message: &str, waits: bool) -> Vec<Finding> {
+pub(super) fn of_the_unplanned(reason: Reason, message: &str, waits: bool, aside: &Aside<'_>) -> Vec<Finding> {
     let accepted = !matches!(reason, Reason::InvalidSpec | Reason::Undecodable);
     let quiet = |kind| finding(kind, Some(false), Reason::AsDesired, "");
     vec![
         finding(Kind::Ready, Some(false), reason, message),
         if waits { finding(Kind::Reconciling, Some(true), reason, message) } else { quiet(Kind::Reconciling) },
-        if waits { quiet(Kind::Stalled) } else { finding(Kind::Stalled, Some(true), reason, message) },
+        if waits || aside.paused { quiet(Kind::Stalled) } else { finding(Kind::Stalled, Some(true), reason, message) },
         if accepted {
             finding(Kind::Accepted, Some(true), Reason::AsDesired, "")
         } else {
@@ -84,14 +84,15 @@ fn ready(inputs: &Inputs<'_>, plan: &Plan, validated: Option<&Finding>, aside: &
     finding(Kind::Ready, Some(false), reason, message)
 }
 
-/// A failure that does not end by itself stands still as a block does.
+/// A failure that does not end by itself stands still as a block does. Who pauses an object means it.
 fn stands_still(plan: &Plan, aside: &Aside<'_>) -> bool {
-    aside.paused || !plan.blocks.is_empty() || aside.failure.is_some_and(|(class, _)| !class.is_temporary())
+    let failed = aside.failure.is_some_and(|(class, _)| !class.is_temporary());
+    !aside.paused && (failed || !plan.blocks.is_empty())
 }
 
 fn reconciling(plan: &Plan, aside: &Aside<'_>) -> Finding {
     let idle = plan.steps.is_empty() && plan.waits.is_empty();
-    let busy = !(idle || stands_still(plan, aside));
+    let busy = !(idle || aside.paused || stands_still(plan, aside));
     let (reason, message) = if busy { cause(plan, aside) } else { (Reason::AsDesired, String::new()) };
     finding(Kind::Reconciling, Some(busy), reason, message)
 }
@@ -203,23 +204,27 @@ pub struct Transition {
     pub message: String,
 }
 
-/// The events between two statuses: one for each condition that flipped, and one for a new phase.
+/// The events between two statuses, each change once: a new phase says what the conditions that follow from it say too.
 #[must_use]
 pub fn transitions(before: Option<&SessionBackendStatus>, now: &SessionBackendStatus) -> Vec<Transition> {
     let mut events = Vec::new();
-    let phase = before.and_then(|before| before.phase);
-    if let Some(new) = now.phase.filter(|new| phase != Some(*new)) {
+    let new = now.phase.filter(|new| before.and_then(|before| before.phase) != Some(*new));
+    if let Some(new) = new {
         events.push(Transition {
-            kind: EventKind::Normal,
+            kind: if needs_a_person(new) { EventKind::Warning } else { EventKind::Normal },
             reason: new.to_string(),
             message: presentable(&said(&now.summary.store, &now.summary.message), EVENT),
         });
     }
     for condition in &now.conditions {
+        let told = match condition.type_.parse::<Kind>() {
+            Ok(Kind::Reconciling | Kind::ServicesDeployed) | Err(_) => true,
+            Ok(Kind::Ready | Kind::Stalled) => new.is_some(),
+            Ok(Kind::Accepted | Kind::StoreAvailable | Kind::Validated | Kind::Migrated) => false,
+        };
         let former = before.and_then(|before| before.conditions.iter().find(|former| former.type_ == condition.type_));
-        let flipped =
-            former.map_or(condition.status == "True" && is_bad(condition), |former| former.status != condition.status);
-        if flipped {
+        let flipped = former.map_or(is_bad(condition), |former| former.status != condition.status);
+        if flipped && !told {
             events.push(Transition {
                 kind: if is_bad(condition) { EventKind::Warning } else { EventKind::Normal },
                 reason: condition.reason.clone(),
@@ -233,14 +238,34 @@ pub fn transitions(before: Option<&SessionBackendStatus>, now: &SessionBackendSt
     events
 }
 
-/// Whether a condition is one somebody should look at: only `Stalled`, a check that failed and a migration that went back.
+/// Whether somebody should look at an object in this phase.
+fn needs_a_person(phase: Phase) -> bool {
+    match phase {
+        Phase::Blocked | Phase::Held | Phase::Failed | Phase::RollingBack | Phase::RolledBack => true,
+        Phase::Pending
+        | Phase::Planning
+        | Phase::Provisioning
+        | Phase::Copying
+        | Phase::AwaitingApproval
+        | Phase::Switching
+        | Phase::Draining
+        | Phase::Checking
+        | Phase::Baking
+        | Phase::Retiring
+        | Phase::Ready
+        | Phase::Paused
+        | Phase::Deleting => false,
+    }
+}
+
+/// Whether a condition is one somebody should look at: only `Stalled`, a spec with mistakes, a check that failed and a
+/// migration that went back.
 fn is_bad(condition: &Condition) -> bool {
     match condition.type_.parse::<Kind>() {
         Ok(Kind::Stalled) => condition.status == "True",
-        Ok(Kind::Validated) => condition.status == "False",
+        Ok(Kind::Accepted | Kind::Validated) => condition.status == "False",
         Ok(Kind::Migrated) => condition.status == "False" && condition.reason == Reason::RolledBack.as_str(),
-        Ok(Kind::Ready | Kind::Reconciling | Kind::Accepted | Kind::StoreAvailable | Kind::ServicesDeployed)
-        | Err(_) => false,
+        Ok(Kind::Ready | Kind::Reconciling | Kind::StoreAvailable | Kind::ServicesDeployed) | Err(_) => false,
     }
 }
 
