@@ -46,6 +46,19 @@ impl Stage {
         [Self::Baseline, Self::Target, Self::AfterSwitch, Self::Bake, Self::AfterRollback, Self::Rest];
 }
 
+/// The runs that somebody has been told of, by when they began.
+#[derive(Clone, Debug, Default)]
+pub struct Told(BTreeMap<Stage, Timestamp>);
+
+impl Told {
+    /// The runs that are over and were not told yet; they are from now on.
+    pub fn news<'a>(&mut self, runs: &'a BTreeMap<Stage, Run>) -> Vec<(Stage, &'a Run)> {
+        let finished = runs.iter().filter(|(_, run)| run.finished.is_some());
+        let fresh = finished.filter(|(stage, run)| self.0.insert(**stage, run.started) != Some(run.started));
+        fresh.map(|(stage, run)| (*stage, run)).collect()
+    }
+}
+
 /// One check, valid and with every default filled in. Made by [`resolve`] from a [`CheckSpec`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {

@@ -1,14 +1,13 @@
 //! The loop of `apply` and `destroy`: one engine turn after another until nothing is left to do, somebody is needed, or it
 //! is interrupted. Generic over the world and over time; it tells what happens and leaves to others how that is shown.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::api::Reason;
 use crate::backoff::{Backoff, Pause};
-use crate::checks::Stage;
+use crate::checks;
 use crate::clock::Time;
 use crate::desired::{Desired, Mode};
 use crate::engine::{Cycle, Memory, World, cycle};
@@ -208,17 +207,8 @@ struct Said {
     phase: Option<Phase>,
     /// The decision to go back was made here, and told.
     back: bool,
-    /// The runs of checks that were told, by when they began.
-    checks: BTreeMap<Stage, Timestamp>,
-}
-
-impl Said {
-    /// The runs of checks that are over and were not told yet.
-    fn new_results(&mut self, observed: &Observed) -> Vec<Event> {
-        let finished = observed.checks.iter().filter(|(_, run)| run.finished.is_some());
-        let fresh = finished.filter(|(stage, run)| self.checks.insert(**stage, run.started) != Some(run.started));
-        fresh.map(|(stage, run)| Event::Checks { stage: *stage, results: run.results.clone() }).collect()
-    }
+    /// The runs of checks that were told.
+    checks: checks::Told,
 }
 
 impl<W: World, T: Time> Watched<'_, W, T> {
@@ -231,9 +221,8 @@ impl<W: World, T: Time> Watched<'_, W, T> {
             let resumes = journal.open_migration().map(|migration| migration.id.clone());
             self.drive.say(Event::Started { object: owner.to_string(), resumes });
         }
-        let results = said.new_results(observed);
-        for event in results {
-            self.drive.say(event);
+        for (stage, run) in said.checks.news(&observed.checks) {
+            self.drive.say(Event::Checks { stage, results: run.results.clone() });
         }
         if said.phase.replace(phase) != Some(phase) {
             self.drive.say(Event::Phase { phase });

@@ -11,7 +11,7 @@ use super::secrets::Secrets;
 use super::words::Said;
 use crate::api::{Reason, SessionBackendStatus};
 use crate::backoff::{Backoff, Pause};
-use crate::checks::{Run, Stage};
+use crate::checks::{self, Run, Stage};
 use crate::clock::{Clock, Time as _};
 use crate::connect::Connection;
 use crate::desired::{Desired, Mode};
@@ -22,7 +22,7 @@ use crate::journal::{Entry, Journal};
 use crate::metrics;
 use crate::observed::{Observed, Reading};
 use crate::plan::{Inputs, after};
-use crate::render::apply::both_in_use;
+use crate::render::apply::{both_in_use, checks as lines_of};
 use crate::status::{Aside, project};
 use crate::step::Step;
 use crate::stop::{Stop, Waves};
@@ -51,6 +51,7 @@ pub(super) struct Object {
     memory: Memory,
     backoff: Backoff,
     remark: Option<String>,
+    told: checks::Told,
 }
 
 /// What a turn came to.
@@ -70,7 +71,7 @@ impl Object {
     #[must_use]
     pub(super) fn new(connection: Connection, secrets: Secrets, read: Timestamp) -> Self {
         let (memory, backoff) = (Memory::default(), Backoff::default());
-        Self { connection, secrets, read, written: None, memory, backoff, remark: None }
+        Self { connection, secrets, read, written: None, memory, backoff, remark: None, told: checks::Told::default() }
     }
 
     /// Whether the Secrets should be read again.
@@ -113,6 +114,11 @@ impl Object {
         };
         let mut observed = turn.observed.clone();
         observed.checks = if resting { finished(checker.runs()) } else { observed.checks };
+        for (stage, run) in self.told.news(&observed.checks) {
+            for line in lines_of(stage, &run.results) {
+                tracing::info!(object = %owner, checks = line, "checked");
+            }
+        }
         let inputs = Inputs {
             owner,
             desired: wanted,

@@ -18,7 +18,7 @@ use crate::observed::{Copy, CopyState};
 use crate::plan::{Awaited, Block, Phase, Wait, after};
 use crate::step::Step;
 
-pub use narrator::{Narrator, Pace};
+pub use narrator::{Narrator, Pace, checks};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

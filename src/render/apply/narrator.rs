@@ -131,7 +131,9 @@ impl Narrator {
 }
 
 /// How a run came out: one line, and one for each check that did not simply pass.
-fn checks(stage: Stage, results: &[CheckResult]) -> Vec<String> {
+/// How a run of checks came out: a line for all, and one for each that did not pass.
+#[must_use]
+pub fn checks(stage: Stage, results: &[CheckResult]) -> Vec<String> {
     let passed = results.iter().filter(|result| result.verdict == Verdict::Pass).count();
     let mut lines = vec![format!("{} of {} passed: {stage}", passed, plural(results.len(), "check"))];
     lines.extend(results.iter().filter_map(|result| {
