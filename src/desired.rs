@@ -23,7 +23,29 @@ pub enum Desired {
     Absent {
         /// What becomes of the things we made.
         policy: DeletionPolicy,
+        /// The services a spec still names, if there is one: they may use what we made without a migration of ours.
+        services: Vec<String>,
     },
+}
+
+impl Desired {
+    /// The object goes, by what is wanted of it now.
+    #[must_use]
+    pub fn deleted(&self) -> Self {
+        match self {
+            Self::Present(target) => Self::Absent {
+                policy: target.deletion,
+                services: target.services.iter().map(|service| service.name.clone()).collect(),
+            },
+            Self::Absent { .. } => self.clone(),
+        }
+    }
+
+    /// The object goes, and nothing says which services it was about: the journal and the claims do.
+    #[must_use]
+    pub fn absent(policy: DeletionPolicy) -> Self {
+        Self::Absent { policy, services: Vec::new() }
+    }
 }
 
 /// What happens to the things we made when the object is deleted.

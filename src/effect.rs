@@ -184,6 +184,7 @@ impl Picture {
                     digest: Fingerprint::of(owner, &arn.0),
                     address: pointing(Some(&to)),
                     password: credential(Some(&to)),
+                    names: Vec::new(),
                     reach: reach(Some(&to)),
                 },
                 Setting::Plain(value) => {
@@ -199,6 +200,7 @@ impl Picture {
                         reach: if address.is_some() { reach(Some(&to)) } else { Reach::None },
                         address,
                         password: None,
+                        names: Vec::new(),
                     }
                 }
                 Setting::PlainSecret(address) => Variable {
@@ -206,6 +208,7 @@ impl Picture {
                     digest: Fingerprint(AFTER_APPLY.to_owned()),
                     address: Some((**address).clone()),
                     password: credential(Some(&to)),
+                    names: Vec::new(),
                     reach: reach(Some(&to)),
                 },
                 Setting::Prior(prior) => {
@@ -219,6 +222,7 @@ impl Picture {
                         digest,
                         address: pointing(from.as_ref()),
                         password: credential(from.as_ref()),
+                        names: Vec::new(),
                         reach: reach(from.as_ref()),
                     }
                 }

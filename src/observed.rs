@@ -57,7 +57,7 @@ pub struct Observed {
     pub services: BTreeMap<String, Reading<Service>>,
     /// Bytes of their plain values as JSON texts, by service name and variable: what a way back may have to keep.
     pub plain_bytes: BTreeMap<String, BTreeMap<String, usize>>,
-    /// The other services of the account and their egress: who else uses a connector or a rule.
+    /// The other services of the account: who else uses a store, a secret, a connector or a rule.
     pub bystanders: Reading<Vec<Bystander>>,
     /// The store the spec asks for.
     pub target: Reading<Store>,
@@ -80,6 +80,8 @@ pub struct Observed {
     pub secrets: BTreeMap<SecretName, Reading<Secret>>,
     /// Who claims what, by service name.
     pub claims: BTreeMap<String, Reading<Claims>>,
+    /// Why the claims of an object that is being deleted may not all be here, if so.
+    pub unsearched_claims: Option<CloudError>,
     /// Whether a service's instance role may read a secret, by (service name, secret name).
     pub role_access: Vec<RoleAccess>,
     /// The copier of the open migration.
@@ -178,6 +180,9 @@ pub struct Variable {
     pub digest: Fingerprint,
     /// The Redis it points to, if its value is a Redis URL, or the host part if it is one of ours by name and format.
     pub address: Option<Address>,
+    /// Stores of the account whose host its value names, in whatever form.
+    #[serde(default)]
+    pub names: Vec<StoreId>,
     /// Stands for the password inside, if one could be read.
     pub password: Option<Fingerprint>,
     /// Whether it names a host that only the VPC reaches.
@@ -203,8 +208,8 @@ pub enum Reach {
     Public,
     /// A private address or a name that only resolves inside the VPC (`rds.amazonaws.com`, …).
     Private(String),
-    /// A reference that could not be read.
-    Unknown,
+    /// A reference whose value could not be read, and why.
+    Unknown(CloudError),
 }
 
 /// Where a service's outbound traffic goes.
@@ -273,6 +278,10 @@ pub struct Bystander {
     pub name: String,
     /// Its egress.
     pub egress: Egress,
+    /// Who decides its variables.
+    pub source: ServiceSource,
+    /// Its variables. Their values are read only where a store may go; else each reference says that nobody looked.
+    pub variables: BTreeMap<String, Variable>,
 }
 
 /// A store.

@@ -22,6 +22,7 @@ mod preflight;
 mod provision;
 mod retire;
 mod settle;
+mod usage;
 mod verify;
 pub(crate) mod wiring;
 
@@ -203,7 +204,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
     let mut draft = Draft { inputs, plan: Plan::new(Phase::Preflight) };
     match inputs.desired {
         Desired::Present(target) => draft.present(target),
-        Desired::Absent { policy } => {
+        Desired::Absent { policy, .. } => {
             // With another account's credentials everything of ours would seem to be gone.
             if draft.account_is_ours() {
                 draft.deletion(*policy);
@@ -227,7 +228,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Plan {
 
 /// The plan where the journal itself could not be read: nothing can be decided.
 pub fn unread_journal(reading: &Reading<Journal>, now: Timestamp) -> Plan {
-    let (owner, desired) = (Owner::nobody(), Desired::Absent { policy: crate::desired::DeletionPolicy::Retain });
+    let (owner, desired) = (Owner::nobody(), Desired::absent(crate::desired::DeletionPolicy::Retain));
     let (observed, journal) = (Observed::default(), Journal::default());
     let inputs =
         Inputs { owner: &owner, desired: &desired, observed: &observed, journal: &journal, announced: None, now };

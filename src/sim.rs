@@ -367,7 +367,7 @@ impl SimWorld {
             truth.seen_sequence = truth.picture.journal.sequence + 1;
             let _ = entry;
         }
-        let desired = Desired::Absent { policy: crate::desired::DeletionPolicy::Retain };
+        let desired = Desired::absent(crate::desired::DeletionPolicy::Retain);
         let entry = truth.picture.predict(owner, &desired, step, now);
         truth.mark();
         Ok(entry)
@@ -473,6 +473,7 @@ impl Truth {
                     digest: digest.clone(),
                     address: None,
                     password: None,
+                    names: Vec::new(),
                     reach: Reach::None,
                 };
                 service.variables.insert(OF_ANOTHER_HAND.to_owned(), variable);
@@ -599,7 +600,7 @@ impl Truth {
             let created = self.picture.journal.made.values().map(|made| made.intended).max();
             if created.is_some_and(|created| now >= after(created, CREATE)) {
                 let mut whole = Picture { observed: observed.clone(), journal: Journal::default() };
-                whole.elapse(&Desired::Absent { policy: crate::desired::DeletionPolicy::Retain }, now);
+                whole.elapse(&Desired::absent(crate::desired::DeletionPolicy::Retain), now);
                 observed.target = whole.observed.target;
                 observed.catalog = whole.observed.catalog;
             }

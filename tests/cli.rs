@@ -284,7 +284,7 @@ fn a_word_that_makes_no_sense_is_refused_with_a_reason() {
 fn destroy_lets_go_of_a_settled_object() {
     let sim = world(on_elasticache(&["liberty-web"]));
     let _ = apply(&sim, &present(liberty()));
-    let story = apply(&sim, &Desired::Absent { policy: DeletionPolicy::Retain });
+    let story = apply(&sim, &Desired::absent(DeletionPolicy::Retain));
     assert_eq!(story.ending, Ending::Deleted, "{}", story.lines());
     assert!(story.lines().contains("left as it is"), "{}", story.lines());
 }

@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use sessionbackend::desired::Desired;
 use sessionbackend::effect::Picture;
@@ -13,7 +15,7 @@ use sessionbackend::plan::{Inputs, Plan, guard, plan};
 use sessionbackend::sim::Faults;
 use sessionbackend::step::{ServicePatch, Setting, Step};
 
-use support::world::Teller;
+use support::world::{Teller, error, unread_variable};
 use support::*;
 
 /// A migration driven until its plan says `mark`, that plan, and the world it was made for.
@@ -97,6 +99,12 @@ fn broken_rest(step: Step, change: impl FnOnce(&mut Picture)) -> String {
     violations(&desired, &picture, now, &plan).join("; ")
 }
 
+/// Another service of the account, which uses nothing of ours.
+fn billing() -> Bystander {
+    let Service { source, .. } = service("billing");
+    Bystander { name: "billing".into(), egress: Egress::Default, source, variables: BTreeMap::new() }
+}
+
 fn web(picture: &mut Picture) -> &mut Service {
     picture.observed.services.get_mut("web").and_then(Reading::present_mut).unwrap()
 }
@@ -117,6 +125,18 @@ fn nothing_is_removed_that_is_in_use_or_was_not_named() {
         service.variables.get_mut("REDIS_URL").unwrap().address = elasticache().address;
     };
     says(&broken_rest(rule(), needed), "while a service reaches its store through it");
+    let unread = |picture: &mut Picture| {
+        with_rule(picture);
+        let service = web(picture);
+        service.egress = Egress::Vpc(CONNECTOR.into());
+        service.variables.insert("CACHE_URL".into(), unread_variable());
+    };
+    says(&broken_rest(rule(), unread), "or may");
+    let unseen = |picture: &mut Picture| {
+        with_rule(picture);
+        picture.observed.services.insert("web".into(), Reading::Unknown(error("throttled")));
+    };
+    says(&broken_rest(rule(), unseen), "could not be read");
     let unnamed = Step::RevokeIngress { group: "sg-store".into(), rule: "sgr-1".into() };
     says(&broken_rest(unnamed, |_| {}), "neither ours nor named");
 
@@ -124,15 +144,26 @@ fn nothing_is_removed_that_is_in_use_or_was_not_named() {
     assert_eq!(broken_rest(connector(), |_| {}), "");
     says(&broken_rest(connector(), |picture| web(picture).egress = Egress::Vpc(CONNECTOR.into())), "revision uses it");
     let other = |picture: &mut Picture| {
-        let billing = Bystander { name: "billing".into(), egress: Egress::Vpc(CONNECTOR.into()) };
-        picture.observed.bystanders = Reading::Present(vec![billing]);
+        let egress = Egress::Vpc(CONNECTOR.into());
+        picture.observed.bystanders = Reading::Present(vec![Bystander { egress, ..billing() }]);
     };
     says(&broken_rest(connector(), other), "revision uses it");
     says(&broken_rest(Step::DeleteConnector { arn: "arn:other".into() }, |_| {}), "neither ours nor named");
 
     let (_, picture, _, _) = reached("Ready");
     let secret = picture.observed.secrets.keys().next().unwrap().clone();
-    says(&broken_rest(Step::DeleteSecret { name: secret }, |_| {}), "revision names it");
+    says(&broken_rest(Step::DeleteSecret { name: secret.clone() }, |_| {}), "revision names it");
+    let of_another = |picture: &mut Picture| {
+        let told = web(picture).variables.remove("REDIS_URL").unwrap();
+        let variables = BTreeMap::from([("CACHE".to_owned(), told)]);
+        picture.observed.bystanders = Reading::Present(vec![Bystander { variables, ..billing() }]);
+    };
+    says(&broken_rest(Step::DeleteSecret { name: secret.clone() }, of_another), "revision names it");
+    let unshown = |picture: &mut Picture| {
+        web(picture).variables.remove("REDIS_URL").unwrap();
+        web(picture).source = ServiceSource::CodeRepository;
+    };
+    says(&broken_rest(Step::DeleteSecret { name: secret }, unshown), "or may");
     says(&broken_rest(Step::DeleteSecret { name: "another/team".into() }, |_| {}), "is not ours");
 }
 
@@ -146,6 +177,35 @@ fn a_store_is_deleted_only_where_it_is_ours_and_idle() {
         web(picture).variables.remove("REDIS_URL");
     };
     assert_eq!(broken_rest(delete(&id), idle), "");
+    let unread = |picture: &mut Picture| {
+        web(picture).variables.insert("REDIS_URL".into(), unread_variable());
+    };
+    says(&broken_rest(delete(&id), unread), "or may");
+    let unshown = |picture: &mut Picture| {
+        idle(picture);
+        web(picture).source = ServiceSource::CodeRepository;
+    };
+    says(&broken_rest(delete(&id), unshown), "or may");
+    let unseen = |picture: &mut Picture| {
+        picture.observed.services.insert("web".into(), Reading::Unknown(error("throttled")));
+    };
+    says(&broken_rest(delete(&id), unseen), "could not be read");
+    let in_another_form = |picture: &mut Picture| {
+        let names = vec![picture.observed.target.present().unwrap().id.clone()];
+        web(picture).variables.insert("REDIS_URL".into(), Variable { names, ..variable("config") });
+    };
+    says(&broken_rest(delete(&id), in_another_form), "would be deleted while it serves");
+    let of_another = |picture: &mut Picture| {
+        let told = web(picture).variables.remove("REDIS_URL").unwrap();
+        let variables = BTreeMap::from([("CACHE".to_owned(), told)]);
+        picture.observed.bystanders = Reading::Present(vec![Bystander { variables, ..billing() }]);
+    };
+    says(&broken_rest(delete(&id), of_another), "would be deleted while it serves");
+    let nobody_looked = |picture: &mut Picture| {
+        idle(picture);
+        picture.observed.bystanders = Reading::Unknown(error("throttled"));
+    };
+    says(&broken_rest(delete(&id), nobody_looked), "could not be read");
     let adopted = |picture: &mut Picture| {
         idle(picture);
         picture.journal.made.remove(&Resource::UpstashDatabase("liberty".into()));

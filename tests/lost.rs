@@ -75,7 +75,7 @@ fn a_database_of_the_name_is_ours_only_if_it_was_made_after_it_was_announced() {
 
 #[test]
 fn what_was_lost_is_looked_for_before_it_is_written_off() {
-    let delete = Desired::Absent { policy: DeletionPolicy::Delete };
+    let delete = Desired::absent(DeletionPolicy::Delete);
     let rule = Step::rule_name(&"sg-store".into(), &"sg-connector".into(), 6379);
     let lost = [
         (database(), None, Some(130)),
@@ -156,7 +156,7 @@ fn rules_that_could_not_be_read_are_no_missing_rules() {
 
 #[test]
 fn the_journal_goes_last_and_only_when_nothing_is_left() {
-    let delete = Desired::Absent { policy: DeletionPolicy::Delete };
+    let delete = Desired::absent(DeletionPolicy::Delete);
     let last = |journal: &Journal, desired: &Desired| {
         let owner = owner();
         let observed = on_elasticache(&["web"]).observed;
@@ -168,7 +168,7 @@ fn the_journal_goes_last_and_only_when_nothing_is_left() {
     let made = intended(&database());
     let empty = made.apply(&Entry::Gone(database()), at(200));
     assert!(!last(&made, &delete));
-    assert!(!last(&empty, &Desired::Absent { policy: DeletionPolicy::Retain }));
+    assert!(!last(&empty, &Desired::absent(DeletionPolicy::Retain)));
     assert!(!last(&empty, &present(target(&["web"]))));
     assert!(last(&empty, &delete));
 

@@ -136,7 +136,7 @@ fn story(text: &str) -> (Owner, Desired, Picture, jiff::Timestamp) {
         desired = edited(before, &patch).objects[0].desired.clone();
     }
     if let Some(policy) = deleted {
-        desired = Desired::Absent { policy: serde_json::from_value(policy).unwrap() };
+        desired = Desired::absent(serde_json::from_value(policy).unwrap());
         // Nothing says any more which stores to look for.
         picture.observed.target = sessionbackend::observed::Reading::Absent;
         picture.observed.source = sessionbackend::observed::Reading::Absent;

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,7 +13,8 @@ use sessionbackend::desired::Desired;
 use sessionbackend::effect::Picture;
 use sessionbackend::env;
 use sessionbackend::forecast::{End, Forecast, forecast};
-use sessionbackend::journal::{Direction, Journal};
+use sessionbackend::identity::{Arn, StoreId};
+use sessionbackend::journal::{Direction, Journal, Resource};
 use sessionbackend::observed::*;
 use sessionbackend::plan::{Inputs, Plan, guard, plan};
 use sessionbackend::serving::identify;
@@ -64,20 +65,50 @@ fn is_harmless(desired: &Desired, picture: &Picture, step: &Step) {
             }
         }
         Step::DeleteUpstashDatabase { id, .. } | Step::DeleteReplicationGroup { id } => {
-            let serves = present(observed).flat_map(|service| service.variables.values()).any(|variable| {
-                let store = variable.address.as_ref().map(|address| identify(address, &observed.catalog));
-                store.is_some_and(|store| store.to_string().ends_with(&format!(" {id}")))
-            });
-            assert!(!serves, "a serving store is deleted");
+            let is_it = |store: &StoreId| store.to_string().ends_with(&format!(" {id}"));
+            for (source, variables) in everybody(observed) {
+                assert_ne!(source, ServiceSource::CodeRepository, "a store is deleted that may serve");
+                for variable in variables.values() {
+                    let store = variable.address.as_ref().map(|address| identify(address, &observed.catalog));
+                    let named = store.as_ref().is_some_and(is_it) || variable.names.iter().any(is_it);
+                    assert!(!named, "a serving store is deleted");
+                    let is_read = !matches!(variable.reach, Reach::Unknown(_));
+                    assert!(is_read || store.is_some() || !variable.names.is_empty() || is_ours(journal, variable));
+                }
+            }
             assert!(journal.open_migration().is_none(), "a store of a migration is deleted");
         }
         Step::DeleteSecret { name } => {
-            let named = present(observed).flat_map(|service| service.variables.values()).any(|variable| {
-                matches!(&variable.delivery, Delivery::Reference(arn) if arn.secret_name().as_ref() == Some(name))
-            });
-            assert!(!named, "a running revision names the deleted secret");
+            let is_journal = *name == owner().journal_secret();
+            let everybody = if is_journal { vec![] } else { everybody(observed) };
+            for (source, variables) in everybody {
+                assert_ne!(source, ServiceSource::CodeRepository, "a secret is deleted that may be named");
+                let named = variables.values().any(|variable| {
+                    matches!(&variable.delivery, Delivery::Reference(arn) if arn.secret_name().as_ref() == Some(name))
+                });
+                assert!(!named, "a running revision names the deleted secret");
+            }
         }
-        Step::RevokeIngress { .. } | Step::DeleteSubnetGroup { .. } => {
+        Step::RevokeIngress { .. } => {
+            for service in observed.services.values().filter(|reading| !reading.is_absent()) {
+                let service = service.present().expect("a rule goes that an unseen service may need");
+                let unread = |variable: &Variable| {
+                    let is_read = !matches!(variable.reach, Reach::Unknown(_));
+                    !is_read && variable.address.is_none() && variable.names.is_empty() && !is_ours(journal, variable)
+                };
+                let may_need = service.variables.values().any(unread);
+                let comes_through = |arn: &Arn| match observed.connectors.get(arn).and_then(Reading::present) {
+                    Some(connector) => connector.groups.contains(&"sg-connector".into()),
+                    None => true,
+                };
+                match &service.egress {
+                    Egress::Vpc(arn) => assert!(!may_need || !comes_through(arn), "a rule goes that may be needed"),
+                    Egress::Default => {}
+                }
+            }
+            assert!(journal.open_migration().is_none(), "a way is cut in the middle of a migration");
+        }
+        Step::DeleteSubnetGroup { .. } => {
             assert!(journal.open_migration().is_none(), "a way is cut in the middle of a migration");
         }
         Step::CreateUpstashDatabase { .. } | Step::CreateReplicationGroup { .. } => {
@@ -93,6 +124,25 @@ fn is_harmless(desired: &Desired, picture: &Picture, step: &Step) {
         | Step::Copy { .. }
         | Step::CountQuiet { .. }
         | Step::RunChecks { .. } => {}
+    }
+}
+
+/// The variables of every service of the account; nobody may be unseen where something goes that anybody could use.
+fn everybody(observed: &Observed) -> Vec<(ServiceSource, &BTreeMap<String, Variable>)> {
+    let seen = observed.services.values().filter(|reading| !reading.is_absent());
+    let ours = seen.map(|reading| reading.present().expect("something goes that an unseen service may use"));
+    let others = observed.bystanders.present().expect("nobody looked who else uses it");
+    let others = others.iter().map(|other| (other.source, &other.variables));
+    ours.map(|service| (service.source, &service.variables)).chain(others).collect()
+}
+
+/// Whether a variable refers to a secret of ours: what it was made for is known whether its value can be read or not.
+fn is_ours(journal: &Journal, variable: &Variable) -> bool {
+    match &variable.delivery {
+        Delivery::Reference(arn) => {
+            arn.secret_name().is_some_and(|name| journal.made.contains_key(&Resource::Secret(name)))
+        }
+        Delivery::Plain => false,
     }
 }
 
@@ -179,7 +229,7 @@ proptest! {
             }
         }
         for resource in journal.made.keys() {
-            if let sessionbackend::journal::Resource::Secret(name) = resource {
+            if let Resource::Secret(name) = resource {
                 let arn = format!("arn:aws:secretsmanager:us-east-1:123456789012:secret:{name}-AbCdEf");
                 let secret = Secret { arn: arn.as_str().into(), deletion: None };
                 observed.secrets.insert(name.clone(), dice.reading(Reading::Present(secret)));

@@ -124,7 +124,7 @@ fn stories() -> Vec<Story> {
     let moved_in = left_by(&into_the_vpc());
     let delete = |name, picture: &Picture, policy| Story {
         picture: picture.clone(),
-        desired: Desired::Absent { policy },
+        desired: Desired::absent(policy),
         phase: Phase::Deleted,
         ..story(name, &["web"])
     };
@@ -346,7 +346,7 @@ fn a_spec_that_names_a_third_store_at_any_moment_ends_there() {
 fn an_object_deleted_at_any_moment_leaves_services_alone_and_nothing_of_ours_that_is_not_in_use() {
     for policy in [DeletionPolicy::Retain, DeletionPolicy::Delete] {
         let story = story("two services", &["web", "worker"]);
-        let gone = Desired::Absent { policy };
+        let gone = Desired::absent(policy);
         let (reference, _) = run(&story, Faults::default());
         let (calls, reference) = (reference.calls(), end(&reference));
         let mut frozen = 0;

@@ -10,7 +10,6 @@ use super::object::Session;
 use super::output;
 use crate::clock::{Clock, Time as _};
 use crate::connect::Connection;
-use crate::desired::{DeletionPolicy, Desired};
 use crate::render::plan::Preview;
 
 /// `destroy`.
@@ -20,19 +19,12 @@ use crate::render::plan::Preview;
 pub async fn destroy(session: &Session, yes: bool) -> Result<u8, Error> {
     let mut objects = session.objects().await?;
     for object in &mut objects {
-        object.desired = Desired::Absent { policy: policy(&object.desired) };
+        object.desired = object.desired.deleted();
     }
     if !yes {
         confirm(session, &objects).await?;
     }
     drive_all(session, &objects).await
-}
-
-fn policy(desired: &Desired) -> DeletionPolicy {
-    match desired {
-        Desired::Present(target) => target.deletion,
-        Desired::Absent { policy } => *policy,
-    }
 }
 
 async fn confirm(session: &Session, objects: &[Connection]) -> Result<(), Error> {

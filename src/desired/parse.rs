@@ -30,7 +30,9 @@ pub fn parse(object: &SessionBackend) -> Result<Desired, Vec<Violation>> {
 /// Every violation at once.
 pub fn parse_update(object: &SessionBackend, old: Option<&SessionBackend>) -> Result<Desired, Vec<Violation>> {
     if object.metadata.deletion_timestamp.is_some() {
-        return Ok(Desired::Absent { policy: deletion(object.spec.deletion_policy) });
+        // Whatever else is wrong with the spec: the services it names may use what we made.
+        let services = object.spec.services.iter().filter_map(service_name).map(str::to_owned).collect();
+        return Ok(Desired::Absent { policy: deletion(object.spec.deletion_policy), services });
     }
     let mut found = match (without_status(object), old.map(without_status).transpose()) {
         (Ok(object), Ok(old)) => admit(&object, old.as_ref()),
@@ -133,11 +135,14 @@ fn check_violation(message: &str) -> Violation {
     Violation::new(format!("spec.checks.{field}"), problem, remedy)
 }
 
+fn service_name(service: &spec::Service) -> Option<&str> {
+    service.name.as_deref().or_else(|| service.arn.as_ref()?.split('/').nth(1))
+}
+
 fn services(spec: &SessionBackendSpec) -> Option<Vec<ServiceRef>> {
     let mut services = Vec::new();
     for service in &spec.services {
-        let of_arn = service.arn.as_ref().and_then(|arn| arn.split('/').nth(1));
-        let name = service.name.as_deref().or(of_arn)?.to_owned();
+        let name = service_name(service)?.to_owned();
         let writer = service.env.as_ref().and_then(|env| env.writer).or(spec.env.writer);
         services.push(ServiceRef {
             name,

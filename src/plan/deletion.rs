@@ -3,12 +3,13 @@
 use crate::desired::DeletionPolicy;
 use crate::identity::{Arn, Owner, RuleId, StoreId};
 use crate::journal::{Direction, Entry, Made, Migration, Outcome, Resource};
-use crate::observed::{Reading, Service};
+use crate::observed::Reading;
 use crate::step::{CopyMode, Step};
 
 use super::lost::{LISTED, Lost};
 use super::moves::{Standing, standing};
-use super::retire::{names, order};
+use super::retire::order;
+use super::usage::{self, Remedy, Users};
 use super::wiring::{carries, leads_to_new};
 use super::{Awaited, Draft, Phase, Reason, Wait, after};
 
@@ -40,6 +41,9 @@ impl<'a> Draft<'a> {
                     self.unread(reading, &format!("the claims on service {service}"));
                 }
             }
+        }
+        if let Some(error) = &self.inputs.observed.unsearched_claims {
+            self.unread(&Reading::<()>::Unknown(error.clone()), "the list of claims");
         }
         if !self.plan.is_converged() {
             return;
@@ -192,8 +196,11 @@ impl<'a> Draft<'a> {
                 if secret.deletion.is_some() {
                     return None;
                 }
-                let told = |service: &Service| service.variables.values().any(|variable| names(variable, &secret.arn));
-                self.unused_by_services(&format!("secret {name}"), told)?;
+                let mut users = Users::default();
+                for (service, user) in self.all_users()? {
+                    users.weigh(&service, usage::of_secret(user, name, Some(&secret.arn)));
+                }
+                self.unused(&format!("secret {name}"), &users, OURS)?;
                 Some(Step::DeleteSecret { name: name.clone() })
             }
             Resource::Connector(name) => {
@@ -202,7 +209,7 @@ impl<'a> Draft<'a> {
                 let reading = observed.connectors.get(arn).unwrap_or(&Reading::Absent);
                 self.still_there(reading, &format!("connector {name}"))?;
                 let users = self.users_of_connector(arn)?;
-                self.unused(&format!("connector {name}"), &users)?;
+                self.unused(&format!("connector {name}"), &users, OURS)?;
                 Some(Step::DeleteConnector { arn: arn.clone() })
             }
             Resource::Rule(rule) => {
@@ -210,7 +217,7 @@ impl<'a> Draft<'a> {
                 let reading = observed.rules.get(&id).unwrap_or(&Reading::Absent);
                 let rule = self.still_there(reading, &format!("rule {id}"))?;
                 let users = self.users_of_rule(rule)?;
-                self.unused(&format!("rule {id}"), &users)?;
+                self.unused(&format!("rule {id}"), &users, OURS)?;
                 Some(Step::RevokeIngress { group: rule.group.clone(), rule: id })
             }
             Resource::UpstashDatabase(name) => {
@@ -268,7 +275,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// `Some` where the store still exists and no service points to it.
+    /// `Some` where the store still exists and no service of the account needs it.
     fn unused_store(&mut self, id: &StoreId, name: &str) -> Option<()> {
         let observed = self.inputs.observed;
         if !observed.catalog.iter().any(|entry| entry.id == *id) {
@@ -277,37 +284,16 @@ impl<'a> Draft<'a> {
             }
             return None;
         }
-        self.unused_by_services(&format!("store {name}"), |service| {
-            let hosts = observed.catalog.iter().filter(|entry| entry.id == *id).flat_map(|entry| &entry.hosts);
-            let hosts: Vec<_> = hosts.collect();
-            let mut addresses = service.variables.values().filter_map(|variable| variable.address.as_ref());
-            addresses.any(|address| hosts.contains(&&address.host))
-        })
-    }
-
-    fn unused_by_services(&mut self, what: &str, uses: impl Fn(&Service) -> bool) -> Option<()> {
-        let mut users = Vec::new();
-        for (name, reading) in &self.inputs.observed.services {
-            match self.still_there(reading, &format!("service {name}")) {
-                Some(service) if uses(service) => users.push(name.clone()),
-                Some(_) => {}
-                None if reading.is_absent() => {}
-                None => return None,
-            }
+        let mut users = Users::default();
+        for (service, user) in self.all_users()? {
+            users.weigh(&service, usage::of_store(self.inputs, user, id));
         }
-        self.unused(what, &users)
-    }
-
-    fn unused(&mut self, what: &str, users: &[String]) -> Option<()> {
-        if users.is_empty() {
-            return Some(());
-        }
-        self.block(
-            Reason::InUse,
-            what,
-            format!("it is still used by service {}", users.join(", ")),
-            "point the service elsewhere, or use deletionPolicy: Retain",
-        );
-        None
+        self.unused(&format!("store {name}"), &users, OURS)
     }
 }
+
+/// What to do about something of ours that somebody uses.
+const OURS: Remedy = Remedy {
+    used: "point the service elsewhere, or use deletionPolicy: Retain",
+    untold: "use deletionPolicy: Retain and remove it by hand once no service needs it",
+};

@@ -6,13 +6,13 @@ use crate::desired::{DeletionPolicy, Desired};
 use crate::env;
 use crate::identity::{Arn, RuleId, SecretName, StoreId};
 use crate::journal::{Direction, Gate, Journal, Migration, Outcome, Prior, Resource};
-use crate::observed::{CopyState, Delivery, Egress, Placement, Reading, StoreStatus};
-use crate::serving::identify;
+use crate::observed::{CopyState, Egress, Reading, Service, StoreStatus};
 use crate::step::{ServicePatch, Setting, Step};
 
 use super::copying::HEARTBEAT;
 use super::copying::left_gone;
 use super::retire::admits;
+use super::usage::{self, Need, User};
 use super::{Inputs, Plan, after};
 
 /// What `plan` would break, in words. Empty is the rule.
@@ -37,9 +37,11 @@ fn violation(inputs: &Inputs<'_>, step: &Step) -> Option<String> {
         Step::DeleteConnector { arn } => connector_violation(inputs, arn),
         Step::RevokeIngress { rule, .. } => rule_violation(inputs, rule),
         Step::DeleteUpstashDatabase { name, id } => {
-            store_violation(inputs, &Resource::UpstashDatabase(name.clone()), id)
+            store_violation(inputs, &Resource::UpstashDatabase(name.clone()), &StoreId::Upstash(id.clone()))
         }
-        Step::DeleteReplicationGroup { id } => store_violation(inputs, &Resource::ReplicationGroup(id.clone()), id),
+        Step::DeleteReplicationGroup { id } => {
+            store_violation(inputs, &Resource::ReplicationGroup(id.clone()), &StoreId::ReplicationGroup(id.clone()))
+        }
         Step::Claim { .. }
         | Step::Release { .. }
         | Step::CreateUpstashDatabase { .. }
@@ -96,23 +98,31 @@ fn rule_violation(inputs: &Inputs<'_>, id: &RuleId) -> Option<String> {
         return Some(format!("rule {id} would be removed during a migration, or is neither ours nor named"));
     }
     let rule = reading?;
-    let stores: Vec<_> = [&observed.target, &observed.source]
-        .into_iter()
-        .filter_map(Reading::present)
-        .filter(|store| matches!(&store.placement, Placement::Vpc { groups, .. } if groups.contains(&rule.group)))
-        .map(|store| &store.id)
-        .collect();
-    let serves = observed.services.values().filter_map(Reading::present).any(|service| {
+    let Some(services) = ours(inputs) else {
+        return Some(format!("rule {id} would be removed while a service that may need it could not be read"));
+    };
+    let needed = services.into_iter().any(|service| {
         let through = match &service.egress {
             Egress::Vpc(arn) => {
                 observed.connectors.get(arn).and_then(Reading::present).is_none_or(|connector| admits(rule, connector))
             }
             Egress::Default => false,
         };
-        let mut addresses = service.variables.values().filter_map(|variable| variable.address.as_ref());
-        through && addresses.any(|address| stores.contains(&&identify(address, &observed.catalog)))
+        through && usage::of_group(inputs, service.into(), &rule.group) != Need::No
     });
-    serves.then(|| format!("rule {id} would be removed while a service reaches its store through it"))
+    needed.then(|| format!("rule {id} would be removed while a service reaches its store through it, or may"))
+}
+
+/// Our services. `None` where one of them could not be read: it may use anything.
+fn ours<'a>(inputs: &Inputs<'a>) -> Option<Vec<&'a Service>> {
+    let readings = inputs.observed.services.values().filter(|reading| !reading.is_absent());
+    readings.map(Reading::present).collect()
+}
+
+/// All services of the account. `None` where one of them, or their list, could not be read.
+fn everybody<'a>(inputs: &Inputs<'a>) -> Option<Vec<User<'a>>> {
+    let others = inputs.observed.bystanders.present()?;
+    Some(ours(inputs)?.into_iter().map(User::from).chain(others.iter().map(User::from)).collect())
 }
 
 fn named(inputs: &Inputs<'_>, says: impl Fn(&crate::desired::Target) -> bool) -> bool {
@@ -202,21 +212,18 @@ fn foreign_variable<'a>(inputs: &Inputs<'_>, migration: &Migration, patch: &'a S
 fn secret_violation(inputs: &Inputs<'_>, name: &SecretName) -> Option<String> {
     if *name == inputs.owner.journal_secret() {
         let journal = inputs.journal;
-        let deleting = matches!(inputs.desired, Desired::Absent { policy: DeletionPolicy::Delete });
+        let deleting = matches!(inputs.desired, Desired::Absent { policy: DeletionPolicy::Delete, .. });
         let nothing_left =
             journal.made.is_empty() && journal.leftovers.is_empty() && journal.open_migration().is_none();
         let last = deleting && nothing_left;
         return (!last).then(|| "the journal would be deleted while something of ours is left".to_owned());
     }
     let arn = inputs.observed.secrets.get(name).and_then(Reading::present).map(|secret| &secret.arn);
-    let named_by_service = inputs.observed.services.values().filter_map(Reading::present).any(|service| {
-        service.variables.values().any(|variable| {
-            matches!(&variable.delivery, Delivery::Reference(told) if Some(told) == arn || told.secret_name().as_ref() == Some(name))
-        })
-    });
+    let named_by_service = everybody(inputs)
+        .is_none_or(|users| users.into_iter().any(|user| usage::of_secret(user, name, arn) != Need::No));
     let returning = inputs.journal.open_migration().is_some_and(|migration| names_secret(migration, name));
     if named_by_service || returning {
-        return Some(format!("secret {name} would be deleted while a running or returning revision names it"));
+        return Some(format!("secret {name} would be deleted while a running or returning revision names it, or may"));
     }
     let ours = inputs.journal.made.contains_key(&Resource::Secret(name.clone()));
     (!ours).then(|| format!("secret {name} is not ours"))
@@ -229,41 +236,25 @@ fn names_secret(migration: &Migration, name: &SecretName) -> bool {
     })
 }
 
-fn store_violation(inputs: &Inputs<'_>, resource: &Resource, id: &str) -> Option<String> {
+fn store_violation(inputs: &Inputs<'_>, resource: &Resource, id: &StoreId) -> Option<String> {
     if !inputs.journal.made.contains_key(resource) && !is_let_go(inputs, id) {
         return Some(format!("{} is neither ours nor the old store that was let go", String::from(resource.clone())));
     }
     if inputs.journal.open_migration().is_some() {
         return Some(format!("{} would be deleted during a migration", String::from(resource.clone())));
     }
-    let hosts: BTreeSet<&String> = inputs
-        .observed
-        .catalog
-        .iter()
-        .filter(|entry| match &entry.id {
-            StoreId::Upstash(known) | StoreId::ReplicationGroup(known) => known == id,
-            StoreId::ServerlessCache(_) | StoreId::External(..) | StoreId::Disabled => false,
-        })
-        .flat_map(|entry| &entry.hosts)
-        .collect();
-    let serves = inputs.observed.services.values().filter_map(Reading::present).any(|service| {
-        service
-            .variables
-            .values()
-            .any(|variable| variable.address.as_ref().is_some_and(|address| hosts.contains(&address.host)))
-    });
-    serves.then(|| format!("{} would be deleted while it serves", String::from(resource.clone())))
+    let Some(users) = everybody(inputs) else {
+        return Some(format!("{} would be deleted while a service could not be read", String::from(resource.clone())));
+    };
+    let serves = users.into_iter().any(|user| usage::of_store(inputs, user, id) != Need::No);
+    serves.then(|| format!("{} would be deleted while it serves, or may", String::from(resource.clone())))
 }
 
 /// Whether the last migration came from the store with that id, and both the spec and a person said that it may go.
-fn is_let_go(inputs: &Inputs<'_>, id: &str) -> bool {
+fn is_let_go(inputs: &Inputs<'_>, id: &StoreId) -> bool {
     let last = inputs.journal.migration.as_ref().filter(|_| has_completed(inputs.journal));
     last.is_some_and(|last| {
-        let came_from = last.from.as_ref().is_some_and(|from| match &from.id {
-            StoreId::Upstash(known) | StoreId::ReplicationGroup(known) => known == id,
-            StoreId::ServerlessCache(_) | StoreId::External(..) | StoreId::Disabled => false,
-        });
-        came_from && last.approved.contains(&Gate::Retire)
+        last.from.as_ref().is_some_and(|from| from.id == *id) && last.approved.contains(&Gate::Retire)
     })
 }
 

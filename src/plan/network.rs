@@ -139,7 +139,7 @@ fn enter_vpc(question: &Question<'_>, ends: &Egress, arn: &Arn, found: &Connecto
     }
     let variables = || question.service.variables.iter();
     let elsewhere = variables().find(|(_, variable)| {
-        let out = matches!(variable.reach, Reach::Public | Reach::Unknown);
+        let out = matches!(variable.reach, Reach::Public | Reach::Unknown(_));
         out && variable.address.is_none()
     });
     if let Some((name, variable)) = elsewhere.filter(|_| !question.consent.no_internet) {
@@ -148,7 +148,7 @@ fn enter_vpc(question: &Question<'_>, ends: &Egress, arn: &Arn, found: &Connecto
             None => "may have no NAT (its routes could not be read)",
         };
         let why = match variable.reach {
-            Reach::Unknown => "refers to a value that could not be read",
+            Reach::Unknown(_) => "refers to a value that could not be read",
             Reach::None | Reach::Public | Reach::Private(_) => "names a host on the internet",
         };
         let endpoints = if found.endpoints.is_empty() { "none".to_owned() } else { found.endpoints.join(", ") };
@@ -249,11 +249,11 @@ fn nothing_else_in_the_vpc<'a>(
             Reach::Private(host) if variable.address.is_none() => {
                 format!("variable {name} names {host}, which only the VPC reaches")
             }
-            Reach::Unknown => format!("variable {name} refers to a value that could not be read"),
+            Reach::Unknown(_) => format!("variable {name} refers to a value that could not be read"),
             Reach::None | Reach::Public | Reach::Private(_) => continue,
         };
         let remedy = match &variable.reach {
-            Reach::Unknown => {
+            Reach::Unknown(_) => {
                 "let the value be read (secretsmanager:GetSecretValue), add a NAT gateway and keep the egress, or stay"
             }
             Reach::None | Reach::Public | Reach::Private(_) => keep,

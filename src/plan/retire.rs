@@ -2,13 +2,13 @@
 //! One thing that is still in use does not keep the others.
 
 use crate::desired::Target;
-use crate::identity::{Arn, GroupId, RuleId};
+use crate::identity::{Arn, RuleId};
 use crate::journal::{Entry, Outcome, Resource};
-use crate::observed::{Connector, Delivery, Egress, Placement, Reading, Rule, Service, Variable};
-use crate::serving::identify;
+use crate::observed::{Bystander, Connector, Egress, Reading, Rule, Service};
 use crate::step::Step;
 
-use super::{Draft, Phase, Reason};
+use super::usage::{self, Need, Remedy, Users};
+use super::{Draft, Phase};
 
 impl<'a> Draft<'a> {
     /// Removes leftovers, then what the spec names; what is gone is written down.
@@ -75,8 +75,8 @@ impl<'a> Draft<'a> {
             }
         };
         let Some(users) = self.users_of_rule(rule) else { return false };
-        if !users.is_empty() {
-            return self.in_use(&format!("rule {id}"), &users);
+        if self.unused(&format!("rule {id}"), &users, NAMED).is_none() {
+            return false;
         }
         self.step(Step::RevokeIngress { group: rule.group.clone(), rule: id.clone() });
         false
@@ -96,24 +96,29 @@ impl<'a> Draft<'a> {
             }
         }
         let Some(users) = self.users_of_connector(arn) else { return false };
-        if !users.is_empty() {
-            return self.in_use(&format!("connector {arn}"), &users);
+        if self.unused(&format!("connector {arn}"), &users, NAMED).is_none() {
+            return false;
         }
         self.step(Step::DeleteConnector { arn: arn.clone() });
         false
     }
 
     /// The services, ours and others, whose egress goes through a connector. `None` where that could not be told.
-    pub(super) fn users_of_connector(&mut self, arn: &Arn) -> Option<Vec<String>> {
+    pub(super) fn users_of_connector(&mut self, arn: &Arn) -> Option<Users> {
         let through = |egress: &Egress| *egress == Egress::Vpc(arn.clone());
-        let others = self.bystanders_through(&through)?;
-        let ours = self.our_services()?.into_iter().filter(|(_, service)| through(&service.egress));
-        Some(ours.map(|(name, _)| name).chain(others).collect())
+        let mut users = Users::default();
+        for (name, _) in self.our_services()?.iter().filter(|(_, service)| through(&service.egress)) {
+            users.weigh(name, Need::Yes);
+        }
+        for other in self.bystanders()?.iter().filter(|other| through(&other.egress)) {
+            users.weigh(&other.name, Need::Yes);
+        }
+        Some(users)
     }
 
-    /// Who needs a rule: of our services those that reach a store of its group through its source; of the others, whose
-    /// variables are not ours to read, everybody who comes from its source.
-    pub(super) fn users_of_rule(&mut self, rule: &Rule) -> Option<Vec<String>> {
+    /// Who needs a rule: of our services those that reach a store of its group through its source; of the others
+    /// everybody who comes from its source.
+    pub(super) fn users_of_rule(&mut self, rule: &Rule) -> Option<Users> {
         let observed = self.inputs.observed;
         // A connector that could not be read may be the one the rule is for.
         let through = |egress: &Egress| match egress {
@@ -123,28 +128,17 @@ impl<'a> Draft<'a> {
             }
             Egress::Default => false,
         };
-        let others = self.bystanders_through(&through)?;
-        let ours = self.our_services()?.into_iter().filter(|(_, service)| {
-            through(&service.egress) && service.variables.values().any(|variable| self.is_behind(variable, &rule.group))
-        });
-        Some(ours.map(|(name, _)| name).chain(others).collect())
-    }
-
-    /// Whether a variable leads to a store of `group`; where it cannot be told, it does.
-    fn is_behind(&self, variable: &Variable, group: &GroupId) -> bool {
-        let Some(address) = &variable.address else { return false };
-        let observed = self.inputs.observed;
-        let id = identify(address, &self.known_stores());
-        let known = [&observed.target, &observed.source].into_iter().filter_map(Reading::present);
-        let placement = known.clone().find(|store| store.id == id).map(|store| &store.placement);
-        match placement {
-            Some(Placement::Vpc { groups, .. }) => groups.contains(group),
-            Some(Placement::Public | Placement::Nowhere) => false,
-            None => !matches!(variable.reach, crate::observed::Reach::Public),
+        let mut users = Users::default();
+        for (name, service) in self.our_services()?.into_iter().filter(|(_, service)| through(&service.egress)) {
+            users.weigh(&name, usage::of_group(self.inputs, service.into(), &rule.group));
         }
+        for other in self.bystanders()?.iter().filter(|other| through(&other.egress)) {
+            users.weigh(&other.name, Need::Yes);
+        }
+        Some(users)
     }
 
-    fn our_services(&mut self) -> Option<Vec<(String, &'a Service)>> {
+    pub(super) fn our_services(&mut self) -> Option<Vec<(String, &'a Service)>> {
         let mut services = Vec::new();
         for (name, reading) in &self.inputs.observed.services {
             match reading {
@@ -159,25 +153,22 @@ impl<'a> Draft<'a> {
         Some(services)
     }
 
-    fn bystanders_through(&mut self, through: &impl Fn(&Egress) -> bool) -> Option<Vec<String>> {
+    /// The other services of the account. `None` where they could not be read; the draft says so.
+    pub(super) fn bystanders(&mut self) -> Option<&'a [Bystander]> {
         let reading = &self.inputs.observed.bystanders;
         let Some(bystanders) = reading.present() else {
             self.unread(reading, "the other services of the account");
             return None;
         };
-        Some(bystanders.iter().filter(|other| through(&other.egress)).map(|other| other.name.clone()).collect())
-    }
-
-    fn in_use(&mut self, what: &str, users: &[String]) -> bool {
-        self.block(
-            Reason::InUse,
-            what,
-            format!("it is still used by {}", users.join(", ")),
-            "take it out of spec.migration.retire.alsoRemove, or let go of it there first",
-        );
-        false
+        Some(bystanders)
     }
 }
+
+/// What to do about something that the spec names and somebody uses.
+const NAMED: Remedy = Remedy {
+    used: "take it out of spec.migration.retire.alsoRemove, or let go of it there first",
+    untold: "take it out of spec.migration.retire.alsoRemove",
+};
 
 /// Rules before connectors, groups before their subnets: the vendors refuse the other order.
 pub(super) fn order(resource: &Resource) -> u8 {
@@ -194,14 +185,4 @@ pub(super) fn order(resource: &Resource) -> u8 {
 /// Whether `rule` is for traffic of `connector`.
 pub(super) fn admits(rule: &Rule, connector: &Connector) -> bool {
     rule.source.as_ref().is_none_or(|source| connector.groups.contains(source))
-}
-
-/// Whether a variable names a secret.
-pub(super) fn names(variable: &Variable, secret: &Arn) -> bool {
-    match &variable.delivery {
-        Delivery::Reference(arn) => {
-            arn == secret || arn.secret_name().is_some() && arn.secret_name() == secret.secret_name()
-        }
-        Delivery::Plain => false,
-    }
 }

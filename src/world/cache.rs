@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use aws_sdk_apprunner::types as sdk;
 use secrecy::SecretString;
 use tokio::time::Instant;
 
 use crate::error::CloudError;
-use crate::observed::{Connector, Egress, Placement, Reading, Server};
+use crate::observed::{Connector, Placement, Reading, Server};
 use crate::upstash::Database;
 
 /// Values behind references. Ours are immutable; a foreign one is read for its host only.
@@ -18,7 +19,7 @@ pub(super) const VALUES: Duration = Duration::from_mins(1);
 pub(super) const ACCESS: Duration = Duration::from_secs(20);
 /// What a server says of itself.
 pub(super) const SERVER: Duration = Duration::from_secs(15);
-/// Egress of services that are not ours, by their time of update; and immutable scaling revisions.
+/// Services that are not ours, by their time of update; and immutable scaling revisions.
 pub(super) const HOUR: Duration = Duration::from_hours(1);
 /// Upstash's answers: its limits are undocumented, one call a second is what is safe.
 pub(super) const LISTING: Duration = Duration::from_secs(3);
@@ -40,8 +41,8 @@ pub(super) struct Cache {
     pub(super) access: Kept<bool>,
     /// Servers by host and port.
     pub(super) servers: Kept<Reading<Server>>,
-    /// Egress by ARN and time of update.
-    pub(super) egress: Kept<Egress>,
+    /// Services that are not ours, by ARN and time of update.
+    pub(super) bystanders: Kept<sdk::Service>,
     /// Most instances by scaling ARN.
     pub(super) scaling: Kept<Option<u32>>,
     /// The account, under the empty key.

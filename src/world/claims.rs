@@ -48,21 +48,26 @@ fn released(claims: &Claims, holder: &str) -> Claims {
     Claims { sequence: claims.sequence + 1, holders: holders.map(|(k, v)| (k.clone(), v.clone())).collect() }
 }
 
+/// Claims by service, and why some of ours may not be among them.
+pub(super) struct Searched {
+    pub(super) readings: BTreeMap<String, Reading<Claims>>,
+    pub(super) unsearched: Option<CloudError>,
+}
+
 impl CloudWorld {
-    /// Claims by service. An object that is being deleted has no spec to say which services those were: all are looked at.
-    pub(super) async fn all_claims(
-        &self,
-        owner: &Owner,
-        desired: &Desired,
-        services: &BTreeSet<String>,
-    ) -> BTreeMap<String, Reading<Claims>> {
+    /// Claims by service. Of an object that is being deleted nothing says which services those were: all are looked at.
+    pub(super) async fn all_claims(&self, owner: &Owner, desired: &Desired, services: &BTreeSet<String>) -> Searched {
         let mut asked = services.clone();
         let searching = match desired {
             Desired::Present(_) => false,
             Desired::Absent { .. } => true,
         };
-        if searching && let Ok(names) = self.aws.secretsmanager.names(PREFIX).await {
-            asked.extend(names.iter().filter_map(|name| service_of(name)).map(str::to_owned));
+        let mut unsearched = None;
+        if searching {
+            match self.aws.secretsmanager.names(PREFIX).await {
+                Ok(names) => asked.extend(names.iter().filter_map(|name| service_of(name)).map(str::to_owned)),
+                Err(error) => unsearched = Some(error),
+            }
         }
         let readings = asked.into_iter().map(|service| async move {
             let claims = reading(self.claims(&service).await);
@@ -71,10 +76,14 @@ impl CloudWorld {
         let mut all: BTreeMap<_, _> = join_all(readings).await.into_iter().collect();
         let path = owner.path();
         all.retain(|service, reading| {
-            services.contains(service)
-                || reading.present().is_some_and(|claims| claims.holders.values().any(|holder| *holder == path))
+            let concerns_us = match reading {
+                Reading::Present(claims) => claims.holders.values().any(|holder| *holder == path),
+                Reading::Absent => false,
+                Reading::Unknown(_) | Reading::Hidden(_) => true,
+            };
+            concerns_us || services.contains(service)
         });
-        all
+        Searched { readings: all, unsearched }
     }
 
     async fn claims(&self, service: &str) -> Result<Claims, CloudError> {

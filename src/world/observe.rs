@@ -7,12 +7,12 @@ use aws_sdk_apprunner::types::{ServiceStatus as SdkStatus, ServiceSummary};
 use futures::future::join_all;
 use secrecy::ExposeSecret;
 
-use crate::desired::{Desired, EgressPolicy, EnvFormat, StoreSpec, Target};
+use crate::desired::{DeletionPolicy, Desired, EgressPolicy, EnvFormat, StoreSpec, Target};
 use crate::env;
 use crate::error::CloudError;
 use crate::identity::{Address, Arn, Owner};
 use crate::journal::{Journal, Resource};
-use crate::observed::{Bystander, Copy, Observed, Reading, Service, Store};
+use crate::observed::{Bystander, CatalogEntry, Copy, Observed, Reading, Service, Store};
 
 use super::long::{CopyJob, SceneService};
 use super::lost::Listed;
@@ -20,8 +20,14 @@ use super::service::{self, Live};
 use super::stores::{Found, Listings, Wired};
 use super::{CloudWorld, cache, network, reading};
 
-/// Which services to look at: name, and ARN where it is known.
-type Named = Vec<(String, Option<Arn>)>;
+/// A service to look at.
+struct Named {
+    name: String,
+    /// Where it is known.
+    arn: Option<Arn>,
+    /// Whether a service that was made anew under the same name is meant too.
+    or_successor: bool,
+}
 
 /// The services with what their variables say.
 #[derive(Default)]
@@ -40,8 +46,8 @@ impl CloudWorld {
         if let Some(target) = target {
             self.memory().target = Some(target.clone());
         }
-        let named = named(target, journal);
-        let asked: BTreeSet<String> = named.iter().map(|(name, _)| name.clone()).collect();
+        let mut named = named(desired, journal);
+        let asked: BTreeSet<String> = named.iter().map(|named| named.name.clone()).collect();
         let format = target.map(|target| &target.env.format);
         let (account, listed, stores, connectors, claims, copy) = futures::join!(
             self.account(),
@@ -51,9 +57,13 @@ impl CloudWorld {
             self.all_claims(owner, desired, &asked),
             self.copy(target, journal),
         );
+        for service in claims.readings.keys().filter(|service| !asked.contains(*service)) {
+            named.push(Named { name: service.clone(), arn: None, or_successor: true });
+        }
+        let catalog = stores.catalog();
         let (services, bystanders) = futures::join!(
-            self.services(owner, &named, &listed, format, journal),
-            self.bystanders(target, journal, &listed, &asked),
+            self.services(owner, &named, &listed, format, journal, &catalog),
+            self.bystanders(owner, desired, journal, &listed, &named, &catalog),
         );
         let (target_store, source) = self.stores(owner, target, journal, &stores, &services).await;
         let groups = network::groups_of(
@@ -76,14 +86,15 @@ impl CloudWorld {
             bystanders,
             target: target_store,
             source,
-            catalog: stores.catalog(),
+            catalog,
             unlisted: stores.gap(journal),
             namesakes,
             connectors,
             rules: rules.readings,
             unread_groups: rules.unread,
             secrets,
-            claims,
+            claims: claims.readings,
+            unsearched_claims: claims.unsearched,
             role_access,
             copy,
             checks: self.long.checker.runs(),
@@ -102,31 +113,32 @@ impl CloudWorld {
     async fn services(
         &self,
         owner: &Owner,
-        named: &Named,
+        named: &[Named],
         listed: &Result<Vec<ServiceSummary>, CloudError>,
         format: Option<&EnvFormat>,
         journal: &Journal,
+        catalog: &[CatalogEntry],
     ) -> Services {
         let listed = match listed {
             Ok(listed) => listed,
             Err(error) => {
-                let readings = named.iter().map(|(name, _)| (name.clone(), Reading::Unknown(error.clone())));
+                let readings = named.iter().map(|named| (named.name.clone(), Reading::Unknown(error.clone())));
                 return Services { readings: readings.collect(), ..Services::default() };
             }
         };
-        let lives = named.iter().map(|(name, arn)| async move {
-            let live = match find(listed, name, arn.as_ref()) {
-                Some(arn) => reading(self.live(name, &arn, journal).await),
+        let lives = named.iter().map(|named| async move {
+            let live = match named.find(listed) {
+                Some(arn) => reading(self.live(&named.name, &arn, journal).await),
                 None => Reading::Absent,
             };
-            (name, live)
+            (&named.name, live)
         });
         let mut all = Services::default();
         for (name, live) in join_all(lives).await {
             let seen = match live {
                 Reading::Present(live) => {
                     let ours = service::ours(format, journal, name);
-                    let (service, passwords) = service::observe(owner, &live, format, &ours);
+                    let (service, passwords) = service::observe(owner, &live, format, &ours, catalog);
                     for (_, password) in &passwords {
                         self.keep(owner, password);
                     }
@@ -169,36 +181,49 @@ impl CloudWorld {
         most
     }
 
-    /// The other services and their egress: asked for only where something could be taken away from them.
+    /// The other services: asked for only where something could be taken away from them, and the values behind their
+    /// references only where that could be a store.
     async fn bystanders(
         &self,
-        target: Option<&Target>,
+        owner: &Owner,
+        desired: &Desired,
         journal: &Journal,
         listed: &Result<Vec<ServiceSummary>, CloudError>,
-        ours: &BTreeSet<String>,
+        ours: &[Named],
+        catalog: &[CatalogEntry],
     ) -> Reading<Vec<Bystander>> {
-        if !could_take_away(target, journal) {
+        let taken = could_be_taken_away(desired, journal);
+        if taken == Taken::Nothing {
             return Reading::Hidden("nothing that others could use is to be removed".to_owned());
         }
         let listed = match listed {
             Ok(listed) => listed,
             Err(error) => return Reading::Unknown(error.clone()),
         };
+        let ours: BTreeSet<Arn> = ours.iter().filter_map(|named| named.find(listed)).collect();
         let others = listed.iter().filter(|other| {
-            let ours = other.service_name.as_ref().is_some_and(|name| ours.contains(name));
-            !ours && other.status != Some(SdkStatus::Deleted)
+            let is_ours = other.service_arn.as_ref().is_some_and(|arn| ours.contains(&Arn(arn.clone())));
+            !is_ours && other.status != Some(SdkStatus::Deleted)
         });
         let readings = others.filter_map(|other| {
             let (name, arn) = (other.service_name.clone()?, Arn(other.service_arn.clone()?));
             let updated = other.updated_at.as_ref().map(ToString::to_string).unwrap_or_default();
             Some(async move {
                 let key = format!("{arn} {updated}");
-                if let Some(egress) = self.cache.egress.get(&key, cache::HOUR) {
-                    return Ok(Bystander { name, egress });
-                }
-                let egress = service::egress(&self.aws.apprunner.service(&arn).await?);
-                self.cache.egress.put(&key, egress.clone());
-                Ok::<_, CloudError>(Bystander { name, egress })
+                let described = match self.cache.bystanders.get(&key, cache::HOUR) {
+                    Some(described) => described,
+                    None => {
+                        let described = self.aws.apprunner.service(&arn).await?;
+                        self.cache.bystanders.put(&key, described.clone());
+                        described
+                    }
+                };
+                let references = match taken {
+                    Taken::Store => self.resolve(service::references(&described)).await,
+                    Taken::Access | Taken::Nothing => BTreeMap::new(),
+                };
+                let live = Live { service: described, operations: Vec::new(), max_instances: None, references };
+                Ok::<_, CloudError>(service::bystander(owner, name, &live, catalog))
             })
         });
         match join_all(readings).await.into_iter().collect::<Result<Vec<_>, _>>() {
@@ -303,20 +328,36 @@ impl CloudWorld {
 /// The lag that is wanted where no spec says so any more.
 const DEFAULT_LAG: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// Services of the spec, and those a migration has to bring back although the spec no longer names them.
-fn named(target: Option<&Target>, journal: &Journal) -> Named {
-    let spec = target.into_iter().flat_map(|target| &target.services);
-    let mut named: Named = spec.map(|service| (service.name.clone(), service.arn.clone())).collect();
-    let kept = match target {
-        Some(_) => journal.open_migration(),
-        None => journal.migration.as_ref(),
+/// Services of the spec, and those a migration has to bring back although the spec no longer names them. Where the object
+/// goes, all it was ever about: also what was made anew under the name may use what we made.
+fn named(desired: &Desired, journal: &Journal) -> Vec<Named> {
+    let of =
+        |name: &String, arn: Option<&Arn>, or_successor| Named { name: name.clone(), arn: arn.cloned(), or_successor };
+    let (mut named, kept): (Vec<Named>, _) = match desired {
+        Desired::Present(target) => {
+            let spec = target.services.iter().map(|service| of(&service.name, service.arn.as_ref(), false));
+            (spec.collect(), journal.open_migration())
+        }
+        Desired::Absent { services, .. } => {
+            (services.iter().map(|name| of(name, None, true)).collect(), journal.migration.as_ref())
+        }
     };
+    let goes = matches!(desired, Desired::Absent { .. });
     for moved in kept.into_iter().flat_map(|migration| &migration.services) {
-        if !named.iter().any(|(name, _)| *name == moved.service) {
-            named.push((moved.service.clone(), Some(moved.arn.clone())));
+        match named.iter_mut().find(|named| named.name == moved.service) {
+            Some(named) if goes => named.arn = Some(moved.arn.clone()),
+            Some(_) => {}
+            None => named.push(of(&moved.service, Some(&moved.arn), goes)),
         }
     }
     named
+}
+
+impl Named {
+    fn find(&self, listed: &[ServiceSummary]) -> Option<Arn> {
+        let successor = || find(listed, &self.name, None).filter(|_| self.or_successor);
+        find(listed, &self.name, self.arn.as_ref()).or_else(successor)
+    }
 }
 
 /// The ARN of a live service. A deleted one stays listed for a while, perhaps beside its successor.
@@ -329,19 +370,35 @@ pub(super) fn find(listed: &[ServiceSummary], name: &str, arn: Option<&Arn>) -> 
     live.and_then(|summary| summary.service_arn.clone()).map(Arn)
 }
 
-fn could_take_away(target: Option<&Target>, journal: &Journal) -> bool {
-    let retires = target.is_some_and(|target| {
-        let retire = &target.migration.retire;
-        !retire.rules.is_empty() || !retire.connectors.is_empty()
-    });
-    let leaves = target.is_some_and(|target| {
-        target.services.iter().any(|service| match service.egress {
-            EgressPolicy::Keep => false,
-            EgressPolicy::Default | EgressPolicy::Connector(_) | EgressPolicy::CreateConnector { .. } => true,
-        })
-    });
-    let made = journal.made.keys().any(|resource| matches!(resource, Resource::Connector(_) | Resource::Rule(_)));
-    retires || leaves || made
+/// The most that could be taken away from services that are not ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    Nothing,
+    /// A connector, a rule, a secret: who uses it shows without the values behind references.
+    Access,
+    /// A store.
+    Store,
+}
+
+fn could_be_taken_away(desired: &Desired, journal: &Journal) -> Taken {
+    let is_store = |resource: &Resource| match resource {
+        Resource::UpstashDatabase(_) | Resource::ReplicationGroup(_) => true,
+        Resource::SubnetGroup(_) | Resource::Connector(_) | Resource::Rule(_) | Resource::Secret(_) => false,
+    };
+    let (store, access) = match desired {
+        Desired::Present(target) => {
+            let retire = &target.migration.retire;
+            let leaves = target.services.iter().any(|service| service.egress != EgressPolicy::Keep);
+            (retire.delete_old_store, leaves || !retire.rules.is_empty() || !retire.connectors.is_empty())
+        }
+        Desired::Absent { policy: DeletionPolicy::Delete, .. } => (journal.made.keys().any(is_store), false),
+        Desired::Absent { policy: DeletionPolicy::Retain, .. } => (false, false),
+    };
+    match (store || journal.leftovers.iter().any(is_store), access || !journal.made.is_empty()) {
+        (true, _) => Taken::Store,
+        (false, true) => Taken::Access,
+        (false, false) => Taken::Nothing,
+    }
 }
 
 /// What the running services say about the store in use.
@@ -404,6 +461,46 @@ fn in_use_of(database: Database, mut to: Reading<Found>, from: &Reading<Found>) 
 mod tests {
     use super::super::stores::external;
     use super::*;
+
+    fn summary(arn: &str, status: SdkStatus) -> ServiceSummary {
+        ServiceSummary::builder().service_name("web").service_arn(arn).status(status).build()
+    }
+
+    #[test]
+    fn where_the_object_goes_a_service_made_anew_under_the_name_is_the_one_that_counts() {
+        let listed = [summary("arn:old", SdkStatus::Deleted), summary("arn:new", SdkStatus::Running)];
+        let named = |or_successor| Named { name: "web".into(), arn: Some(Arn("arn:old".into())), or_successor };
+        assert_eq!(named(true).find(&listed), Some(Arn("arn:new".into())));
+        assert_eq!(named(false).find(&listed), None);
+        let both = [summary("arn:other", SdkStatus::Running), summary("arn:old", SdkStatus::Running)];
+        assert_eq!(named(true).find(&both), Some(Arn("arn:old".into())));
+    }
+
+    #[test]
+    fn where_the_object_goes_the_services_of_its_spec_are_looked_at_though_no_migration_names_them() {
+        let gone = Desired::Absent { policy: DeletionPolicy::Delete, services: vec!["web".into()] };
+        let found = named(&gone, &Journal::default());
+        assert_eq!(
+            found.iter().map(|named| (named.name.as_str(), named.or_successor)).collect::<Vec<_>>(),
+            [("web", true)]
+        );
+    }
+
+    #[test]
+    fn the_values_of_others_are_read_only_where_a_store_may_go() {
+        let of = |policy, resource: Option<Resource>| {
+            let mut journal = Journal::default();
+            if let Some(resource) = resource {
+                journal = journal.apply(&crate::journal::Entry::Intend(resource), jiff::Timestamp::UNIX_EPOCH);
+            }
+            could_be_taken_away(&Desired::absent(policy), &journal)
+        };
+        let database = || Some(Resource::UpstashDatabase("liberty".into()));
+        assert_eq!(of(DeletionPolicy::Delete, database()), Taken::Store);
+        assert_eq!(of(DeletionPolicy::Retain, database()), Taken::Access);
+        assert_eq!(of(DeletionPolicy::Delete, Some(Resource::Secret("s".into()))), Taken::Access);
+        assert_eq!(of(DeletionPolicy::Delete, None), Taken::Nothing);
+    }
 
     #[test]
     fn the_database_a_url_names_stays_whatever_is_in_use() {

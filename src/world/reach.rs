@@ -30,7 +30,7 @@ pub(super) fn of(value: &str) -> Reach {
     let mut found = Reach::None;
     for token in value.split(|c: char| c.is_whitespace() || "\"'`,;<>()[]{}|=&\\".contains(c)) {
         match of_token(token) {
-            Reach::None | Reach::Unknown => {}
+            Reach::None | Reach::Unknown(_) => {}
             Reach::Public => found = Reach::Public,
             private @ Reach::Private(_) => return private,
         }

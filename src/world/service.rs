@@ -11,11 +11,12 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::aws::timestamp;
 use crate::desired::EnvFormat;
 use crate::env;
-use crate::error::CloudError;
-use crate::identity::{Address, Arn, Fingerprint, OperationId, Owner};
+use crate::error::{Class, CloudError};
+use crate::identity::{Address, Arn, Fingerprint, OperationId, Owner, StoreId};
 use crate::journal::Journal;
 use crate::observed::{
-    Delivery, Egress, Operation, OperationKind, OperationStatus, Reach, Service, ServiceSource, ServiceStatus, Variable,
+    Bystander, CatalogEntry, Delivery, Egress, Operation, OperationKind, OperationStatus, Reach, Service,
+    ServiceSource, ServiceStatus, Variable,
 };
 
 use super::reach;
@@ -197,9 +198,10 @@ pub(super) fn observe(
     live: &Live,
     format: Option<&EnvFormat>,
     ours: &BTreeSet<String>,
+    catalog: &[CatalogEntry],
 ) -> (Service, Vec<(Address, SecretString)>) {
     let service = &live.service;
-    let (variables, passwords) = variables(owner, live, format, ours);
+    let (variables, passwords) = variables(owner, live, format, ours, catalog);
     let auto = service.source_configuration.as_ref().and_then(|source| source.auto_deployments_enabled);
     let role = service.instance_configuration.as_ref().and_then(|instance| instance.instance_role_arn.clone());
     let observed = Service {
@@ -216,6 +218,12 @@ pub(super) fn observe(
         max_instances: live.max_instances,
     };
     (observed, passwords)
+}
+
+/// A service that is none of ours: no format says how its variables are to be read, and their names say enough.
+pub(super) fn bystander(owner: &Owner, name: String, live: &Live, catalog: &[CatalogEntry]) -> Bystander {
+    let (variables, _) = variables(owner, live, None, &BTreeSet::new(), catalog);
+    Bystander { name, egress: egress(&live.service), source: source(&live.service), variables }
 }
 
 /// Bytes of its plain values as JSON texts, by variable.
@@ -243,6 +251,7 @@ fn variables(
     live: &Live,
     format: Option<&EnvFormat>,
     ours: &BTreeSet<String>,
+    catalog: &[CatalogEntry],
 ) -> (BTreeMap<String, Variable>, Vec<(Address, SecretString)>) {
     let values = values(live);
     let told = format.and_then(|format| env::read(format, &values));
@@ -271,16 +280,39 @@ fn variables(
             delivery,
             digest: Fingerprint::of(owner, &text),
             reach: match (value, &address) {
-                (None, _) => Reach::Unknown,
+                (None, _) => Reach::Unknown(unread(live, &name)),
                 (Some(_), Some(address)) => reach::of_host(&address.host),
                 (Some(value), None) => reach::of(value),
             },
             address,
+            names: value.map(|value| named(value, catalog)).unwrap_or_default(),
             password: password.map(|password| Fingerprint::of(owner, password.expose_secret())),
         };
         (name, variable)
     });
     (variables.collect(), passwords)
+}
+
+/// Why the value of a variable is not known.
+fn unread(live: &Live, name: &str) -> CloudError {
+    let failed = live.references.get(name).and_then(|value| value.as_ref().err()).cloned();
+    failed.unwrap_or_else(|| {
+        CloudError::new(
+            Class::Rejected,
+            "sessionbackend",
+            "Observe",
+            "",
+            "nobody asked for the value behind the reference",
+        )
+    })
+}
+
+/// The stores whose host a value names, whatever its form: what no format of ours would read still needs them.
+fn named(value: &str, catalog: &[CatalogEntry]) -> Vec<StoreId> {
+    let value = value.to_ascii_lowercase();
+    let names =
+        |entry: &&CatalogEntry| entry.hosts.iter().any(|host| !host.is_empty() && value.contains(host.as_str()));
+    catalog.iter().filter(names).map(|entry| entry.id.clone()).collect()
 }
 
 /// Where one of our variables points. A URL speaks for itself unless the format knows better (implicit TLS); a part

@@ -271,7 +271,7 @@ fn disabled() -> Found {
 pub(super) fn external(address: Address, password: Option<SecretString>) -> Found {
     let placement = match reach::of_host(&address.host) {
         Reach::Private(_) => Placement::Vpc { vpc: String::new(), groups: Vec::new() },
-        Reach::None | Reach::Public | Reach::Unknown => Placement::Public,
+        Reach::None | Reach::Public | Reach::Unknown(_) => Placement::Public,
     };
     Found {
         hosts: vec![address.host.clone()],

@@ -35,6 +35,8 @@ const VARIABLES: [&str; 8] = [
     "SECRET_KEY",
 ];
 const RULES: [&str; 2] = ["sgr-0123456789abcdef0", "sgr-0123456789abcdef1"];
+/// A secret of ours.
+const MADE: &str = "sessionbackend/x/REDIS_URL";
 const CONNECTORS: [&str; 3] = ["by-hand", "private", "sb-liberty-social-vpc0-30ce30ea5e"];
 
 impl<'a> Dice<'a> {
@@ -136,8 +138,8 @@ impl<'a> Dice<'a> {
 
     pub fn desired(&mut self) -> Desired {
         match self.throw(8) {
-            6 => Desired::Absent { policy: DeletionPolicy::Retain },
-            7 => Desired::Absent { policy: DeletionPolicy::Delete },
+            6 => Desired::absent(DeletionPolicy::Retain),
+            7 => Desired::absent(DeletionPolicy::Delete),
             _ => Desired::Present(Box::new(self.target())),
         }
     }
@@ -253,19 +255,22 @@ impl<'a> Dice<'a> {
             let delivery = if self.rarely(2) {
                 Delivery::Plain
             } else {
-                Delivery::Reference(
-                    format!("arn:aws:secretsmanager:us-east-1:123456789012:secret:by-hand/{name}-Zz9Yy8")
-                        .as_str()
-                        .into(),
-                )
+                // Theirs, or one of ours by whatever way they came to it.
+                let secret = if self.rarely(6) { MADE.to_owned() } else { format!("by-hand/{name}") };
+                let arn = format!("arn:aws:secretsmanager:us-east-1:123456789012:secret:{secret}-Zz9Yy8");
+                Delivery::Reference(arn.as_str().into())
             };
             let leads =
                 name != "DATABASE_URL" && name != "SECRET_KEY" && !name.ends_with("PORT") && !name.ends_with("TLS");
             let address = on.and_then(|store| store.address.clone()).filter(|_| leads && !self.rarely(6));
-            let foreign = self.pick(&[Reach::None, Reach::Public, Reach::Private("db".into()), Reach::Unknown]);
+            let unknown = Reach::Unknown(self.error());
+            let foreign = self.pick(&[Reach::None, Reach::Public, Reach::Private("db".into()), unknown]);
+            // A host in a form nobody parses.
+            let named = on.map(|store| store.id.clone()).filter(|id| id.is_redis() && self.rarely(6));
             let found = Variable {
                 reach: if address.is_some() { reach.clone() } else { foreign },
                 password: on.and_then(|store| store.credential.clone()),
+                names: named.into_iter().collect(),
                 address,
                 delivery,
                 digest: Fingerprint::of(&owner(), name),
@@ -364,7 +369,9 @@ impl<'a> Dice<'a> {
                 .then(|| CatalogEntry { id: store.id.clone(), hosts: vec![host] })
         });
         let catalog = catalog.filter(|_| !self.rarely(8)).collect();
-        let bystander = Bystander { name: "billing".into(), egress: Egress::Vpc(arn("by-hand")) };
+        let on = self.pick(&[None, Some(&from), to.as_ref()]);
+        let Service { egress, source, variables, .. } = self.service("billing", on);
+        let bystander = Bystander { name: "billing".into(), egress, source, variables };
         let bystanders = if self.rarely(3) { vec![bystander] } else { vec![] };
         Observed {
             account,
@@ -570,7 +577,7 @@ impl<'a> Dice<'a> {
             Resource::SubnetGroup(owner().short_name("subnets")),
             Resource::Connector(CONNECTORS[2].into()),
             Resource::Rule("sg-store <- sg-connector : 6379".into()),
-            Resource::Secret("sessionbackend/x/REDIS_URL".into()),
+            Resource::Secret(MADE.into()),
         ] {
             let id = match &resource {
                 Resource::UpstashDatabase(_) => "u-1".to_owned(),

@@ -142,6 +142,7 @@ pub fn variable(digest: &str) -> Variable {
         digest: Fingerprint(digest.into()),
         address: None,
         password: None,
+        names: vec![],
         reach: Reach::None,
     }
 }
@@ -154,6 +155,7 @@ pub fn service(name: &str) -> Service {
         digest: Fingerprint::of(&owner(), &secret),
         address: Some(elasticache_address()),
         password: Some(Fingerprint::of(&owner(), "old")),
+        names: vec![],
         reach: Reach::Private(HOST.into()),
     };
     Service {

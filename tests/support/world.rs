@@ -234,6 +234,7 @@ impl Teller<'_> {
                     digest: Fingerprint::of(self.owner, &value),
                     address: leads(&value).then(|| address.clone()),
                     password: None,
+                    names: vec![],
                     reach: if leads(&value) { reach.clone() } else { Reach::None },
                 },
                 Outline::Secret { .. } => {
@@ -243,6 +244,7 @@ impl Teller<'_> {
                         digest: Fingerprint::of(self.owner, &secret),
                         address: holds_url.then(|| address.clone()),
                         password: store.credential.clone(),
+                        names: vec![],
                         reach: if holds_url { reach.clone() } else { Reach::None },
                     }
                 }
@@ -320,12 +322,32 @@ impl Teller<'_> {
         service
     }
 
-    /// `text`, `public`, `unknown`, `private HOST`, or a store's word.
+    /// Another service: where its egress goes, or what differs from a service that uses nothing.
+    fn bystander(&self, name: &str, value: &Value) -> Bystander {
+        if value.is_string() {
+            return self.bystander(name, &serde_json::json!({ "egress": value }));
+        }
+        let service = self.service(name, value, None);
+        Bystander {
+            name: name.to_owned(),
+            egress: service.egress,
+            source: service.source,
+            variables: service.variables,
+        }
+    }
+
+    /// `text`, `public`, `unknown`, `unknown throttled`, `private HOST`, a store's word, or `{ config: STORE }` for a value
+    /// that names the store's host in a form of its own.
     fn variable(&self, value: &Value) -> Variable {
+        if let Some(store) = value.get("config") {
+            let names = vec![self.store(store).id];
+            return Variable { names, reach: Reach::Public, ..super::variable("config") };
+        }
         let reach = match value.as_str() {
             Some("text") => Reach::None,
             Some("public") => Reach::Public,
-            Some("unknown") => Reach::Unknown,
+            Some("unknown") => return unread("denied"),
+            Some(word) if word.starts_with("unknown ") => return unread(&word["unknown ".len()..]),
             Some(host) if host.starts_with("private ") => Reach::Private(host["private ".len()..].to_owned()),
             _ => {
                 let store = self.store(value);
@@ -334,6 +356,7 @@ impl Teller<'_> {
                 return Variable {
                     address: store.address,
                     password: store.credential,
+                    names: vec![],
                     reach,
                     ..super::variable("store")
                 };
@@ -353,6 +376,7 @@ impl Teller<'_> {
             "rules",
             "bystanders",
             "claims",
+            "unsearchedClaims",
             "roles",
             "secrets",
             "copy",
@@ -388,11 +412,7 @@ impl Teller<'_> {
                 "bystanders" => {
                     observed.bystanders = reading(value, |value| {
                         let each = value.as_object().unwrap().iter();
-                        let egress = |value: &Value| match text(value) {
-                            "default" => Egress::Default,
-                            key => Egress::Vpc(arn(key)),
-                        };
-                        each.map(|(name, value)| Bystander { name: name.clone(), egress: egress(value) }).collect()
+                        each.map(|(name, value)| self.bystander(name, value)).collect()
                     });
                 }
                 "claims" => {
@@ -404,6 +424,7 @@ impl Teller<'_> {
                         observed.claims.insert(service.clone(), claims);
                     }
                 }
+                "unsearchedClaims" => observed.unsearched_claims = Some(error(text(value))),
                 "roles" => {
                     for access in &mut observed.role_access {
                         access.allowed = reading(value, |value| value == "allowed");
@@ -496,6 +517,20 @@ pub fn word(picture: &Picture, word: &str) -> Entry {
             let gate = serde_json::from_value(Value::String(gate.to_owned())).unwrap();
             Entry::Approve(picture.journal.migration.as_ref().unwrap().id.clone(), gate)
         }
+    }
+}
+
+/// A variable by a reference that may not be read.
+pub fn unread_variable() -> Variable {
+    unread("denied")
+}
+
+fn unread(class: &str) -> Variable {
+    let secret = "arn:aws:secretsmanager:us-east-1:123456789012:secret:their-own/redis-Zz9Yy8";
+    Variable {
+        delivery: Delivery::Reference(secret.into()),
+        reach: Reach::Unknown(error(class)),
+        ..super::variable("foreign")
     }
 }
 

@@ -168,7 +168,7 @@ async fn a_service_is_moved_and_what_the_spec_names_is_retired() {
     let again = driver(&sandbox, None).await;
     assert_eq!(drive(&again, &desired, at_rest).await, Vec::<String>::new());
 
-    let released = Desired::Absent { policy: DeletionPolicy::Retain };
+    let released = Desired::absent(DeletionPolicy::Retain);
     drive(&again, &released, |plan| plan.phase == Phase::Deleted).await;
     assert_eq!(by_hand.running(&sandbox)["SourceConfiguration"], service["SourceConfiguration"]);
 }

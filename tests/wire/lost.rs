@@ -23,7 +23,7 @@ async fn turn(hand: &Hand, desired: &Desired, memory: &mut Memory) -> Cycle {
 /// Destroys with `deletionPolicy: Delete`, as a process that knows nothing of what was before.
 pub(crate) async fn destroy(sandbox: &Sandbox, name: &str) -> Cycle {
     let hand = Hand::new(sandbox, name).await;
-    let (delete, mut memory) = (Desired::Absent { policy: DeletionPolicy::Delete }, Memory::default());
+    let (delete, mut memory) = (Desired::absent(DeletionPolicy::Delete), Memory::default());
     let deadline = Instant::now() + Duration::from_mins(1);
     loop {
         let last = turn(&hand, &delete, &mut memory).await;

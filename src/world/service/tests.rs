@@ -75,13 +75,14 @@ fn address(host: &str, tls: bool) -> Address {
 }
 
 fn seen(live: &Live, format: &EnvFormat) -> Service {
-    observe(&owner(), live, Some(format), &ours(Some(format), &Journal::default(), "web")).0
+    observe(&owner(), live, Some(format), &ours(Some(format), &Journal::default(), "web"), &[]).0
 }
 
 #[test]
 fn a_plain_url_gives_address_password_and_reach() {
     let live = live(image(&[("REDIS_URL", "redis://:canary-word@m.x.use1.cache.amazonaws.com:6379/0")], &[]), &[]);
-    let (found, passwords) = observe(&owner(), &live, Some(&url()), &ours(Some(&url()), &Journal::default(), "web"));
+    let (found, passwords) =
+        observe(&owner(), &live, Some(&url()), &ours(Some(&url()), &Journal::default(), "web"), &[]);
     let variable = &found.variables["REDIS_URL"];
     assert_eq!(variable.address, Some(address("m.x.use1.cache.amazonaws.com", false)));
     assert_eq!(variable.password, Some(Fingerprint::of(&owner(), "canary-word")));
@@ -106,7 +107,29 @@ fn a_reference_that_may_not_be_read_leads_nowhere_known() {
     let arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:app/redis-AbCdEf";
     let live = live(image(&[], &[("REDIS_URL", arn)]), &[("REDIS_URL", Err(Class::Denied))]);
     let variable = &seen(&live, &url()).variables["REDIS_URL"];
-    assert_eq!((variable.address.clone(), variable.reach.clone()), (None, Reach::Unknown));
+    let Reach::Unknown(error) = &variable.reach else { panic!("{variable:?}") };
+    assert_eq!((&variable.address, error.class), (&None, Class::Denied));
+}
+
+#[test]
+fn a_value_in_whatever_form_names_the_stores_whose_host_is_in_it() {
+    let entry = |id: &str, host: &str| CatalogEntry { id: StoreId::Upstash(id.into()), hosts: vec![host.into()] };
+    let catalog = [entry("u-1", "slug.upstash.io"), entry("u-2", "other.upstash.io")];
+    let config = r#"{"sessions":{"host":"Slug.Upstash.io","port":6379,"password":"canary-word"}}"#;
+    let arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:app/config-AbCdEf";
+    let live = live(image(&[("A", config), ("B", "slug"), ("C", "")], &[("D", arn)]), &[("D", Ok(config))]);
+    let other = bystander(&owner(), "billing".into(), &live, &catalog);
+    let names = |name: &str| other.variables[name].names.clone();
+    let first = vec![StoreId::Upstash("u-1".into())];
+    assert_eq!((names("A"), names("B"), names("C"), names("D")), (first.clone(), vec![], vec![], first));
+    assert!(!format!("{other:?}").contains("canary-word"));
+}
+
+#[test]
+fn a_value_nobody_asked_for_is_not_known() {
+    let arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:app/redis-AbCdEf";
+    let other = bystander(&owner(), "billing".into(), &live(image(&[], &[("REDIS_URL", arn)]), &[]), &[]);
+    assert!(matches!(other.variables["REDIS_URL"].reach, Reach::Unknown(_)));
 }
 
 #[test]
