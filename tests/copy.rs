@@ -27,6 +27,8 @@ mod types;
 
 #[path = "copy/ending.rs"]
 mod ending;
+#[path = "copy/foreign.rs"]
+mod foreign;
 #[path = "copy/local.rs"]
 mod local;
 #[path = "copy/retry.rs"]

@@ -1,7 +1,7 @@
 //! What both stores had when they last agreed: some forty bytes a key in memory, twenty-eight in the target.
 //!
-//! Before the switch it mirrors what we wrote to the target; from the seal on the target keeps it, bucket by bucket,
-//! and every write moves both. Names are not in it, only their hashes.
+//! The target keeps it too, bucket by bucket, and every write there moves both: so before the seal it tells which keys
+//! are ours, and from the seal on what both sides had. Names are not in it, only their hashes.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,6 +22,10 @@ use crate::merge::{Deadline, Entry, Side};
 
 /// Keys a bucket is made for: small hashes are stored compactly by Redis (up to 128 fields by default).
 const KEYS_A_BUCKET: u64 = 64;
+
+/// A store that is almost empty when the copy begins may fill while it follows.
+const FEWEST_BUCKETS: u64 = 16;
+const MOST_BUCKETS: u64 = 1 << 20;
 
 /// What is stored for a key that was in the target before us.
 const FOREIGN: &[u8] = b"F";
@@ -64,7 +68,7 @@ pub(crate) struct Base {
     pub(crate) foreign: Hashes,
     /// The sweep each side is in.
     sweep: [u32; 2],
-    /// Mask of the buckets in the target; set when sealed.
+    /// Mask of the buckets in the target; set before the first key is written there.
     mask: Option<u32>,
     /// What has moved while the base was being stored.
     moved: Option<Hashes>,
@@ -128,30 +132,35 @@ impl Base {
         self.held.iter().filter(|(_, held)| unseen(held)).map(|(hash, _)| *hash).collect()
     }
 
-    /// The bucket of a hash, once sealed.
+    /// The bucket of a hash, once there are any.
     pub(crate) fn bucket(&self, hash: u64) -> Option<u32> {
         #[expect(clippy::cast_possible_truncation, reason = "a mask follows")]
         self.mask.map(|mask| hash as u32 & mask)
     }
 
-    pub(crate) fn seal_with(&mut self, buckets: u32) {
+    /// Whether the target keeps it too.
+    pub(crate) fn is_divided(&self) -> bool {
+        self.mask.is_some()
+    }
+
+    /// The target keeps it in so many buckets.
+    pub(crate) fn divide(&mut self, buckets: u32) {
         self.mask = Some(buckets.next_power_of_two() - 1);
     }
 
-    /// How many buckets a base of this size gets.
-    pub(crate) fn buckets(&self) -> u32 {
-        Self::buckets_for(self.held.len() as u64)
-    }
-
-    /// How many buckets a base of so many keys gets.
+    /// How many buckets a base of so many keys gets, with room to grow.
     pub(crate) fn buckets_for(keys: u64) -> u32 {
-        let wanted = (keys / KEYS_A_BUCKET).clamp(1, 1 << 20);
-        u32::try_from(wanted).unwrap_or(1 << 20).next_power_of_two()
+        let wanted = (keys / KEYS_A_BUCKET).clamp(FEWEST_BUCKETS, MOST_BUCKETS);
+        u32::try_from(wanted).unwrap_or(u32::MAX >> 1).next_power_of_two()
     }
 
-    /// The whole base by buckets, to be stored; what moves from now on is noted. `seal_with` comes first.
-    pub(crate) fn sorted(&mut self) -> Vec<Bucket> {
+    /// What moves from now on is noted for [`Self::store_changes`].
+    pub(crate) fn note_changes(&mut self) {
         self.moved = Some(Hashes::default());
+    }
+
+    /// The whole base by buckets, to be stored. `divide` and `note_changes` come first.
+    pub(crate) fn sorted(&self) -> Vec<Bucket> {
         let mut buckets: HashMap<u32, Vec<(u64, Vec<u8>)>> = HashMap::new();
         let foreign = self.foreign.iter().map(|hash| (*hash, FOREIGN.to_vec()));
         for (hash, value) in self.held.iter().map(|(hash, held)| (*hash, encode(held.entry))).chain(foreign) {
@@ -183,7 +192,7 @@ impl Base {
         ask_guarded(target, "HSET", &commands).await
     }
 
-    /// Writes what has moved since `sorted`.
+    /// Writes what has moved since `note_changes`.
     pub(crate) async fn store_changes(
         &mut self,
         target: &mut Link,
@@ -208,10 +217,10 @@ impl Base {
         self.held.keys().copied()
     }
 
-    /// Reads a sealed base back.
+    /// Reads a stored base back.
     pub(crate) async fn load(target: &mut Link, ours: &Ours, from: u32, buckets: u32) -> Result<Self, CopyError> {
         let mut base = Self::default();
-        base.seal_with(buckets);
+        base.divide(buckets);
         let all: Vec<u32> = (0..buckets).collect();
         for some in all.chunks(100) {
             let mut commands = redis::pipe();

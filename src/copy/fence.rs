@@ -29,7 +29,7 @@ pub(crate) struct Record {
     pub(crate) owned: bool,
     /// The bases are complete.
     pub(crate) sealed: bool,
-    /// Buckets of each pair's base.
+    /// Buckets of each pair's base, which tells what we have written.
     pub(crate) buckets: Vec<u32>,
     /// The pairs of databases.
     pub(crate) databases: Vec<(u32, u32)>,

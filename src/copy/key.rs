@@ -49,11 +49,6 @@ impl Ours {
         format!("{}base:{from}:{bucket:x}", self.root)
     }
 
-    /// Matches the buckets of one pair.
-    pub(crate) fn bases(&self, from: u32) -> String {
-        format!("{}base:{from}:*", self.root)
-    }
-
     /// Keys found in the target before we wrote anything; in the target.
     pub(crate) fn foreign(&self, from: u32) -> String {
         format!("{}foreign:{from}", self.root)

@@ -46,7 +46,7 @@ impl Runner {
         self.record.rules = Some(rules(&self.spec));
         for lane in &mut self.lanes {
             let buckets = Base::buckets_for(self.progress.keys_total);
-            lane.base.seal_with(buckets);
+            lane.base.divide(buckets);
             self.record.buckets.push(buckets);
         }
         (self.record.owned, self.record.sealed) = (true, true);

@@ -7,7 +7,7 @@ use super::{
     apply::{Applied, BaseMove, Expect, Mark, Op, Write},
     error::CopyError,
     intent::announced_together,
-    key::prefix,
+    key::{Tally, prefix},
     link::bytes,
     progress::{Difference, Sides},
     read::{Reading, Seen, read},
@@ -79,7 +79,8 @@ impl Runner {
 
     // === one way ===
 
-    /// Before the seal nobody but us writes the target: the base is what it holds, and writing needs no comparison.
+    /// Before the seal the base is what we have written: that is written again without a comparison. What is not ours
+    /// yet must not be there, and nothing is deleted that somebody else has changed.
     async fn follow(
         &mut self,
         lane: usize,
@@ -103,29 +104,89 @@ impl Runner {
             let outcome = merge(base, old.as_ref().map(|seen| seen.entry), base, found.kind, now);
             cases.push(Case { found, old, new: None, outcome });
         }
+        self.spare_others(lane, &mut cases).await?;
         let offset = self.record.shift;
         let writes = |case: &Case| case.write(Side::New, offset).is_some();
         let (writing, settled): (Vec<Case>, Vec<Case>) = cases.into_iter().partition(writes);
-        for case in settled {
-            here.base.set(case.found.hash, case.outcome.agreed);
-        }
+        let moves: Vec<_> = settled.iter().map(|case| (case.found.hash, case.outcome.agreed)).collect();
+        self.move_base(lane, &moves).await?;
+        let Some(here) = self.lanes.get_mut(lane) else { return Ok(()) };
         let ops: Vec<Op<'_>> = writing
             .iter()
             .filter_map(|case| {
+                let hash = case.found.hash;
                 let write = case.write(Side::New, offset)?;
-                Some(Op { name: &case.found.name, expect: Expect::Any, write, base: None })
+                let expect = match case.outcome.new {
+                    Act::Delete => case.expect(Side::New),
+                    Act::Keep | Act::Put(_) | Act::Renew(_) if here.base.contains(hash) => Expect::Any,
+                    Act::Keep | Act::Put(_) | Act::Renew(_) => Expect::Absent,
+                };
+                let base = base_move(here, &self.ours, hash, case.outcome.agreed);
+                Some(Op { name: &case.found.name, expect, write, base })
             })
             .collect();
         let applied = write_all(&self.fence, here, Side::New, &ops).await?;
-        for (case, applied) in writing.iter().zip(applied) {
+        let mut taken = Vec::new();
+        for (case, applied) in writing.into_iter().zip(applied) {
             if applied == Applied::Done {
                 here.base.set(case.found.hash, case.outcome.agreed);
                 self.progress.carried += 1;
                 self.progress.deleted += u64::from(case.outcome.new == Act::Delete);
                 self.rounds.source.carried += 1;
+            } else if case.outcome.new != Act::Delete {
+                taken.push(case);
+            }
+        }
+        self.refuse_taken(lane, taken).await
+    }
+
+    /// A key that the source has lost is deleted only while the target holds what we wrote there.
+    async fn spare_others(&mut self, lane: usize, cases: &mut [Case]) -> Result<(), CopyError> {
+        let deleting: Vec<&mut Case> = cases.iter_mut().filter(|case| case.outcome.new == Act::Delete).collect();
+        if deleting.is_empty() {
+            return Ok(());
+        }
+        let found: Vec<Found> = deleting.iter().map(|case| case.found.clone()).collect();
+        let there = self.read_side(lane, Side::New, &found).await?;
+        let Some(here) = self.lanes.get_mut(lane) else { return Ok(()) };
+        for (case, there) in deleting.into_iter().zip(there.seen) {
+            let hash = case.found.hash;
+            let base = here.base.get(hash).map(|entry| entry.digest);
+            match there {
+                Some(there) if base == Some(there.entry.digest) => case.new = Some(there),
+                Some(_) => {
+                    here.base.foreign.insert(hash);
+                    case.outcome.new = Act::Keep;
+                }
+                None => case.outcome.new = Act::Keep,
             }
         }
         Ok(())
+    }
+
+    /// Keys that were to be written for the first time, and are there: somebody else's, unless they say the same.
+    async fn refuse_taken(&mut self, lane: usize, cases: Vec<Case>) -> Result<(), CopyError> {
+        if cases.is_empty() {
+            return Ok(());
+        }
+        let found: Vec<Found> = cases.iter().map(|case| case.found.clone()).collect();
+        let there = self.read_side(lane, Side::New, &found).await?;
+        let mut others = Tally::default();
+        let mut same = Vec::new();
+        for (case, there) in cases.iter().zip(there.seen) {
+            let wanted = case.old.as_ref().map(|old| old.entry.digest);
+            match there.map(|there| there.entry) {
+                Some(there) if Some(there.digest) == wanted => same.push((case.found.hash, Some(there))),
+                Some(_) => others.add(&case.found.name),
+                // Gone again: the next sweep writes it.
+                None => self.rounds.source.wanted = true,
+            }
+        }
+        self.move_base(lane, &same).await?;
+        match others.count {
+            0 => Ok(()),
+            count => Err(CopyError::TargetNotEmpty { count, prefixes: others.prefixes }),
+        }
     }
 
     // === both ways ===
@@ -271,11 +332,11 @@ impl Runner {
         named.push(Difference { prefix: prefix(&found.name), key: format!("{:016x}", found.hash), conflict });
     }
 
-    /// Moves bases without touching a key; once sealed, in the target too.
+    /// Moves bases without touching a key, in the target too.
     pub(crate) async fn move_base(&mut self, lane: usize, moves: &[(u64, Option<Entry>)]) -> Result<(), CopyError> {
         let Some(here) = self.lanes.get_mut(lane) else { return Ok(()) };
         let fence_key = self.fence.key.clone();
-        if self.record.sealed {
+        if here.base.is_divided() {
             let moving = moves.iter().filter(|(hash, entry)| here.base.get(*hash) != *entry);
             let ops: Vec<Op<'_>> = moving
                 .map(|(hash, entry)| Op {

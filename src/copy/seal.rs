@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    base::{Base, discard},
+    base::Base,
     error::CopyError,
     fence::{Record, plant, write_record},
     key::{Choice, hash},
@@ -36,14 +36,14 @@ impl Runner {
         // Before the target is read, so that what happens to it afterwards is either a hint or counted.
         let fed = self.hear(Side::New).await?;
         let evicted = self.eviction_counters().await?;
-        let mut record = Record { sealed: true, buckets: Vec::new(), evicted, ..self.record.clone() };
+        let record = Record { sealed: true, evicted, ..self.record.clone() };
         let began = Instant::now();
         for at in 0..self.lanes.len() {
             self.look_at_target(at).await?;
         }
         let took = began.elapsed();
         for at in 0..self.lanes.len() {
-            record.buckets.push(self.store_base(at).await?);
+            self.store_base(at).await?;
         }
         for lane in &mut self.lanes {
             lane.base.store_changes(&mut lane.links.target, &self.fence, &self.ours, lane.from).await?;
@@ -85,6 +85,7 @@ impl Runner {
         while cursor != Some(0) {
             let Some(lane) = self.lanes.get_mut(at) else { return Ok(()) };
             if cursor.is_none() {
+                lane.base.note_changes();
                 lane.base.begin(Side::New);
             }
             let page = scan(&mut lane.links.target, cursor.unwrap_or_default(), None, 500).await?;
@@ -113,19 +114,16 @@ impl Runner {
         Ok(())
     }
 
-    /// Stores the base of a lane, following all the while; what changes meanwhile is noted. Returns its buckets.
-    async fn store_base(&mut self, at: usize) -> Result<u32, CopyError> {
-        let Some(lane) = self.lanes.get_mut(at) else { return Ok(0) };
-        discard(&mut lane.links.target, &self.fence, &self.ours.bases(lane.from), &[]).await?;
-        let count = lane.base.buckets();
-        lane.base.seal_with(count);
+    /// Stores the whole base of a lane, following all the while: with what was found equal, and whose keys are foreign.
+    async fn store_base(&mut self, at: usize) -> Result<(), CopyError> {
+        let Some(lane) = self.lanes.get(at) else { return Ok(()) };
         let buckets = lane.base.sorted();
         for some in buckets.chunks(100) {
             let Some(lane) = self.lanes.get_mut(at) else { break };
             Base::store(&mut lane.links.target, &self.fence, &self.ours, lane.from, some).await?;
             self.take_hints().await?;
         }
-        Ok(count)
+        Ok(())
     }
 
     /// Watches both sides from now on.

@@ -1,7 +1,8 @@
 //! Looking over the target before anything is written there: what is in it already, and whose it is.
 //!
-//! What differs from the source is a block; what only the target has is foreign and never touched; what is the same in
-//! both was not written by us either, and is remembered so that it can be left where it was found.
+//! What we wrote ourselves is in the stored base. Of the rest, what differs from the source is a block; what only the
+//! target has is foreign and never touched; what is the same in both was not written by us either, and is remembered so
+//! that it can be left where it was found.
 
 use std::collections::HashMap;
 
@@ -14,7 +15,7 @@ use super::{
     key::{Choice, Ours, Tally, hash},
     link::{Link, bytes},
     read::{read, scan},
-    run::{Lane, Runner},
+    run::Runner,
     sweep::shift,
 };
 use crate::merge::{Entry, Side};
@@ -49,78 +50,96 @@ impl Runner {
 
     pub(crate) async fn look_over_all(&mut self) -> Result<(), CopyError> {
         let mut tally = Tally::default();
-        let mut unclaimed = HashMap::new();
         for at in 0..self.lanes.len() {
-            self.look_over(at, &mut tally, &mut unclaimed).await?;
+            self.look_over(at, &mut tally).await?;
         }
         if tally.count > 0 {
             return Err(CopyError::TargetNotEmpty { count: tally.count, prefixes: tally.prefixes });
         }
-        // Written by an earlier runner, gone from every source since: the first pair deletes it.
-        for ((to, hash), entry) in unclaimed {
-            let claims = |lane: &&mut Lane| lane.to == to;
-            let claimed =
-                |lane: &Lane| lane.to == to && (lane.base.contains(hash) || lane.base.foreign.contains(&hash));
-            if !self.lanes.iter().any(claimed)
-                && let Some(lane) = self.lanes.iter_mut().find(claims)
-            {
-                lane.base.set(hash, Some(entry));
-            }
-        }
         Ok(())
     }
 
-    /// Takes what is in the target for the base. What is there before we ever wrote, and differs, is not ours.
-    async fn look_over(
-        &mut self,
-        at: usize,
-        tally: &mut Tally,
-        unclaimed: &mut HashMap<(u32, u64), Entry>,
-    ) -> Result<(), CopyError> {
-        let (owned, offset) = (self.record.owned, self.record.shift);
+    /// Takes what is in the target for the base, as far as it is ours or the same as the source's.
+    async fn look_over(&mut self, at: usize, tally: &mut Tally) -> Result<(), CopyError> {
+        let owned = self.record.owned;
         let Some(lane) = self.lanes.get_mut(at) else { return Ok(()) };
-        let foreign_key = self.ours.foreign(lane.from);
+        let (foreign_key, from) = (self.ours.foreign(lane.from), lane.from);
+        let mut found = HashMap::new();
         if owned {
             lane.base.foreign = load_foreign(&mut lane.links.target, &foreign_key).await?;
+            found = load_identical(&mut lane.links.target, &self.ours, from).await?;
         }
-        let selection = &self.selection;
+        lane.base.begin(Side::New);
         let mut identical = Vec::new();
-        let mut cursor = 0;
-        loop {
-            let page = scan(&mut lane.links.target, cursor, None, 500).await?;
-            let moves = |name: &Vec<u8>| matches!(selection.choose(name), Choice::Move(_));
-            let names: Vec<Vec<u8>> = page.names.into_iter().filter(moves).collect();
-            let there = read(&mut lane.links.target, &names, shift(Side::New, offset)).await?;
-            let here = read(&mut lane.links.source, &names, 0).await?;
-            for ((name, there), here) in names.iter().zip(there.seen).zip(here.seen) {
-                let hash = hash(name);
-                let Some(there) = there.filter(|_| !lane.base.foreign.contains(&hash)) else { continue };
-                match here {
-                    Some(_) if owned => lane.base.set(hash, Some(there.entry)),
-                    None if owned => {
-                        unclaimed.insert((lane.to, hash), there.entry);
+        let mut cursor = None;
+        while cursor != Some(0) {
+            for met in self.meet(at, &mut cursor).await? {
+                let Some(lane) = self.lanes.get_mut(at) else { return Ok(()) };
+                let Met { hash, there, here, .. } = met;
+                let known = lane.base.get(hash).map(|entry| entry.digest).or(found.get(&hash).copied());
+                match (known, here) {
+                    (Some(known), _) if known == there.digest => lane.base.set(hash, Some(there)),
+                    // Somebody has changed what we wrote: the source's own value is carried again.
+                    (Some(_), Some(_)) => lane.base.set(hash, Some(there)),
+                    (None, Some(here)) if here.digest == there.digest => {
+                        lane.base.set(hash, Some(there));
+                        identical.push((hash, there.digest));
                     }
-                    Some(here) if here.entry.digest == there.entry.digest => {
-                        lane.base.set(hash, Some(there.entry));
-                        identical.push((hash, there.entry.digest));
-                    }
-                    Some(_) => tally.add(name),
-                    None => {
+                    (None, Some(_)) => tally.add(&met.name),
+                    (Some(_) | None, None) => {
                         lane.base.foreign.insert(hash);
                     }
                 }
             }
-            cursor = page.cursor;
-            if cursor == 0 {
-                break;
-            }
         }
+        let Some(lane) = self.lanes.get_mut(at) else { return Ok(()) };
         if !owned {
             store_foreign(&mut lane.links.target, &self.fence, &foreign_key, &lane.base.foreign).await?;
-            store_identical(&mut lane.links.target, &self.fence, &self.ours, lane.from, &identical).await?;
+            return store_identical(&mut lane.links.target, &self.fence, &self.ours, from, &identical).await;
         }
-        Ok(())
+        // What the target has lost is carried again, and what is not ours any more is not ours to delete.
+        let gone: Vec<_> = lane.base.missing(Side::New).into_iter().map(|hash| (hash, None)).collect();
+        self.move_base(at, &gone).await
     }
+
+    /// A page of what the target has and the rules move, but for what is known to be foreign or another pair's.
+    async fn meet(&mut self, at: usize, cursor: &mut Option<u64>) -> Result<Vec<Met>, CopyError> {
+        let offset = self.record.shift;
+        let Some(lane) = self.lanes.get_mut(at) else {
+            *cursor = Some(0);
+            return Ok(Vec::new());
+        };
+        let page = scan(&mut lane.links.target, cursor.unwrap_or_default(), None, 500).await?;
+        *cursor = Some(page.cursor);
+        let to = lane.to;
+        let of_another = |hash: u64| {
+            let mut others = self.lanes.iter().enumerate().filter(|(other, lane)| *other != at && lane.to == to);
+            self.record.owned && others.any(|(_, other)| other.base.contains(hash))
+        };
+        let Some(lane) = self.lanes.get(at) else { return Ok(Vec::new()) };
+        let wanted = |name: &Vec<u8>| {
+            let hash = hash(name);
+            matches!(self.selection.choose(name), Choice::Move(_))
+                && !lane.base.foreign.contains(&hash)
+                && !of_another(hash)
+        };
+        let names: Vec<Vec<u8>> = page.names.into_iter().filter(wanted).collect();
+        let Some(lane) = self.lanes.get_mut(at) else { return Ok(Vec::new()) };
+        let there = read(&mut lane.links.target, &names, shift(Side::New, offset)).await?;
+        let here = read(&mut lane.links.source, &names, 0).await?;
+        let met = names.into_iter().zip(there.seen).zip(here.seen).filter_map(|((name, there), here)| {
+            Some(Met { hash: hash(&name), name, there: there?.entry, here: here.map(|here| here.entry) })
+        });
+        Ok(met.collect())
+    }
+}
+
+/// A key of the target, with what the source has under its name.
+struct Met {
+    name: Vec<u8>,
+    hash: u64,
+    there: Entry,
+    here: Option<Entry>,
 }
 
 /// Keeps which keys were found with which digests, instead of what an earlier try has left there.

@@ -158,6 +158,17 @@ impl Runner {
         Ok(())
     }
 
+    /// What was written before us; without a record of that, nothing in the target is ours.
+    async fn open_bases(&mut self) -> Result<(), CopyError> {
+        if self.record.owned && self.record.buckets.len() == self.lanes.len() {
+            return self.load_bases().await;
+        }
+        let buckets = Base::buckets_for(self.progress.keys_total);
+        self.record.buckets = vec![buckets; self.lanes.len()];
+        self.lanes.iter_mut().for_each(|lane| lane.base.divide(buckets));
+        Ok(())
+    }
+
     /// Before the seal: what is in the target is looked over, whoever wrote it.
     async fn begin_following(&mut self) -> Result<(), CopyError> {
         self.measure_clocks().await?;
@@ -166,6 +177,7 @@ impl Runner {
         }
         self.evicted_at_start = self.record.evicted;
         self.refuse_unmatched().await?;
+        self.open_bases().await?;
         self.look_over_all().await?;
         self.record.owned = true;
         self.record.attempt = self.record.attempt.max(self.spec.attempt);

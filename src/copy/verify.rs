@@ -91,6 +91,10 @@ impl Runner {
                     if !self.both_ways
                         && let Some(here) = self.lanes.get_mut(lane)
                     {
+                        if old.is_none() && !here.base.contains(found.hash) {
+                            here.base.foreign.insert(found.hash);
+                            continue;
+                        }
                         here.base.set(found.hash, new.as_ref().map(|seen| seen.entry));
                     }
                     again.push(found);

@@ -116,7 +116,7 @@ impl Withdrawal {
             }
             foreign.entry(lane.to).or_default().extend(load_foreign(target, &exit.ours.foreign(lane.from)).await?);
             identical.entry(lane.to).or_default().extend(load_identical(target, &exit.ours, lane.from).await?);
-            if let Some(buckets) = record.buckets.get(at).filter(|_| record.sealed) {
+            if let Some(buckets) = record.buckets.get(at) {
                 lane.base = Base::load(target, &exit.ours, lane.from, *buckets).await?;
                 foreign.entry(lane.to).or_default().extend(lane.base.foreign.iter());
             }
@@ -155,8 +155,8 @@ impl Withdrawal {
             match owner {
                 Some(owner) => owned.entry(owner).or_default().push(name),
                 None if was_there && !same => {}
-                None if self.record.sealed => self.tally.add(&name),
-                None => owned.entry(first).or_default().push(name),
+                None if same && !self.record.sealed => owned.entry(first).or_default().push(name),
+                None => self.tally.add(&name),
             }
         }
         for (owner, mut names) in owned {
@@ -177,7 +177,7 @@ impl Withdrawal {
         let Some(lane) = self.lanes.get_mut(owner) else { return Ok(Vec::new()) };
         let Sides { source, target } = &mut lane.links;
         let new = read(target, &names, shift(Side::New, offset)).await?;
-        // Before the seal the new store was nobody's but ours: there is nothing to compare with.
+        // Before the seal nobody was sent to the new store: what we wrote there is all that is ours.
         let old = if sealed { read(source, &names, 0).await?.seen } else { vec![None; names.len()] };
         // A key that the old store lacks was logged out or has expired there, unless the store has lost keys: then the
         // copy may be the last there is. Asked after the reading, so that no loss falls between the two.
@@ -191,10 +191,8 @@ impl Withdrawal {
             let base = lane.base.get(hash).filter(|_| complete);
             let fate = if found == Some(seen.entry.digest) {
                 Fate::Found
-            } else if sealed {
-                after_the_seal(seen.entry, base, old.map(|old| old.entry))
             } else {
-                Fate::Remove
+                judge(seen.entry, base, old.map(|old| old.entry))
             };
             match fate {
                 Fate::Remove => judged.push(Judged { name, hash, seen }),
@@ -234,9 +232,9 @@ async fn has_lost_nothing(source: &mut Link, fence: &Fence, record: &Record) -> 
     Ok(has_fence(source, fence).await? && evicted.is_none_or(|(now, start)| thrown_away(start, now) == 0))
 }
 
-/// After the seal both stores had users. What the new one holds is our copy as long as it says no more than the old
-/// store does, or than both did when they last agreed.
-fn after_the_seal(new: Entry, base: Option<Entry>, old: Option<Entry>) -> Fate {
+/// Both stores may have had users. What the new one holds is our copy as long as it says no more than the old store
+/// does, or than both did when they last agreed.
+fn judge(new: Entry, base: Option<Entry>, old: Option<Entry>) -> Fate {
     let no_more_than = |known: Entry| {
         let later = match (new.deadline.millis(), known.deadline.millis()) {
             (_, None) => false,
@@ -257,14 +255,14 @@ mod tests {
     fn only_what_says_no_more_than_the_old_store_is_our_copy() {
         let entry = |digest, at| Entry { digest, deadline: Deadline::at(at) };
         let now = entry(1, 10_000);
-        assert_eq!(after_the_seal(now, Some(now), None), Fate::Remove, "deleted in the old store since");
-        assert_eq!(after_the_seal(now, Some(now), Some(entry(2, 9_000))), Fate::Remove, "changed in the old store");
-        assert_eq!(after_the_seal(now, Some(entry(2, 9_000)), Some(entry(1, 60_000))), Fate::Remove, "carried");
-        assert_eq!(after_the_seal(now, Some(entry(1, 9_000)), None), Fate::Remove, "the same but for the clocks");
-        assert_eq!(after_the_seal(now, Some(entry(1, -1)), None), Fate::Remove);
-        assert_eq!(after_the_seal(now, None, None), Fate::Leave, "the old store has lost keys");
-        assert_eq!(after_the_seal(now, Some(entry(2, 10_000)), Some(entry(2, 10_000))), Fate::Leave, "changed here");
-        assert_eq!(after_the_seal(now, Some(entry(1, 5_000)), Some(entry(1, 5_000))), Fate::Leave, "renewed here");
-        assert_eq!(after_the_seal(entry(1, -1), Some(now), Some(now)), Fate::Leave, "made to stay here");
+        assert_eq!(judge(now, Some(now), None), Fate::Remove, "deleted in the old store since");
+        assert_eq!(judge(now, Some(now), Some(entry(2, 9_000))), Fate::Remove, "changed in the old store");
+        assert_eq!(judge(now, Some(entry(2, 9_000)), Some(entry(1, 60_000))), Fate::Remove, "carried");
+        assert_eq!(judge(now, Some(entry(1, 9_000)), None), Fate::Remove, "the same but for the clocks");
+        assert_eq!(judge(now, Some(entry(1, -1)), None), Fate::Remove);
+        assert_eq!(judge(now, None, None), Fate::Leave, "the old store has lost keys");
+        assert_eq!(judge(now, Some(entry(2, 10_000)), Some(entry(2, 10_000))), Fate::Leave, "changed here");
+        assert_eq!(judge(now, Some(entry(1, 5_000)), Some(entry(1, 5_000))), Fate::Leave, "renewed here");
+        assert_eq!(judge(entry(1, -1), Some(now), Some(now)), Fate::Leave, "made to stay here");
     }
 }

@@ -109,12 +109,14 @@ async fn runner_process() {
     let Some(orders) = std::env::var_os("RUNNER_PROCESS") else { return };
     let orders = orders.into_string().unwrap();
     let words: Vec<&str> = orders.split(' ').collect();
-    let [from, to, name] = words.as_slice() else { panic!("{orders}") };
+    let [from, to, name, mode] = words.as_slice() else { panic!("{orders}") };
     let endpoint = |port: &str| Endpoint::new("127.0.0.1", port.parse().unwrap());
     let mut wanted = CopySpec::new("m1", *name, endpoint(from), endpoint(to));
     wanted.take_over = true;
     let copier = Copier::start(wanted);
-    copier.set_mode(Mode::BothWays);
+    if *mode == "both" {
+        copier.set_mode(Mode::BothWays);
+    }
     until(&copier, "the end", |progress| progress.state == State::Stopped).await;
 }
 
@@ -125,7 +127,7 @@ async fn killed_processes_leave_nothing_half_done() {
     crowd.fleet.new.store(false, Ordering::SeqCst);
     let mut chance = StdRng::seed_from_u64(7);
     for life in 0..8 {
-        let orders = format!("{} {} p{life}", from.endpoint.port, to.endpoint.port);
+        let orders = format!("{} {} p{life} both", from.endpoint.port, to.endpoint.port);
         let mut process = tokio::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "takeover::runner_process"])
             .env("RUNNER_PROCESS", orders)
