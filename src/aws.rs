@@ -13,10 +13,13 @@ use aws_sdk_sts::operation::RequestId;
 use jiff::Timestamp;
 
 use crate::error::{Class, CloudError};
-use crate::metrics;
+
+use self::deadlines::CONNECT;
+pub use self::deadlines::Deadlines;
 
 pub mod apprunner;
 pub mod classify;
+pub(crate) mod deadlines;
 pub mod ec2;
 pub mod elasticache;
 pub mod iam;
@@ -24,14 +27,6 @@ pub mod logs;
 pub mod secretsmanager;
 pub mod sts;
 
-/// For the TCP and TLS handshake.
-const CONNECT: Duration = Duration::from_secs(3);
-/// For one attempt of a read.
-const READ: Duration = Duration::from_secs(10);
-/// For the one attempt of a write.
-const WRITE: Duration = Duration::from_secs(30);
-/// Attempts of a read, the first included.
-const ATTEMPTS: u32 = 3;
 /// Pages of a list before something must be wrong.
 const PAGES: usize = 100;
 
@@ -70,7 +65,8 @@ impl Aws {
 
     /// Clients that act as `role` in the same region; the ambient credentials must be allowed to assume it.
     pub async fn connect_as(role: &str, region: &str) -> Self {
-        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).operation_timeout(WRITE).build();
+        let timeouts =
+            TimeoutConfig::builder().connect_timeout(CONNECT).operation_timeout(Deadlines::default().write).build();
         let ambient = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
@@ -92,58 +88,50 @@ impl Aws {
 
     /// Clients over a configuration; its retries must be off.
     pub fn new(config: &SdkConfig) -> Self {
+        Self::within(config, Deadlines::default())
+    }
+
+    /// The same with other deadlines.
+    pub fn within(config: &SdkConfig, deadlines: Deadlines) -> Self {
         Self {
-            apprunner: apprunner::AppRunner::new(config),
-            ec2: ec2::Ec2::new(config),
-            elasticache: elasticache::ElastiCache::new(config),
-            iam: iam::Iam::new(config),
-            logs: logs::Logs::new(config),
-            secretsmanager: secretsmanager::SecretsManager::new(config),
-            sts: sts::Sts::new(config),
+            apprunner: apprunner::AppRunner::new(config, deadlines),
+            ec2: ec2::Ec2::new(config, deadlines),
+            elasticache: elasticache::ElastiCache::new(config, deadlines),
+            iam: iam::Iam::new(config, deadlines),
+            logs: logs::Logs::new(config, deadlines),
+            secretsmanager: secretsmanager::SecretsManager::new(config, deadlines),
+            sts: sts::Sts::new(config, deadlines),
         }
     }
 }
 
-/// One read, tried again while the failure says nothing about the resource.
-async fn read<T, E, F>(
-    service: &'static str,
-    operation: &'static str,
-    call: impl Fn() -> F + Send,
-) -> Result<T, CloudError>
-where
-    F: Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
-    E: ProvideErrorMetadata + Send,
-{
-    let mut attempt = 1;
-    loop {
-        let error = match once(service, operation, READ, call()).await {
-            Ok(value) => return Ok(value),
-            Err(error) => error,
-        };
-        if attempt >= ATTEMPTS || !matches!(error.class, Class::Transient | Class::Throttled) {
-            return Err(error);
-        }
-        tokio::time::sleep(pause(error.class, attempt)).await;
-        attempt += 1;
+impl Deadlines {
+    /// One read, tried again while the failure says nothing about the resource.
+    async fn read<T, E, F>(
+        self,
+        service: &'static str,
+        operation: &'static str,
+        call: impl Fn() -> F + Send,
+    ) -> Result<T, CloudError>
+    where
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
+        E: ProvideErrorMetadata + Send,
+    {
+        self.again(|| once(service, operation, self.read, call())).await
     }
-}
 
-/// One write, made once: whether a lost reply means success is for the next observation to say.
-async fn write<T, E>(
-    service: &'static str,
-    operation: &'static str,
-    call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
-) -> Result<T, CloudError>
-where
-    E: ProvideErrorMetadata + Send,
-{
-    once(service, operation, WRITE, call).await
-}
-
-/// How long to wait before another attempt: longer when we were asked to slow down, never the same twice.
-pub(crate) fn pause(class: Class, attempt: u32) -> Duration {
-    let base = if class == Class::Throttled { 500 } else { 100 };
-    Duration::from_millis(base << attempt.min(5)).mul_f64(0.5 + rand::random::<f64>() / 2.0)
+    /// One write, made once: whether a lost reply means success is for the next observation to say.
+    async fn write<T, E>(
+        self,
+        service: &'static str,
+        operation: &'static str,
+        call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
+    ) -> Result<T, CloudError>
+    where
+        E: ProvideErrorMetadata + Send,
+    {
+        once(service, operation, self.write, call).await
+    }
 }
 
 async fn once<T, E>(
@@ -155,22 +143,9 @@ async fn once<T, E>(
 where
     E: ProvideErrorMetadata + Send,
 {
-    let began = tokio::time::Instant::now();
     // Boxed: an SDK call's future is tens of kilobytes, and observations hold many at once.
-    let outcome = match tokio::time::timeout(deadline, Box::pin(call)).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(classify::error(service, operation, &error)),
-        Err(_) => {
-            let message = format!("no answer within {} s", deadline.as_secs());
-            Err(CloudError::new(Class::Transient, service, operation, "", &message))
-        }
-    };
-    metrics::cloud_request(service, operation, outcome.as_ref().err().map(|error| error.class), began.elapsed());
-    match &outcome {
-        Ok(_) => tracing::debug!(service, operation, "answered"),
-        Err(error) => tracing::debug!(service, operation, class = ?error.class, %error, "failed"),
-    }
-    outcome
+    let call = async { Box::pin(call).await.map_err(|error| classify::error(service, operation, &error)) };
+    deadlines::within(deadline, service, operation, call).await
 }
 
 /// A field the vendor's model promises and the answer lacks.

@@ -7,8 +7,9 @@ use reqwest::{Method, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
+use crate::aws::Deadlines;
+use crate::aws::deadlines::{CONNECT, within};
 use crate::error::{Class, CloudError, chain};
-use crate::metrics;
 
 pub use self::wire::{Database, State, Stats};
 
@@ -19,9 +20,6 @@ pub const SERVICE: &str = "Upstash";
 /// Where the API is, unless a setting says otherwise.
 pub const DEFAULT_URL: &str = "https://api.upstash.com/v2";
 
-const READ: Duration = Duration::from_secs(10);
-const WRITE: Duration = Duration::from_secs(30);
-const ATTEMPTS: u32 = 3;
 /// The largest answer read; the list of a hundred databases is some 200 KiB.
 const BODY_LIMIT: usize = 1024 * 1024;
 
@@ -40,7 +38,7 @@ pub struct ApiKey {
 /// `Rejected` when the TLS roots of this machine cannot be read.
 pub fn http() -> Result<reqwest::Client, CloudError> {
     reqwest::Client::builder()
-        .connect_timeout(Duration::from_secs(3))
+        .connect_timeout(CONNECT)
         .user_agent(concat!("sessionbackend/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .build()
@@ -57,6 +55,7 @@ pub struct Upstash {
     http: reqwest::Client,
     base: Url,
     key: ApiKey,
+    deadlines: Deadlines,
 }
 
 impl Upstash {
@@ -75,7 +74,13 @@ impl Upstash {
     pub fn over(http: reqwest::Client, base: &str, key: ApiKey) -> Result<Self, CloudError> {
         let base = Url::parse(&format!("{}/", base.trim_end_matches('/')))
             .map_err(|error| wrong(&format!("the API URL {base:?} is not a URL: {error}")))?;
-        Ok(Self { http, base, key })
+        Ok(Self { http, base, key, deadlines: Deadlines::default() })
+    }
+
+    /// The same with other deadlines.
+    #[must_use]
+    pub fn within(self, deadlines: Deadlines) -> Self {
+        Self { deadlines, ..self }
     }
 
     /// Every database the key sees, without credentials.
@@ -114,29 +119,18 @@ impl Upstash {
         if let (Some(plan), Some(fields)) = (plan, body.as_object_mut()) {
             fields.insert("plan".to_owned(), Value::from(plan));
         }
-        let answer = self.send(Method::POST, operation, "redis/database", Some(body), WRITE).await?;
+        let answer = self.send(Method::POST, operation, "redis/database", Some(body), self.deadlines.write).await?;
         Database::read(&answer).ok_or_else(|| unreadable(operation, "the answer is no database"))
     }
 
     /// Deletes a database at once and for good.
     pub async fn delete(&self, id: &str) -> Result<(), CloudError> {
         let path = format!("redis/database/{}", segment(id)?);
-        self.send(Method::DELETE, "DeleteDatabase", &path, None, WRITE).await.map(|_| ())
+        self.send(Method::DELETE, "DeleteDatabase", &path, None, self.deadlines.write).await.map(|_| ())
     }
 
     async fn read(&self, operation: &'static str, path: &str) -> Result<Value, CloudError> {
-        let mut attempt = 1;
-        loop {
-            let error = match self.send(Method::GET, operation, path, None, READ).await {
-                Ok(value) => return Ok(value),
-                Err(error) => error,
-            };
-            if attempt >= ATTEMPTS || !matches!(error.class, Class::Transient | Class::Throttled) {
-                return Err(error);
-            }
-            tokio::time::sleep(crate::aws::pause(error.class, attempt)).await;
-            attempt += 1;
-        }
+        self.deadlines.again(|| self.send(Method::GET, operation, path, None, self.deadlines.read)).await
     }
 
     async fn send(
@@ -147,18 +141,7 @@ impl Upstash {
         body: Option<Value>,
         deadline: Duration,
     ) -> Result<Value, CloudError> {
-        let began = tokio::time::Instant::now();
-        let outcome = tokio::time::timeout(deadline, self.exchange(method, operation, path, body)).await;
-        let outcome = outcome.unwrap_or_else(|_| {
-            let message = format!("no answer within {} s", deadline.as_secs());
-            Err(CloudError::new(Class::Transient, SERVICE, operation, "", &message))
-        });
-        metrics::cloud_request(SERVICE, operation, outcome.as_ref().err().map(|error| error.class), began.elapsed());
-        match &outcome {
-            Ok(_) => tracing::debug!(service = SERVICE, operation, "answered"),
-            Err(error) => tracing::debug!(service = SERVICE, operation, class = ?error.class, %error, "failed"),
-        }
-        outcome
+        within(deadline, SERVICE, operation, self.exchange(method, operation, path, body)).await
     }
 
     async fn exchange(

@@ -1,5 +1,6 @@
 //! Moves a busy service between stores on the sandbox and lets its visitors judge. The visitors know only HTTP; what
-//! they conclude is decided by pure functions in `judge`. Nothing here looks into a store or trusts the copier.
+//! they conclude is decided by pure functions in `judge`. Nobody trusts the copier: into the stores only
+//! `world` looks, before and after the move, for what it may have left.
 
 pub mod browser;
 pub mod crowd;

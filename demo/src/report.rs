@@ -233,12 +233,11 @@ impl Facts {
                 found: thousands(requests.refused_within_lag),
             },
             none("foreign variables changed", self.foreign_changes.len() as u64),
+            nothing("nothing else was made or left in the clouds", &self.made.others),
+            nothing("no key of the copier is left in either store", &self.made.traces),
+            nothing("notify-keyspace-events is as it was in both stores", &self.made.notifying),
             holds("the old store is retained", self.old_store_available),
-            Condition {
-                what: "no secret in its output, plan, status or log at TRACE".to_owned(),
-                holds: self.leaks.is_empty(),
-                found: if self.leaks.is_empty() { "none".to_owned() } else { self.leaks.join(", ") },
-            },
+            nothing("no secret in its output, plan, status or log at TRACE", &self.leaks),
             Condition {
                 what: "plan has nothing left to do".to_owned(),
                 holds: self.plan_changes == Some(0),
@@ -283,6 +282,11 @@ impl Facts {
             },
             holds("store variable and egress are as they were", self.configuration_restored),
             none("things removed", self.removed.len() as u64),
+            Condition {
+                what: "one database at most, and no secret of an epoch".to_owned(),
+                holds: self.made.databases <= 1 && self.made.epochs.is_empty(),
+                found: format!("{} and {}", self.made.databases, self.made.epochs.len()),
+            },
             at_least("sessions born on the new store", new.opened, 1),
             at_least("sessions logged out on the new store", new.ended, 1),
         ];
@@ -320,6 +324,11 @@ fn none(what: &str, found: u64) -> Condition {
 
 fn at_least(what: &str, found: u64, least: u64) -> Condition {
     Condition { what: format!("{what} ≥ {}", thousands(least)), holds: found >= least, found: thousands(found) }
+}
+
+fn nothing(what: &str, found: &[String]) -> Condition {
+    let told = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
+    Condition { what: what.to_owned(), holds: found.is_empty(), found: told }
 }
 
 fn holds(what: &str, holds: bool) -> Condition {

@@ -134,7 +134,7 @@ async fn tell(args: &RunArgs) -> Result<bool, Error> {
         old_store: world.store.clone(),
         configuration_restored: restored(&world, &after),
         plan_changes,
-        made: world::made(&sandbox).await?,
+        made: world::made(&sandbox, &world).await?,
         store_reference: after.store_variable().unwrap_or_default().to_owned(),
         kills,
         path: CriticalPath::of(args.scenario, &operations, manifest::waits(manifest::EXAMPLE)),

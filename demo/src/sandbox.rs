@@ -135,6 +135,15 @@ impl Sandbox {
         self.run(["fault", "add", &fault.to_string()]).await.map(drop)
     }
 
+    /// What a store answers behind its vendor's door.
+    ///
+    /// # Errors
+    /// When there is no such store, or it refuses.
+    pub async fn ask(&self, store: &str, command: &[&str]) -> Result<String, SandboxError> {
+        let output = self.run([&["ask", store], command].concat()).await?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+    }
+
     /// Email and key of the Upstash account.
     ///
     /// # Errors

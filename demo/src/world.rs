@@ -2,15 +2,17 @@
 //! and by `sessionbackend`, what is gone. Only `world/wire.rs` makes anything, before the move; nothing touches what
 //! `sessionbackend` makes.
 
+mod left;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
 use crate::pace;
 use crate::sandbox::{Sandbox, SandboxError};
 
+pub use left::{Made, made};
 pub use wire::{own_variables, wire};
 
 /// Name of the service.
@@ -42,6 +44,10 @@ pub struct World {
     pub store: String,
     /// Its configuration before the move.
     pub before: Configuration,
+    /// What else is there, by id.
+    pub things: BTreeSet<String>,
+    /// How the store's keyspace notifications are set, where they can be.
+    pub notify: Option<String>,
 }
 
 /// What the service is told, as App Runner shows it.
@@ -138,15 +144,6 @@ pub async fn old_store_available(sandbox: &Sandbox) -> Result<bool, SandboxError
     Ok(groups.iter().any(|group| group["ReplicationGroupId"] == GROUP && group["Status"] == "available"))
 }
 
-/// What `sessionbackend` made and is still there: the databases of the new store, and its secrets for a service.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Made {
-    /// Databases of the Upstash account.
-    pub databases: usize,
-    /// Secrets of an epoch that are not on their way out, by ARN.
-    pub epochs: Vec<String>,
-}
-
 /// Id of the new store: its name is the old one's too, and a fault must not meet the wrong one.
 ///
 /// # Errors
@@ -168,22 +165,6 @@ pub async fn new_password(sandbox: &Sandbox) -> Result<String, SandboxError> {
     let id = new_store(sandbox).await?;
     let database = sandbox.call("upstash", "GetDatabase", json!({ "id": id, "database_id": id })).await?;
     Ok(text(&database["password"]))
-}
-
-/// What `sessionbackend` made and is still there.
-///
-/// # Errors
-/// The vendor's error.
-pub async fn made(sandbox: &Sandbox) -> Result<Made, SandboxError> {
-    let databases = sandbox.call("upstash", "ListDatabases", json!({})).await?;
-    let listed = sandbox.call("secretsmanager", "ListSecrets", json!({ "MaxResults": 100 })).await?;
-    let secrets = listed["SecretList"].as_array().cloned().unwrap_or_default();
-    let of_an_epoch = |secret: &&Value| {
-        let name = secret["Name"].as_str().unwrap_or_default();
-        name.starts_with("sessionbackend/") && name.contains("/epochs/") && secret["DeletedDate"].is_null()
-    };
-    let epochs = secrets.iter().filter(of_an_epoch).map(|secret| text(&secret["ARN"])).collect();
-    Ok(Made { databases: databases.as_array().map_or(0, Vec::len), epochs })
 }
 
 /// A member that must be a string; what is missing becomes an empty name, which the next call refuses by name.

@@ -34,6 +34,7 @@ pub(crate) async fn answer(cloud: &Cloud, extra: &Extra, method: &Method, route:
         ("POST", "fault") => add_fault(cloud, input),
         ("DELETE", "fault") => Ok(json!({"removed": cloud.shared.faults(|f| f.remove(input["id"].as_u64()))})),
         ("POST", "store-fault") => store_fault(cloud, &input).await.map_err(|e| e.to_string()),
+        ("POST", "ask") => ask(cloud, &input).await.map_err(|e| e.to_string()),
         ("POST", "push") => Ok(platform::push(cloud, input["image"].as_str().unwrap_or_default())),
         ("POST", "maintenance") => {
             let seconds = input["seconds"].as_u64().unwrap_or(300);
@@ -77,11 +78,21 @@ fn add_fault(cloud: &Cloud, input: Value) -> Result<Value, String> {
     Ok(json!({"id": cloud.shared.faults(|f| f.add(fault))}))
 }
 
-/// `{store, deny | allow: COMMAND}`, `{store, latencyMs}`, `{store, frozen}`. A store is named by its id or one of its
-/// vendor's names (replication group, serverless cache, database id or name).
-async fn store_fault(cloud: &Cloud, input: &Value) -> Result<Value, PlaneError> {
+/// A store is named by its id or one of its vendor's names (replication group, serverless cache, database id or name).
+fn store(cloud: &Cloud, input: &Value) -> String {
     let name = input["store"].as_str().unwrap_or_default();
-    let store = cloud.shared.read(|state| crate::network::store_id(state, name)).unwrap_or_else(|| name.to_owned());
+    cloud.shared.read(|state| crate::network::store_id(state, name)).unwrap_or_else(|| name.to_owned())
+}
+
+/// `{store, command: [WORD, …]}`.
+async fn ask(cloud: &Cloud, input: &Value) -> Result<Value, PlaneError> {
+    let words = input["command"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
+    Ok(json!({"reply": cloud.plane.ask_store(&store(cloud, input), words.collect()).await?}))
+}
+
+/// `{store, deny | allow: COMMAND}`, `{store, latencyMs}`, `{store, frozen}`.
+async fn store_fault(cloud: &Cloud, input: &Value) -> Result<Value, PlaneError> {
+    let store = store(cloud, input);
     if let Some(command) = input["deny"].as_str() {
         cloud.plane.deny_command(&store, command, true).await?;
     }

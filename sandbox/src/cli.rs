@@ -58,6 +58,8 @@ enum Command {
     Enter(enter::Enter),
     /// Make one API call and print its answer as JSON.
     Call(call::Call),
+    /// Ask a store behind its vendor's door, as its operator could.
+    Ask(call::Ask),
     /// Let things fail.
     Fault(call::Fault),
     /// Show or change the speed of life-cycles.
@@ -122,6 +124,7 @@ fn run(cli: Cli) -> Result<ExitCode, String> {
         Command::Down => up::down(&dir),
         Command::Status { output } => up::status(&dir, output),
         Command::Call(call) => call::call(&dir, call),
+        Command::Ask(ask) => call::ask(&dir, &ask),
         Command::Fault(fault) => call::fault(&dir, fault),
         Command::Clock(clock) => call::clock(&dir, &clock),
         Command::Log(log) => logs::log(&dir, &log),

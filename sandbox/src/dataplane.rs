@@ -234,6 +234,8 @@ pub trait DataPlane: Send + Sync + 'static {
     fn set_latency<'a>(&'a self, id: &'a str, latency: Duration) -> BoxFuture<'a, ()>;
     /// A fault: the server stops (and goes on).
     fn freeze_store<'a>(&'a self, id: &'a str, frozen: bool) -> BoxFuture<'a, ()>;
+    /// What the server answers to a command of the sandbox's own user.
+    fn ask_store<'a>(&'a self, id: &'a str, command: Vec<String>) -> BoxFuture<'a, Result<String, PlaneError>>;
     /// What the server counted.
     fn usage<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<StoreUsage, PlaneError>>;
     /// Makes a public HTTPS host: TLS ends at the plane, plain HTTP/1.1 goes on to `backend` with the Host header kept.

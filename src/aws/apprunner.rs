@@ -9,6 +9,7 @@ use aws_sdk_apprunner::types::{
     Tag, VpcConnector,
 };
 
+use super::Deadlines;
 use crate::error::CloudError;
 use crate::identity::{Arn, OperationId};
 
@@ -17,7 +18,7 @@ pub const SERVICE: &str = "App Runner";
 
 /// The client.
 #[derive(Clone, Debug)]
-pub struct AppRunner(aws_sdk_apprunner::Client);
+pub struct AppRunner(aws_sdk_apprunner::Client, Deadlines);
 
 /// What UpdateService is told. Members left out stay as they are; what is inside a member is replaced whole.
 pub struct Update {
@@ -30,18 +31,20 @@ pub struct Update {
 }
 
 impl AppRunner {
-    pub(super) fn new(config: &SdkConfig) -> Self {
-        Self(aws_sdk_apprunner::Client::new(config))
+    pub(super) fn new(config: &SdkConfig, deadlines: Deadlines) -> Self {
+        Self(aws_sdk_apprunner::Client::new(config), deadlines)
     }
 
     /// ListServices: every service of the account and region, without its configuration.
     pub async fn services(&self) -> Result<Vec<ServiceSummary>, CloudError> {
         let (mut all, mut token): (Vec<ServiceSummary>, Option<String>) = (Vec::new(), None);
         for _ in 0..super::PAGES {
-            let answer = super::read(SERVICE, "ListServices", || {
-                self.0.list_services().max_results(20).set_next_token(token.clone()).send()
-            })
-            .await?;
+            let answer = self
+                .1
+                .read(SERVICE, "ListServices", || {
+                    self.0.list_services().max_results(20).set_next_token(token.clone()).send()
+                })
+                .await?;
             all.extend(answer.service_summary_list);
             token = answer.next_token;
             if token.is_none() {
@@ -54,7 +57,7 @@ impl AppRunner {
     /// DescribeService.
     pub async fn service(&self, arn: &Arn) -> Result<Service, CloudError> {
         let operation = "DescribeService";
-        let answer = super::read(SERVICE, operation, || self.0.describe_service().service_arn(&arn.0).send()).await?;
+        let answer = self.1.read(SERVICE, operation, || self.0.describe_service().service_arn(&arn.0).send()).await?;
         answer.service.ok_or_else(|| super::missing(SERVICE, operation, "Service"))
     }
 
@@ -66,10 +69,12 @@ impl AppRunner {
     ) -> Result<Vec<OperationSummary>, CloudError> {
         let (mut all, mut token): (Vec<OperationSummary>, Option<String>) = (Vec::new(), None);
         for _ in 0..5 {
-            let answer = super::read(SERVICE, "ListOperations", || {
-                self.0.list_operations().service_arn(&arn.0).max_results(20).set_next_token(token.clone()).send()
-            })
-            .await?;
+            let answer = self
+                .1
+                .read(SERVICE, "ListOperations", || {
+                    self.0.list_operations().service_arn(&arn.0).max_results(20).set_next_token(token.clone()).send()
+                })
+                .await?;
             all.extend(answer.operation_summary_list.unwrap_or_default());
             token = answer.next_token;
             if token.is_none() || enough(&all) {
@@ -88,16 +93,18 @@ impl AppRunner {
             .source_configuration(update.source)
             .set_health_check_configuration(update.health_check)
             .set_network_configuration(update.network);
-        let answer = super::write(SERVICE, "UpdateService", Box::pin(call.send())).await?;
+        let answer = self.1.write(SERVICE, "UpdateService", Box::pin(call.send())).await?;
         Ok(Some(answer.operation_id).filter(|id| !id.is_empty()).map(OperationId))
     }
 
     /// DescribeAutoScalingConfiguration: the most instances it allows.
     pub async fn max_instances(&self, arn: &str) -> Result<Option<u32>, CloudError> {
-        let answer = super::read(SERVICE, "DescribeAutoScalingConfiguration", || {
-            self.0.describe_auto_scaling_configuration().auto_scaling_configuration_arn(arn).send()
-        })
-        .await?;
+        let answer = self
+            .1
+            .read(SERVICE, "DescribeAutoScalingConfiguration", || {
+                self.0.describe_auto_scaling_configuration().auto_scaling_configuration_arn(arn).send()
+            })
+            .await?;
         Ok(answer.auto_scaling_configuration.and_then(|scaling| u32::try_from(scaling.max_size?).ok()))
     }
 
@@ -105,10 +112,12 @@ impl AppRunner {
     pub async fn connectors(&self) -> Result<Vec<VpcConnector>, CloudError> {
         let (mut all, mut token): (Vec<VpcConnector>, Option<String>) = (Vec::new(), None);
         for _ in 0..super::PAGES {
-            let answer = super::read(SERVICE, "ListVpcConnectors", || {
-                self.0.list_vpc_connectors().max_results(100).set_next_token(token.clone()).send()
-            })
-            .await?;
+            let answer = self
+                .1
+                .read(SERVICE, "ListVpcConnectors", || {
+                    self.0.list_vpc_connectors().max_results(100).set_next_token(token.clone()).send()
+                })
+                .await?;
             all.extend(answer.vpc_connectors);
             token = answer.next_token;
             if token.is_none() {
@@ -120,9 +129,10 @@ impl AppRunner {
 
     /// ListTagsForResource.
     pub async fn tags(&self, arn: &Arn) -> Result<BTreeMap<String, String>, CloudError> {
-        let answer =
-            super::read(SERVICE, "ListTagsForResource", || self.0.list_tags_for_resource().resource_arn(&arn.0).send())
-                .await?;
+        let answer = self
+            .1
+            .read(SERVICE, "ListTagsForResource", || self.0.list_tags_for_resource().resource_arn(&arn.0).send())
+            .await?;
         let tags = answer.tags.unwrap_or_default();
         Ok(tags.into_iter().filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default()))).collect())
     }
@@ -131,13 +141,13 @@ impl AppRunner {
     pub async fn tag(&self, arn: &Arn, tags: &BTreeMap<String, String>) -> Result<(), CloudError> {
         let tags = tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect();
         let call = self.0.tag_resource().resource_arn(&arn.0).set_tags(Some(tags));
-        super::write(SERVICE, "TagResource", call.send()).await.map(|_| ())
+        self.1.write(SERVICE, "TagResource", call.send()).await.map(|_| ())
     }
 
     /// UntagResource.
     pub async fn untag(&self, arn: &Arn, keys: Vec<String>) -> Result<(), CloudError> {
         let call = self.0.untag_resource().resource_arn(&arn.0).set_tag_keys(Some(keys));
-        super::write(SERVICE, "UntagResource", call.send()).await.map(|_| ())
+        self.1.write(SERVICE, "UntagResource", call.send()).await.map(|_| ())
     }
 
     /// CreateVpcConnector. Immutable once made; answers ACTIVE at once.
@@ -158,7 +168,7 @@ impl AppRunner {
             .set_subnets(Some(subnets.to_vec()))
             .set_security_groups(groups)
             .set_tags(Some(tags));
-        let answer = super::write(SERVICE, operation, call.send()).await?;
+        let answer = self.1.write(SERVICE, operation, call.send()).await?;
         let connector = answer.vpc_connector.and_then(|connector| connector.vpc_connector_arn);
         connector.map(Arn).ok_or_else(|| super::missing(SERVICE, operation, "VpcConnectorArn"))
     }
@@ -166,6 +176,6 @@ impl AppRunner {
     /// DeleteVpcConnector. `Conflict` while a service uses it, a paused one and one deleted minutes ago included.
     pub async fn delete_connector(&self, arn: &Arn) -> Result<(), CloudError> {
         let call = self.0.delete_vpc_connector().vpc_connector_arn(&arn.0);
-        super::write(SERVICE, "DeleteVpcConnector", call.send()).await.map(|_| ())
+        self.1.write(SERVICE, "DeleteVpcConnector", call.send()).await.map(|_| ())
     }
 }

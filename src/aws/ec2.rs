@@ -7,6 +7,7 @@ use aws_sdk_ec2::types::{
     TagSpecification, UserIdGroupPair, VpcEndpoint,
 };
 
+use super::Deadlines;
 use crate::error::CloudError;
 use crate::identity::{GroupId, RuleId};
 
@@ -17,7 +18,7 @@ const FILTER_VALUES: usize = 200;
 
 /// The client.
 #[derive(Clone, Debug)]
-pub struct Ec2(aws_sdk_ec2::Client);
+pub struct Ec2(aws_sdk_ec2::Client, Deadlines);
 
 fn filter(name: &str, values: &[String]) -> Filter {
     Filter::builder().name(name).set_values(Some(values.to_vec())).build()
@@ -30,10 +31,12 @@ macro_rules! pages {
         for values in $values.chunks(FILTER_VALUES) {
             let mut token: Option<String> = None;
             for _ in 0..super::PAGES {
-                let answer = super::read(SERVICE, $operation, || {
-                    $self.0.$call().set_filters(Some($filters(values))).set_next_token(token.clone()).send()
-                })
-                .await?;
+                let answer = $self
+                    .1
+                    .read(SERVICE, $operation, || {
+                        $self.0.$call().set_filters(Some($filters(values))).set_next_token(token.clone()).send()
+                    })
+                    .await?;
                 all.extend(answer.$field.unwrap_or_default());
                 token = answer.next_token.filter(|token| !token.is_empty());
                 if token.is_none() {
@@ -46,8 +49,8 @@ macro_rules! pages {
 }
 
 impl Ec2 {
-    pub(super) fn new(config: &SdkConfig) -> Self {
-        Self(aws_sdk_ec2::Client::new(config))
+    pub(super) fn new(config: &SdkConfig, deadlines: Deadlines) -> Self {
+        Self(aws_sdk_ec2::Client::new(config), deadlines)
     }
 
     /// DescribeSubnets by id. By filter: one unknown id must not hide the others.
@@ -84,10 +87,12 @@ impl Ec2 {
         let mut all = Vec::new();
         let mut token: Option<String> = None;
         for _ in 0..super::PAGES {
-            let answer = super::read(SERVICE, "DescribeNatGateways", || {
-                self.0.describe_nat_gateways().filter(filter("vpc-id", vpcs)).set_next_token(token.clone()).send()
-            })
-            .await?;
+            let answer = self
+                .1
+                .read(SERVICE, "DescribeNatGateways", || {
+                    self.0.describe_nat_gateways().filter(filter("vpc-id", vpcs)).set_next_token(token.clone()).send()
+                })
+                .await?;
             all.extend(answer.nat_gateways.unwrap_or_default());
             token = answer.next_token.filter(|token| !token.is_empty());
             if token.is_none() {
@@ -158,7 +163,7 @@ impl Ec2 {
             .group_id(&group.0)
             .ip_permissions(permission)
             .tag_specifications(tags);
-        let answer = super::write(SERVICE, "AuthorizeSecurityGroupIngress", call.send()).await?;
+        let answer = self.1.write(SERVICE, "AuthorizeSecurityGroupIngress", call.send()).await?;
         let rule = answer.security_group_rules.unwrap_or_default().into_iter().next();
         Ok(rule.and_then(|rule| rule.security_group_rule_id).map(RuleId))
     }
@@ -166,6 +171,6 @@ impl Ec2 {
     /// RevokeSecurityGroupIngress by rule id.
     pub async fn revoke(&self, group: &GroupId, rule: &RuleId) -> Result<(), CloudError> {
         let call = self.0.revoke_security_group_ingress().group_id(&group.0).security_group_rule_ids(&rule.0);
-        super::write(SERVICE, "RevokeSecurityGroupIngress", call.send()).await.map(|_| ())
+        self.1.write(SERVICE, "RevokeSecurityGroupIngress", call.send()).await.map(|_| ())
     }
 }

@@ -5,6 +5,7 @@ use aws_config::SdkConfig;
 use aws_sdk_elasticache::types::{CacheCluster, CacheSubnetGroup, ReplicationGroup, ServerlessCache, Tag};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::Deadlines;
 use crate::desired::ReplicationGroupSettings;
 use crate::error::CloudError;
 
@@ -13,25 +14,27 @@ pub const SERVICE: &str = "ElastiCache";
 
 /// The client.
 #[derive(Clone, Debug)]
-pub struct ElastiCache(aws_sdk_elasticache::Client);
+pub struct ElastiCache(aws_sdk_elasticache::Client, Deadlines);
 
 fn tagged(tags: &[(String, String)]) -> Vec<Tag> {
     tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect()
 }
 
 impl ElastiCache {
-    pub(super) fn new(config: &SdkConfig) -> Self {
-        Self(aws_sdk_elasticache::Client::new(config))
+    pub(super) fn new(config: &SdkConfig, deadlines: Deadlines) -> Self {
+        Self(aws_sdk_elasticache::Client::new(config), deadlines)
     }
 
     /// DescribeReplicationGroups: all of the account and region.
     pub async fn replication_groups(&self) -> Result<Vec<ReplicationGroup>, CloudError> {
         let (mut all, mut marker): (Vec<ReplicationGroup>, Option<String>) = (Vec::new(), None);
         for _ in 0..super::PAGES {
-            let answer = super::read(SERVICE, "DescribeReplicationGroups", || {
-                self.0.describe_replication_groups().set_marker(marker.clone()).send()
-            })
-            .await?;
+            let answer = self
+                .1
+                .read(SERVICE, "DescribeReplicationGroups", || {
+                    self.0.describe_replication_groups().set_marker(marker.clone()).send()
+                })
+                .await?;
             all.extend(answer.replication_groups.unwrap_or_default());
             marker = answer.marker;
             if marker.is_none() {
@@ -45,7 +48,7 @@ impl ElastiCache {
     pub async fn cluster(&self, id: &str) -> Result<CacheCluster, CloudError> {
         let operation = "DescribeCacheClusters";
         let answer =
-            super::read(SERVICE, operation, || self.0.describe_cache_clusters().cache_cluster_id(id).send()).await?;
+            self.1.read(SERVICE, operation, || self.0.describe_cache_clusters().cache_cluster_id(id).send()).await?;
         let cluster = answer.cache_clusters.unwrap_or_default().into_iter().next();
         cluster.ok_or_else(|| super::missing(SERVICE, operation, "CacheCluster"))
     }
@@ -53,10 +56,10 @@ impl ElastiCache {
     /// DescribeCacheSubnetGroups of one group.
     pub async fn subnet_group(&self, name: &str) -> Result<CacheSubnetGroup, CloudError> {
         let operation = "DescribeCacheSubnetGroups";
-        let answer = super::read(SERVICE, operation, || {
-            self.0.describe_cache_subnet_groups().cache_subnet_group_name(name).send()
-        })
-        .await?;
+        let answer = self
+            .1
+            .read(SERVICE, operation, || self.0.describe_cache_subnet_groups().cache_subnet_group_name(name).send())
+            .await?;
         let group = answer.cache_subnet_groups.unwrap_or_default().into_iter().next();
         group.ok_or_else(|| super::missing(SERVICE, operation, "CacheSubnetGroup"))
     }
@@ -65,10 +68,12 @@ impl ElastiCache {
     pub async fn serverless_caches(&self) -> Result<Vec<ServerlessCache>, CloudError> {
         let (mut all, mut token): (Vec<ServerlessCache>, Option<String>) = (Vec::new(), None);
         for _ in 0..super::PAGES {
-            let answer = super::read(SERVICE, "DescribeServerlessCaches", || {
-                self.0.describe_serverless_caches().set_next_token(token.clone()).send()
-            })
-            .await?;
+            let answer = self
+                .1
+                .read(SERVICE, "DescribeServerlessCaches", || {
+                    self.0.describe_serverless_caches().set_next_token(token.clone()).send()
+                })
+                .await?;
             all.extend(answer.serverless_caches.unwrap_or_default());
             token = answer.next_token;
             if token.is_none() {
@@ -80,9 +85,10 @@ impl ElastiCache {
 
     /// ListTagsForResource: whether a tag of ours with this value is on it.
     pub async fn has_tag(&self, arn: &str, key: &str, value: &str) -> Result<bool, CloudError> {
-        let answer =
-            super::read(SERVICE, "ListTagsForResource", || self.0.list_tags_for_resource().resource_name(arn).send())
-                .await?;
+        let answer = self
+            .1
+            .read(SERVICE, "ListTagsForResource", || self.0.list_tags_for_resource().resource_name(arn).send())
+            .await?;
         let tags = answer.tag_list.unwrap_or_default();
         Ok(tags.iter().any(|tag| tag.key() == Some(key) && tag.value() == Some(value)))
     }
@@ -102,13 +108,13 @@ impl ElastiCache {
             .cache_subnet_group_description(description)
             .set_subnet_ids(Some(subnets.to_vec()))
             .set_tags(Some(tagged(tags)));
-        super::write(SERVICE, "CreateCacheSubnetGroup", call.send()).await.map(|_| ())
+        self.1.write(SERVICE, "CreateCacheSubnetGroup", call.send()).await.map(|_| ())
     }
 
     /// DeleteCacheSubnetGroup. `Conflict` while a cache uses it, one being deleted included.
     pub async fn delete_subnet_group(&self, name: &str) -> Result<(), CloudError> {
         let call = self.0.delete_cache_subnet_group().cache_subnet_group_name(name);
-        super::write(SERVICE, "DeleteCacheSubnetGroup", call.send()).await.map(|_| ())
+        self.1.write(SERVICE, "DeleteCacheSubnetGroup", call.send()).await.map(|_| ())
     }
 
     /// CreateReplicationGroup: one shard, TLS required, `token` for the user `default`, encrypted at rest.
@@ -140,12 +146,12 @@ impl ElastiCache {
             .at_rest_encryption_enabled(true)
             .auth_token(token.expose_secret())
             .set_tags(Some(tagged(tags)));
-        super::write(SERVICE, "CreateReplicationGroup", call.send()).await.map(|_| ())
+        self.1.write(SERVICE, "CreateReplicationGroup", call.send()).await.map(|_| ())
     }
 
     /// DeleteReplicationGroup with all its nodes and without a last snapshot.
     pub async fn delete_replication_group(&self, id: &str) -> Result<(), CloudError> {
         let call = self.0.delete_replication_group().replication_group_id(id).retain_primary_cluster(false);
-        super::write(SERVICE, "DeleteReplicationGroup", call.send()).await.map(|_| ())
+        self.1.write(SERVICE, "DeleteReplicationGroup", call.send()).await.map(|_| ())
     }
 }

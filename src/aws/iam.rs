@@ -6,17 +6,18 @@ use std::collections::BTreeMap;
 use aws_config::SdkConfig;
 use aws_sdk_iam::types::PolicyEvaluationDecisionType;
 
+use super::Deadlines;
 use crate::error::CloudError;
 
 const SERVICE: &str = "IAM";
 
 /// The client.
 #[derive(Clone, Debug)]
-pub struct Iam(aws_sdk_iam::Client);
+pub struct Iam(aws_sdk_iam::Client, Deadlines);
 
 impl Iam {
-    pub(super) fn new(config: &SdkConfig) -> Self {
-        Self(aws_sdk_iam::Client::new(config))
+    pub(super) fn new(config: &SdkConfig, deadlines: Deadlines) -> Self {
+        Self(aws_sdk_iam::Client::new(config), deadlines)
     }
 
     /// SimulatePrincipalPolicy: whether `role` may do `action`, by resource ARN.
@@ -29,16 +30,18 @@ impl Iam {
         let mut allowed = BTreeMap::new();
         let mut marker: Option<String> = None;
         for _ in 0..super::PAGES {
-            let answer = super::read(SERVICE, "SimulatePrincipalPolicy", || {
-                self.0
-                    .simulate_principal_policy()
-                    .policy_source_arn(role)
-                    .action_names(action)
-                    .set_resource_arns(Some(resources.to_vec()))
-                    .set_marker(marker.clone())
-                    .send()
-            })
-            .await?;
+            let answer = self
+                .1
+                .read(SERVICE, "SimulatePrincipalPolicy", || {
+                    self.0
+                        .simulate_principal_policy()
+                        .policy_source_arn(role)
+                        .action_names(action)
+                        .set_resource_arns(Some(resources.to_vec()))
+                        .set_marker(marker.clone())
+                        .send()
+                })
+                .await?;
             for result in answer.evaluation_results.unwrap_or_default() {
                 let may = result.eval_decision == PolicyEvaluationDecisionType::Allowed;
                 if let Some(resource) = result.eval_resource_name {

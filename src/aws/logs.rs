@@ -3,6 +3,7 @@
 use aws_config::SdkConfig;
 use jiff::Timestamp;
 
+use super::Deadlines;
 use crate::error::{Class, CloudError};
 
 const SERVICE: &str = "CloudWatch Logs";
@@ -11,7 +12,7 @@ const PAGES: usize = 20;
 
 /// The client.
 #[derive(Clone, Debug)]
-pub struct Logs(aws_sdk_cloudwatchlogs::Client);
+pub struct Logs(aws_sdk_cloudwatchlogs::Client, Deadlines);
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +43,8 @@ pub struct Query {
 }
 
 impl Logs {
-    pub(super) fn new(config: &SdkConfig) -> Self {
-        Self(aws_sdk_cloudwatchlogs::Client::new(config))
+    pub(super) fn new(config: &SdkConfig, deadlines: Deadlines) -> Self {
+        Self(aws_sdk_cloudwatchlogs::Client::new(config), deadlines)
     }
 
     /// FilterLogEvents, oldest first, until the limit or the end. A group that is not there yet has no lines:
@@ -51,18 +52,20 @@ impl Logs {
     pub async fn lines(&self, query: &Query) -> Result<Vec<Line>, CloudError> {
         let (mut lines, mut token): (Vec<Line>, Option<String>) = (Vec::new(), None);
         for _ in 0..PAGES {
-            let answer = super::read(SERVICE, "FilterLogEvents", || {
-                let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-                self.0
-                    .filter_log_events()
-                    .log_group_name(&query.group)
-                    .set_log_stream_name_prefix(some(&query.stream_prefix))
-                    .set_filter_pattern(some(&query.pattern))
-                    .set_start_time(query.since.map(Timestamp::as_millisecond))
-                    .set_next_token(token.clone())
-                    .send()
-            })
-            .await;
+            let answer = self
+                .1
+                .read(SERVICE, "FilterLogEvents", || {
+                    let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+                    self.0
+                        .filter_log_events()
+                        .log_group_name(&query.group)
+                        .set_log_stream_name_prefix(some(&query.stream_prefix))
+                        .set_filter_pattern(some(&query.pattern))
+                        .set_start_time(query.since.map(Timestamp::as_millisecond))
+                        .set_next_token(token.clone())
+                        .send()
+                })
+                .await;
             let answer = match answer {
                 Ok(answer) => answer,
                 Err(error) if error.class == Class::NotFound => return Ok(Vec::new()),

@@ -8,6 +8,7 @@ use aws_sdk_secretsmanager::types::{Filter, FilterNameStringType, Tag};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::Deadlines;
 use crate::error::{Class, CloudError};
 use crate::identity::Arn;
 
@@ -15,7 +16,7 @@ pub(crate) const SERVICE: &str = "Secrets Manager";
 
 /// The client.
 #[derive(Clone, Debug)]
-pub struct SecretsManager(aws_sdk_secretsmanager::Client);
+pub struct SecretsManager(aws_sdk_secretsmanager::Client, Deadlines);
 
 /// A secret without its value.
 #[derive(Clone, Debug)]
@@ -29,8 +30,8 @@ pub struct Description {
 }
 
 impl SecretsManager {
-    pub(super) fn new(config: &SdkConfig) -> Self {
-        Self(aws_sdk_secretsmanager::Client::new(config))
+    pub(super) fn new(config: &SdkConfig, deadlines: Deadlines) -> Self {
+        Self(aws_sdk_secretsmanager::Client::new(config), deadlines)
     }
 
     /// GetSecretValue by name or ARN, the current version. Binary secrets are `Rejected`.
@@ -46,15 +47,17 @@ impl SecretsManager {
         version: Option<&str>,
     ) -> Result<SecretString, CloudError> {
         let operation = "GetSecretValue";
-        let answer = super::read(SERVICE, operation, || {
-            self.0
-                .get_secret_value()
-                .secret_id(id)
-                .set_version_stage(stage.map(str::to_owned))
-                .set_version_id(version.map(str::to_owned))
-                .send()
-        })
-        .await?;
+        let answer = self
+            .1
+            .read(SERVICE, operation, || {
+                self.0
+                    .get_secret_value()
+                    .secret_id(id)
+                    .set_version_stage(stage.map(str::to_owned))
+                    .set_version_id(version.map(str::to_owned))
+                    .send()
+            })
+            .await?;
         answer.secret_string.map(SecretString::from).ok_or_else(|| {
             let message = format!("secret {id} holds no text; only SecretString can be used");
             CloudError::new(Class::Rejected, SERVICE, operation, "", &message)
@@ -64,7 +67,7 @@ impl SecretsManager {
     /// DescribeSecret. Answers also for a secret in its recovery window.
     pub async fn describe(&self, id: &str) -> Result<Description, CloudError> {
         let operation = "DescribeSecret";
-        let answer = super::read(SERVICE, operation, || self.0.describe_secret().secret_id(id).send()).await?;
+        let answer = self.1.read(SERVICE, operation, || self.0.describe_secret().secret_id(id).send()).await?;
         let tags = answer.tags.unwrap_or_default();
         Ok(Description {
             arn: Arn(answer.arn.ok_or_else(|| super::missing(SERVICE, operation, "ARN"))?),
@@ -78,10 +81,12 @@ impl SecretsManager {
         let (mut all, mut token): (Vec<String>, Option<String>) = (Vec::new(), None);
         let filter = Filter::builder().key(FilterNameStringType::Name).values(prefix).build();
         for _ in 0..super::PAGES {
-            let answer = super::read(SERVICE, "ListSecrets", || {
-                self.0.list_secrets().filters(filter.clone()).max_results(100).set_next_token(token.clone()).send()
-            })
-            .await?;
+            let answer = self
+                .1
+                .read(SERVICE, "ListSecrets", || {
+                    self.0.list_secrets().filters(filter.clone()).max_results(100).set_next_token(token.clone()).send()
+                })
+                .await?;
             all.extend(answer.secret_list.unwrap_or_default().into_iter().filter_map(|secret| secret.name));
             token = answer.next_token;
             if token.is_none() {
@@ -112,7 +117,7 @@ impl SecretsManager {
             .secret_string(value.expose_secret())
             .set_client_request_token(token.map(str::to_owned))
             .set_tags(Some(tags));
-        let answer = super::write(SERVICE, operation, call.send()).await?;
+        let answer = self.1.write(SERVICE, operation, call.send()).await?;
         answer.arn.map(Arn).ok_or_else(|| super::missing(SERVICE, operation, "ARN"))
     }
 
@@ -120,18 +125,18 @@ impl SecretsManager {
     pub async fn put(&self, id: &str, value: &SecretString, token: &str) -> Result<(), CloudError> {
         let call =
             self.0.put_secret_value().secret_id(id).secret_string(value.expose_secret()).client_request_token(token);
-        super::write(SERVICE, "PutSecretValue", call.send()).await.map(|_| ())
+        self.1.write(SERVICE, "PutSecretValue", call.send()).await.map(|_| ())
     }
 
     /// DeleteSecret with a recovery window in days (7–30).
     pub async fn delete(&self, id: &str, days: i64) -> Result<(), CloudError> {
         let call = self.0.delete_secret().secret_id(id).recovery_window_in_days(days);
-        super::write(SERVICE, "DeleteSecret", call.send()).await.map(|_| ())
+        self.1.write(SERVICE, "DeleteSecret", call.send()).await.map(|_| ())
     }
 
     /// RestoreSecret: takes a secret out of its recovery window, its versions and ARN as they were.
     pub async fn restore(&self, id: &str) -> Result<(), CloudError> {
-        super::write(SERVICE, "RestoreSecret", self.0.restore_secret().secret_id(id).send()).await.map(|_| ())
+        self.1.write(SERVICE, "RestoreSecret", self.0.restore_secret().secret_id(id).send()).await.map(|_| ())
     }
 }
 

@@ -2,22 +2,23 @@
 
 use aws_config::SdkConfig;
 
+use super::Deadlines;
 use crate::error::CloudError;
 
 const SERVICE: &str = "STS";
 
 /// The client.
 #[derive(Clone, Debug)]
-pub struct Sts(aws_sdk_sts::Client);
+pub struct Sts(aws_sdk_sts::Client, Deadlines);
 
 impl Sts {
-    pub(super) fn new(config: &SdkConfig) -> Self {
-        Self(aws_sdk_sts::Client::new(config))
+    pub(super) fn new(config: &SdkConfig, deadlines: Deadlines) -> Self {
+        Self(aws_sdk_sts::Client::new(config), deadlines)
     }
 
     /// GetCallerIdentity: the account, twelve digits.
     pub async fn account(&self) -> Result<String, CloudError> {
-        let answer = super::read(SERVICE, "GetCallerIdentity", || self.0.get_caller_identity().send()).await?;
+        let answer = self.1.read(SERVICE, "GetCallerIdentity", || self.0.get_caller_identity().send()).await?;
         answer.account.ok_or_else(|| super::missing(SERVICE, "GetCallerIdentity", "Account"))
     }
 }

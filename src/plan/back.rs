@@ -141,7 +141,8 @@ impl<'a> Draft<'a> {
                         return None;
                     }
                     Standing::Unlisted | Standing::Running(_) | Standing::Unclear(_) => {
-                        let drive = Drive { moved, service, direction, intention: Intention::ChangeBack, carries };
+                        let drive =
+                            Drive { migration, moved, service, direction, intention: Intention::ChangeBack, carries };
                         // Nothing is patched here: the standing says that the call was made or may have been.
                         self.await_move(&drive);
                         return None;
@@ -160,7 +161,8 @@ impl<'a> Draft<'a> {
             return None;
         }
         let carries = undone && service.auto_deployments == moved.undo.auto_deployments;
-        let drive = Drive { moved, service, direction: Direction::Back, intention: Intention::ChangeBack, carries };
+        let drive =
+            Drive { migration, moved, service, direction: Direction::Back, intention: Intention::ChangeBack, carries };
         let driven = self.drive(&drive, |expect| ServicePatch {
             service: moved.service.clone(),
             arn: moved.arn.clone(),

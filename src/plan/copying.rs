@@ -128,6 +128,13 @@ impl<'a> Draft<'a> {
         false
     }
 
+    /// While an operation moves clients from store to store somebody must carry what they write, whoever began it.
+    pub(crate) fn kept_in_step(&mut self, migration: &Migration) {
+        if migration.copies && left_gone(self.inputs, migration).is_none() {
+            self.copier(migration, CopyMode::BothWays);
+        }
+    }
+
     /// Whether the last client of the drained side is gone and nothing is left to carry away from it.
     /// `last` is when the last operation that moved clients away from it ended.
     pub(crate) fn drained(&mut self, target: &Target, migration: &Migration, side: Side, last: Timestamp) -> bool {

@@ -127,6 +127,7 @@ impl<'a> Draft<'a> {
                         return false;
                     }
                     Standing::Unlisted => {
+                        self.kept_in_step(migration);
                         self.wait(Wait {
                             on: Awaited::Listing(direction, moved.service.clone()),
                             since: begun.intended,

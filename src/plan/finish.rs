@@ -85,7 +85,7 @@ impl<'a> Draft<'a> {
         self.phase(Phase::Retiring);
         let mut restored = None;
         for moved in migration.services.iter().filter(|moved| moved.undo.auto_deployments) {
-            match self.deployments_restored(moved) {
+            match self.deployments_restored(migration, moved) {
                 Some(at) => restored = restored.max(at),
                 None => return,
             }
@@ -136,14 +136,15 @@ impl<'a> Draft<'a> {
 
     /// When automatic deployments were given back, if that took a call.
     #[expect(clippy::option_option, reason = "not done yet, nothing to do, done at: three answers")]
-    fn deployments_restored(&mut self, moved: &'a ServiceMove) -> Option<Option<Timestamp>> {
+    fn deployments_restored(&mut self, migration: &Migration, moved: &'a ServiceMove) -> Option<Option<Timestamp>> {
         let service = self.moved_service(moved)?;
         let carries = service.auto_deployments;
         // On already, by a person's hand: nothing is left to give back.
         if carries && moved.deployments_restored.is_none() {
             return Some(None);
         }
-        let drive = Drive { moved, service, direction: Direction::Restore, intention: Intention::Change, carries };
+        let drive =
+            Drive { migration, moved, service, direction: Direction::Restore, intention: Intention::Change, carries };
         let driven = self.drive(&drive, |expect| ServicePatch {
             service: moved.service.clone(),
             arn: moved.arn.clone(),

@@ -178,7 +178,8 @@ impl<'a> Draft<'a> {
         {
             return None;
         }
-        let drive = Drive { moved, service, direction: Direction::Forward, intention: Intention::Change, carries };
+        let drive =
+            Drive { migration, moved, service, direction: Direction::Forward, intention: Intention::Change, carries };
         Some(self.drive(&drive, |expect| ServicePatch {
             service: moved.service.clone(),
             arn: moved.arn.clone(),
@@ -209,7 +210,14 @@ impl<'a> Draft<'a> {
                 return None;
             }
             let carries = service.egress == *egress;
-            let drive = Drive { moved, service, direction: Direction::Egress, intention: Intention::Change, carries };
+            let drive = Drive {
+                migration,
+                moved,
+                service,
+                direction: Direction::Egress,
+                intention: Intention::Change,
+                carries,
+            };
             let driven = self.drive(&drive, |expect| ServicePatch {
                 service: moved.service.clone(),
                 arn: moved.arn.clone(),

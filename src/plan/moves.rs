@@ -123,6 +123,7 @@ pub(crate) enum Driven {
 
 /// One move to drive.
 pub(crate) struct Drive<'a> {
+    pub(crate) migration: &'a Migration,
     pub(crate) moved: &'a ServiceMove,
     pub(crate) service: &'a Service,
     pub(crate) direction: Direction,
@@ -212,6 +213,9 @@ impl Draft<'_> {
     pub(crate) fn await_move(&mut self, drive: &Drive<'_>) {
         let (name, now) = (&drive.moved.service, self.inputs.now);
         let Some(moved) = drive.moved.moved(drive.direction) else { return };
+        if drive.direction != Direction::Restore {
+            self.kept_in_step(drive.migration);
+        }
         match standing(drive.service, moved, drive.carries, now) {
             Standing::Unlisted => {
                 let running = drive.service.operations.first().filter(|operation| !operation.status.has_ended());

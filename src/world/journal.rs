@@ -202,7 +202,7 @@ impl CloudWorld {
     /// A reply was lost: the nonce tells whether the entry is there, and whether it is ours.
     async fn settle(&self, owner: &Owner, sequence: u64, nonce: &str, lost: CloudError) -> Result<(), CloudError> {
         for attempt in 1..=3 {
-            tokio::time::sleep(crate::aws::pause(Class::Transient, attempt)).await;
+            tokio::time::sleep(crate::aws::deadlines::pause(Class::Transient, attempt)).await;
             if let Ok(Found::Held(held)) = self.fetch(owner).await {
                 if held.nonce == nonce {
                     return Ok(());

@@ -13,7 +13,7 @@ use sessionbackend::desired::*;
 use sessionbackend::effect::Picture;
 use sessionbackend::engine::{Cycle, Memory, cycle};
 use sessionbackend::identity::*;
-use sessionbackend::journal::Entry;
+use sessionbackend::journal::{Direction, Entry};
 use sessionbackend::observed::*;
 use sessionbackend::plan::{Awaited, Phase, Plan, Reason, Wait};
 use sessionbackend::sim::{Faults, SimWorld};
@@ -252,11 +252,27 @@ fn check(world: &SimWorld, turn: &Cycle) {
             }
         }
     });
+    carries_while_clients_move(turn);
     assert_eq!(world.broken(), Vec::<String>::new());
     if !turn.plan.steps.is_empty() {
         for (what, times) in world.creations() {
             assert!(times <= 1, "{what} was made {times} times");
         }
+    }
+}
+
+/// Whoever waits for an operation that moves clients keeps both stores in step himself, also where he did not begin it.
+fn carries_while_clients_move(turn: &Cycle) {
+    let Some(migration) = turn.journal.open_migration().filter(|migration| migration.copies) else { return };
+    let moves = turn.plan.waits.iter().any(|wait| match wait.on {
+        Awaited::Operation(direction, _) | Awaited::Listing(direction, _) => direction != Direction::Restore,
+        _ => false,
+    });
+    let stores = [migration.from.as_ref(), Some(&migration.to)].into_iter().flatten();
+    let lost = stores.into_iter().any(|store| turn.observed.is_gone(&store.id));
+    if moves && turn.plan.steps.is_empty() && !lost {
+        let here = turn.observed.copy.present().is_some_and(|copy| copy.here);
+        assert!(here, "clients are moved and nobody here carries what they write: {:?}", turn.plan.waits);
     }
 }
 

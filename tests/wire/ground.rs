@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use sessionbackend::aws::Aws;
+use sessionbackend::aws::{Aws, Deadlines};
 use sessionbackend::engine::World as _;
 use sessionbackend::error::CloudError;
 use sessionbackend::identity::Owner;
@@ -70,6 +70,10 @@ impl Sandbox {
     }
 
     pub(crate) async fn aws(&self) -> Aws {
+        self.aws_within(Deadlines::default()).await
+    }
+
+    pub(crate) async fn aws_within(&self, deadlines: Deadlines) -> Aws {
         let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .retry_config(RetryConfig::disabled())
             .region(Region::new(self.field("region")))
@@ -77,7 +81,7 @@ impl Sandbox {
             .credentials_provider(Credentials::new("AKIASANDBOX0000000000", "sandbox", None, None, "tests"))
             .load()
             .await;
-        Aws::new(&config)
+        Aws::within(&config, deadlines)
     }
 
     /// The API on the plain listener: the vendor's own name needs the sandbox's name resolution.

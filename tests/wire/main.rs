@@ -3,6 +3,7 @@
 
 mod fail;
 mod ground;
+mod hang;
 mod job;
 mod lost;
 mod network;

@@ -47,7 +47,11 @@ fn facts(scenario: Scenario) -> Facts {
         old_store: "old:6379".to_owned(),
         configuration_restored: back,
         plan_changes: Some(0),
-        made: Made { databases: 1, epochs: vec!["arn:secret".to_owned()] },
+        made: Made {
+            databases: 1,
+            epochs: if back { Vec::new() } else { vec!["arn:secret".to_owned()] },
+            ..Made::default()
+        },
         store_reference: "arn:secret".to_owned(),
         leaks: Vec::new(),
         kills: 0,
@@ -94,7 +98,7 @@ fn each_scenario_holds_when_everything_is_as_it_should_be() {
 #[test]
 fn every_broken_promise_is_one_broken_condition() {
     type Break = fn(&mut Facts);
-    let breaks: [Break; 13] = [
+    let breaks: [Break; 17] = [
         |facts| facts.findings.sessions.before = 4999,
         |facts| facts.findings.sessions.lost = 1,
         |facts| facts.findings.sessions.zombies = 1,
@@ -105,6 +109,10 @@ fn every_broken_promise_is_one_broken_condition() {
         |facts| facts.findings.requests.accepted_after_logout_late = 1,
         |facts| facts.findings.requests.refused_within_lag = 13,
         |facts| facts.foreign_changes.push("A".to_owned()),
+        |facts| facts.made.others.push("sgr-2".to_owned()),
+        |facts| facts.made.traces.push("__sessionbackend:m:fence in liberty".to_owned()),
+        |facts| facts.made.notifying.push("liberty".to_owned()),
+        |facts| facts.leaks.push("the API key in apply.log".to_owned()),
         |facts| facts.old_store_available = false,
         |facts| facts.plan_changes = Some(1),
         |facts| facts.plan_changes = None,
@@ -145,13 +153,15 @@ fn a_migration_must_migrate_check_and_clean_up() {
 
 #[test]
 fn a_rollback_must_be_complete_and_say_why() {
-    let breaks: [fn(&mut Facts); 6] = [
+    let breaks: [fn(&mut Facts); 8] = [
         |facts| facts.exit = Some(0),
         |facts| facts.status.message.clear(),
         |facts| facts.status.phase = "Ready".to_owned(),
         |facts| facts.configuration_restored = false,
         |facts| facts.checked.failed = 0,
         |facts| facts.removed = vec!["sgr-1".to_owned()],
+        |facts| facts.made.databases = 2,
+        |facts| facts.made.epochs.push("arn:leaked".to_owned()),
     ];
     for (number, harm) in breaks.iter().enumerate() {
         let mut facts = facts(Scenario::Rollback);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{GROUP, IMAGE, INSTANCES, SERVICE, VARIABLE, World, configuration, text};
+use super::{GROUP, IMAGE, INSTANCES, SERVICE, VARIABLE, World, configuration, left, text};
 use crate::sandbox::{Sandbox, SandboxError};
 
 const PATIENCE: Duration = Duration::from_mins(3);
@@ -66,7 +66,8 @@ pub async fn wire(sandbox: &Sandbox, token: &str) -> Result<World, SandboxError>
     let secrets = json!({ VARIABLE: url, "DJANGO_SECRET_KEY": django, "STRIPE_API_KEY": stripe });
     let (service_arn, host) = service(sandbox, &secrets, &role, &connector).await?;
     let before = configuration(sandbox, &service_arn).await?;
-    Ok(World { vpc: network.vpc, rule: network.rule, connector, service_arn, host, store, before })
+    let (things, notify) = (left::things(sandbox).await?, left::notify(sandbox, GROUP).await);
+    Ok(World { vpc: network.vpc, rule: network.rule, connector, service_arn, host, store, before, things, notify })
 }
 
 struct Network {

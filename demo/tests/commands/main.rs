@@ -124,7 +124,7 @@ async fn destroy_with_delete_leaves_forty_variables_bit_for_bit() {
     ground.run(&["apply"]).await.exits(4);
     ground.run(&["destroy", "--yes"]).await.exits(0).says("✓ let go");
     assert_eq!(ground.configuration().await, ground.world.before);
-    assert_eq!(demo::world::made(&ground.sandbox).await.unwrap(), demo::world::Made::default());
+    assert_eq!(demo::world::made(&ground.sandbox, &ground.world).await.unwrap(), demo::world::Made::default());
 
     // After a move the service still uses what was made: nothing of that goes, and it is said.
     ground.declare(&[DELETES]);
@@ -133,7 +133,7 @@ async fn destroy_with_delete_leaves_forty_variables_bit_for_bit() {
     assert_eq!(ground.world.before.foreign_changes(&moved), Vec::<String>::new());
     ground.run(&["destroy", "--yes"]).await.exits(1).says("InUse").says("point the service elsewhere");
     assert_eq!(ground.configuration().await, moved);
-    let made = demo::world::made(&ground.sandbox).await.unwrap();
+    let made = demo::world::made(&ground.sandbox, &ground.world).await.unwrap();
     assert_eq!((made.databases, made.epochs.len()), (1, 1));
 
     // Pointed elsewhere by hand, everything that was made goes.
@@ -142,7 +142,7 @@ async fn destroy_with_delete_leaves_forty_variables_bit_for_bit() {
     assert_eq!(ground.world.before.foreign_changes(&elsewhere), Vec::<String>::new());
     ground.run(&["destroy", "--yes"]).await.exits(0).says("✓ let go");
     assert_eq!(ground.configuration().await, elsewhere);
-    assert_eq!(demo::world::made(&ground.sandbox).await.unwrap(), demo::world::Made::default());
+    assert_eq!(demo::world::made(&ground.sandbox, &ground.world).await.unwrap(), demo::world::Made::default());
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Commands that pass one request to the daemon and print its answer: `call`, `fault`, `clock`, `image`.
+//! Commands that pass one request to the daemon and print its answer: `call`, `ask`, `fault`, `clock`, `image`.
 
 use std::path::Path;
 
@@ -17,6 +17,15 @@ pub(super) struct Call {
     /// Its input.
     #[arg(value_name = "JSON", value_parser = parsed)]
     input: Option<Value>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Ask {
+    /// Its id, or the vendor's name of it.
+    store: String,
+    /// Such as CONFIG GET maxmemory.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -115,6 +124,14 @@ pub(super) fn call(dir: &Path, call: Call) -> Result<(), String> {
     let text = |name: &str| answer[name].as_str().map(str::to_owned);
     let code = text("code").unwrap_or_else(|| format!("HTTP {status}"));
     Err(format!("{code}: {}", text("message").or_else(|| text("error")).unwrap_or_default()))
+}
+
+pub(super) fn ask(dir: &Path, ask: &Ask) -> Result<(), String> {
+    let ground = Ground::read(dir)?;
+    let body = json!({ "store": ask.store, "command": ask.command });
+    let answer = client::get(ground.endpoint, "POST", "ask", &body)?;
+    say!("{}", answer["reply"].as_str().unwrap_or_default());
+    Ok(())
 }
 
 pub(super) fn fault(dir: &Path, fault: Fault) -> Result<(), String> {

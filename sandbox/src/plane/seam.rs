@@ -58,6 +58,10 @@ impl DataPlane for Plane {
         .boxed()
     }
 
+    fn ask_store<'a>(&'a self, id: &'a str, command: Vec<String>) -> BoxFuture<'a, Result<String, PlaneError>> {
+        async move { self.store(id)?.ask(&command.iter().map(String::as_str).collect::<Vec<_>>()).await }.boxed()
+    }
+
     fn usage<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<StoreUsage, PlaneError>> {
         async move { self.store(id)?.usage().await }.boxed()
     }

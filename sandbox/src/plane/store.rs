@@ -149,6 +149,12 @@ impl Store {
         Ok(read_usage(&info))
     }
 
+    /// What the server answers to the sandbox, whose own user no vendor's list keeps from asking.
+    pub(crate) async fn ask(&self, command: &[&str]) -> Result<String, PlaneError> {
+        let said = self.session().await?.command(command).await;
+        said.map_err(|e| PlaneError::Failed(format!("store {}: {e}", self.spec.id)))
+    }
+
     /// Stops the process where it stands, or lets it go on.
     pub(crate) async fn freeze(&self, frozen: bool) {
         child::signal(&*self.child.lock().await, if frozen { Signal::SIGSTOP } else { Signal::SIGCONT });

@@ -22,7 +22,7 @@ impl Session {
         Ok(session)
     }
 
-    /// The reply as text; an error reply is an error.
+    /// The reply as text, the members of a list one a line; an error reply is an error.
     pub(super) async fn command(&mut self, words: &[&str]) -> io::Result<String> {
         let answer = self.answer;
         timeout(answer, self.exchange(words)).await.map_err(|_| silent())?
@@ -36,9 +36,22 @@ impl Session {
         }
         self.stream.write_all(request.as_bytes()).await?;
         self.stream.flush().await?;
-        let mut line = String::new();
-        self.stream.read_line(&mut line).await?;
-        let line = line.trim_end();
+        let mut members = Vec::new();
+        let mut left = 1_usize;
+        while left > 0 {
+            left -= 1;
+            let mut line = String::new();
+            self.stream.read_line(&mut line).await?;
+            match line.trim_end().split_once('*') {
+                Some(("", length)) => left += length.parse::<usize>().map_err(|_| io::Error::other("not a length"))?,
+                _ => members.push(self.member(line.trim_end()).await?),
+            }
+        }
+        Ok(members.join("\n"))
+    }
+
+    /// What a line that begins no list says.
+    async fn member(&mut self, line: &str) -> io::Result<String> {
         match line.split_at_checked(1) {
             Some(("+" | ":", text)) => Ok(text.to_owned()),
             Some(("-", error)) => Err(io::Error::other(error.to_owned())),
