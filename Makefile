@@ -38,10 +38,13 @@ purity: ## The core compiles without a runtime, an SDK or a TLS stack
 	@! $(CARGO) tree -p sessionbackend --no-default-features -e normal --prefix none | grep -E '^(tokio|hyper|rustls|kube-client|aws-)' \
 	  || { echo 'purity: the core must not depend on the crates above' >&2; exit 1; }
 
-generated: ## crds/ is what the code generates
+generated: ## crds/ and docs/conditions.md are what the code generates
 	@$(CARGO) build --quiet --workspace --bins
-	@"$$($(CARGO) metadata --format-version 1 --no-deps | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')/debug/sessionbackend" crd | diff -u crds/sessionbackends.yaml - \
-	  || { echo 'generated: run `cargo run -- crd > crds/sessionbackends.yaml`' >&2; exit 1; }
+	@program="$$($(CARGO) metadata --format-version 1 --no-deps | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')/debug/sessionbackend"; \
+	  for made in crd:crds/sessionbackends.yaml conditions:docs/conditions.md; do \
+	    "$$program" "$${made%%:*}" | diff -u "$${made#*:}" - \
+	      || { echo "generated: run \`cargo run -- $${made%%:*} > $${made#*:}\`" >&2; exit 1; }; \
+	  done
 
 deny: ## Licences, duplicate crates, sources; advisories where the database can be reached
 	@scripts/deny

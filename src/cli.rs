@@ -84,6 +84,10 @@ async fn run(arguments: Arguments, environment: Environment) -> Result<u8, Error
             output::text(&crate::api::crd_yaml().map_err(Error::Schema)?);
             Ok(exit::CONVERGED)
         }
+        Command::Conditions => {
+            output::text(&crate::render::conditions::text());
+            Ok(exit::CONVERGED)
+        }
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "sessionbackend", &mut script);

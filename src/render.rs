@@ -3,6 +3,7 @@
 
 pub mod apply;
 pub mod candidates;
+pub mod conditions;
 pub mod lag;
 pub mod plan;
 pub mod status;

@@ -5,20 +5,25 @@
 use std::path::Path;
 
 use serde_json::Value;
-use sessionbackend::api;
+use sessionbackend::{api, render};
+
+fn is_up_to_date(file: &str, generated: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    if std::env::var_os("UPDATE_GENERATED").is_some() {
+        std::fs::write(&path, generated).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(committed == generated, "{file} is out of date: UPDATE_GENERATED=1 cargo test --test generated");
+}
 
 #[test]
 fn the_definition_in_crds_is_up_to_date() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds/sessionbackends.yaml");
-    let generated = api::crd_yaml().unwrap();
-    if std::env::var_os("UPDATE_GENERATED").is_some() {
-        std::fs::write(&path, &generated).unwrap();
-    }
-    let committed = std::fs::read_to_string(&path).unwrap();
-    assert!(
-        committed == generated,
-        "crds/sessionbackends.yaml is out of date: UPDATE_GENERATED=1 cargo test --test generated"
-    );
+    is_up_to_date("crds/sessionbackends.yaml", &api::crd_yaml().unwrap());
+}
+
+#[test]
+fn the_words_in_docs_are_up_to_date() {
+    is_up_to_date("docs/conditions.md", &render::conditions::text());
 }
 
 /// Calls `look` for every schema below `schema` with its path.

@@ -60,6 +60,9 @@ pub enum Command {
     Run(Run),
     /// Print the custom resource definition.
     Crd,
+    /// Print docs/conditions.md.
+    #[command(hide = true)]
+    Conditions,
     /// Print a completion script.
     Completion {
         /// For which shell.
