@@ -20,7 +20,6 @@ use super::{Context, api, key, now};
 use crate::api::admission::Violation;
 use crate::api::{API_VERSION, KIND, Reason, SessionBackendStatus};
 use crate::connect::Whose;
-use crate::desired::{DeletionPolicy, Desired};
 use crate::manifest::{Entry, understand};
 use crate::metrics;
 use crate::status::{Aside, EventKind, Transition, says_the_same, transitions, unplanned};
@@ -135,8 +134,7 @@ impl<'a> Visit<'a> {
     /// The object in this process, connected to its world as it is wanted now.
     async fn known(&self) -> Result<Arc<Mutex<Object>>, Stopped> {
         let entry = self.understood()?;
-        let desired =
-            if self.is_deleted() { Desired::Absent { policy: policy(&entry.desired) } } else { entry.desired };
+        let desired = if self.is_deleted() { entry.desired.deleted() } else { entry.desired };
         let key = key(self.object, &self.context.kind);
         let generation = self.object.metadata.generation;
         let known = self.context.known(&key);
@@ -299,12 +297,5 @@ impl<'a> Visit<'a> {
             object.lock().await.connection.copiers.stop().await;
         }
         (Action::await_change(), "gone")
-    }
-}
-
-fn policy(desired: &Desired) -> DeletionPolicy {
-    match desired {
-        Desired::Present(target) => target.deletion,
-        Desired::Absent { policy } => *policy,
     }
 }
