@@ -18,6 +18,7 @@ use crate::clock::{Clock, Time as _};
 use crate::desired::Desired;
 use crate::error::{Class, CloudError};
 use crate::identity::Owner;
+use crate::manifest;
 use crate::runner::{LocalChecker, LocalCopiers, Plug, RedisServers};
 use crate::upstash::{self, ApiKey, DEFAULT_URL, Upstash};
 use crate::world::{CloudWorld, Inputs, Long, StoreInputs};
@@ -229,7 +230,10 @@ fn store(
     if let Some(external) = external {
         let key = &external.url_secret_key_ref;
         let field = format!("{field}.external.urlSecretKeyRef");
-        inputs.url = Some(values.get(&field, &key.name, &key.key)?);
+        let url = values.get(&field, &key.name, &key.key)?;
+        // Judged before any cloud is called: its host may be one that nobody should connect to.
+        manifest::external_url(&field, external, &url)?;
+        inputs.url = Some(url);
     }
     if let Some(secret) = credentials {
         let field = format!("{field}.elastiCache.credentialsSecretRef");

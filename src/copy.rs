@@ -162,6 +162,8 @@ pub struct CopySpec {
     pub keys_per_second: Option<u32>,
     /// Take over although another runner is alive.
     pub take_over: bool,
+    /// Whether a runner of that name is gone for certain: then nobody waits until its silence tells.
+    pub is_gone: fn(&str) -> bool,
     /// Which `retry` this is: a runner that meets the traces of an earlier one makes the base anew.
     pub attempt: u32,
 }
@@ -181,6 +183,7 @@ impl CopySpec {
             max_lag: Duration::from_secs(5),
             keys_per_second: None,
             take_over: false,
+            is_gone: |_| false,
             attempt: 0,
         }
     }

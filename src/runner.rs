@@ -3,6 +3,7 @@
 
 mod checker;
 mod copiers;
+mod life;
 mod servers;
 
 pub use checker::{LocalChecker, Plug};

@@ -21,9 +21,10 @@ use sessionbackend::effect::Picture;
 use sessionbackend::forecast::End;
 use sessionbackend::identity::Owner;
 use sessionbackend::manifest::{self, Manifest};
-use sessionbackend::plan::{Inputs, guard, plan};
+use sessionbackend::plan::{Inputs, Plan, guard, plan};
 use sessionbackend::render::plan::Preview;
 use sessionbackend::sim::Faults;
+use sessionbackend::step::Step;
 
 use support::at;
 use support::world::{Teller, word};
@@ -202,4 +203,50 @@ fn plans_are_as_they_were_read_and_found_right() {
         differ.join("\n")
     );
     assert!(names.len() >= 40, "only {} cases", names.len());
+}
+
+/// The first wave of a story.
+fn first(text: &str) -> Plan {
+    let (owner, desired, picture, now) = story(text);
+    let (observed, journal) = (&picture.observed, &picture.journal);
+    plan(&Inputs { owner: &owner, desired: &desired, observed, journal, announced: None, now })
+}
+
+/// The story without a part of what happens in it.
+fn without(text: &str, parts: &Value) -> String {
+    let (manifest, world) = text.split_once("\n---\n").unwrap();
+    let mut world: Value = serde_yaml::from_str(world).unwrap();
+    for part in parts.as_array().unwrap() {
+        assert!(world["then"].as_object_mut().unwrap().remove(part.as_str().unwrap()).is_some(), "{part}");
+    }
+    format!("{manifest}\n---\n{}", serde_yaml::to_string(&world).unwrap())
+}
+
+/// The bad inputs that only the world shows: each names its golden plan.
+#[test]
+fn a_bad_input_that_shows_in_the_world_is_named_and_changes_nothing() {
+    let table: Value = serde_yaml::from_str(include_str!("bad_inputs/table.yaml")).unwrap();
+    let rows = table["cases"].as_array().unwrap().iter().filter(|row| row["plan"].is_object());
+    let mut seen = 0;
+    for row in rows {
+        let (number, asked) = (&row["case"], &row["plan"]);
+        let name = asked["case"].as_str().unwrap();
+        let text = std::fs::read_to_string(directory().join(format!("{name}.yaml"))).unwrap();
+        let found = first(&text);
+        seen += 1;
+        if !asked["ignores"].is_null() {
+            let expected = first(&without(&text, &asked["ignores"]));
+            assert_eq!((found.steps, found.waits), (expected.steps, expected.waits), "case {number}: {name}");
+            continue;
+        }
+        let golden = std::fs::read_to_string(directory().join(format!("{name}.txt"))).unwrap();
+        let block = format!(" ({})", asked["reason"].as_str().unwrap());
+        let mut blocks = golden.lines().filter(|line| line.starts_with("Blocked: "));
+        assert!(blocks.any(|line| line.ends_with(&block)), "case {number}: {name}: no block{block}");
+        let changes =
+            |step: &&Step| !matches!(step, Step::Journal { .. } | Step::Release { .. } | Step::RunChecks { .. });
+        let changing: Vec<_> = found.steps.iter().filter(changes).map(ToString::to_string).collect();
+        assert_eq!(changing, Vec::<String>::new(), "case {number}: {name}");
+    }
+    assert_eq!(seen, 14);
 }

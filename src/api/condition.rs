@@ -177,7 +177,7 @@ words! {
         FormatMismatch,
         /// The store speaks the cluster protocol and the app does not, or the other way round; set app.clusterClient, or choose another store.
         ClusterMismatch,
-        /// The store may drop sessions before they expire; set its maxmemory-policy to noeviction or volatile-ttl.
+        /// The store may drop sessions before they expire; set its maxmemory-policy to noeviction or volatile-ttl, or migration.consent.dataLoss.
         UnsafeEviction,
         /// The store allows fewer connections than the app needs; choose a bigger plan, or a smaller pool.
         ConnectionLimit,

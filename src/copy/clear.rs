@@ -18,7 +18,10 @@ use super::{
     base::discard,
     error::CopyError,
     feed::{set_notify, tells_enough},
-    fence::{Ending, Grasp, Record, ask_guarded, beat, grasp, guarded, plant, plant_over, read_record, write_record},
+    fence::{
+        Ending, Grasp, Record, ask_guarded, beat, grasp, guarded, plant, plant_over, read_record, runner_of,
+        write_record,
+    },
     key::Ours,
     link::{Link, bytes, items, text},
     progress::Sides,
@@ -53,10 +56,10 @@ impl Exit {
             open(&spec.from, spec.from.database).await?;
         }
         let mut control = open(&spec.to, spec.to.database).await?;
-        match grasp(&mut control, &exit.ours, &exit.fence, spec.take_over).await? {
+        match grasp(&mut control, &exit.ours, &exit.fence, spec).await? {
             Grasp::Taken { .. } => {}
             Grasp::Held { by, silent_ms } => {
-                let holder = by.rsplit_once('#').map_or(by.as_str(), |(runner, _)| runner);
+                let holder = runner_of(&by);
                 let detail =
                     format!("runner {holder} was alive {silent_ms} ms ago; the copy can be ended when it is not");
                 return Err(CopyError::Busy { store: spec.to.name(), detail });

@@ -10,7 +10,7 @@ use redis::{Cmd, Pipeline, Value};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Endpoint,
+    CopySpec, Endpoint,
     apply::Fence,
     error::CopyError,
     key::Ours,
@@ -71,23 +71,44 @@ pub(crate) enum Grasp {
 }
 
 /// Takes the fence, if nobody alive holds it. A holder of the same runner name is an earlier life of this process.
-pub(crate) async fn grasp(control: &mut Link, ours: &Ours, fence: &Fence, force: bool) -> Result<Grasp, CopyError> {
+pub(crate) async fn grasp(control: &mut Link, ours: &Ours, fence: &Fence, spec: &CopySpec) -> Result<Grasp, CopyError> {
+    match grasp_from(control, ours, fence, spec.take_over, "").await? {
+        Grasp::Held { by, .. } if (spec.is_gone)(runner_of(&by)) => {
+            grasp_from(control, ours, fence, spec.take_over, &by).await
+        }
+        told => Ok(told),
+    }
+}
+
+/// The runner's name in a token.
+pub(crate) fn runner_of(token: &str) -> &str {
+    token.rsplit_once('#').map_or(token, |(runner, _)| runner)
+}
+
+/// The same, also where exactly `gone` holds it.
+async fn grasp_from(
+    control: &mut Link,
+    ours: &Ours,
+    fence: &Fence,
+    force: bool,
+    gone: &str,
+) -> Result<Grasp, CopyError> {
     const GRASP: &str = r"
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 local fence = redis.call('GET', KEYS[1])
 local beat = tonumber(redis.call('GET', KEYS[2]) or '0') or 0
 local mine = fence and string.sub(fence, 1, #ARGV[2]) == ARGV[2]
-if fence and not mine and ARGV[4] == '0' and now - beat < tonumber(ARGV[3]) then return {0, fence, now - beat} end
+if fence and not mine and fence ~= ARGV[5] and ARGV[4] == '0' and now - beat < tonumber(ARGV[3]) then return {0, fence, now - beat} end
 redis.call('DEL', KEYS[1], KEYS[2])
 redis.call('SET', KEYS[1], ARGV[1])
 redis.call('SET', KEYS[2], string.format('%.0f', now))
 return {1, fence or '', now - math.abs(beat)}
 ";
-    let runner = fence.token.rsplit_once('#').map_or("", |(runner, _)| runner);
+    let runner = runner_of(&fence.token);
     let mut command = redis::cmd("EVAL");
     command.arg(GRASP).arg(2).arg(&fence.key).arg(ours.heartbeat());
-    command.arg(&fence.token).arg(format!("{runner}#")).arg(STALE).arg(u8::from(force));
+    command.arg(&fence.token).arg(format!("{runner}#")).arg(STALE).arg(u8::from(force)).arg(gone);
     let mut reply = items(control.ask("EVAL", &command).await?).unwrap_or_default().into_iter();
     let taken = reply.next().and_then(|word| int(&word));
     let by = reply.next().map(text).unwrap_or_default();

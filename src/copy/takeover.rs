@@ -19,7 +19,7 @@ use super::{
     clear::leave_target,
     error::CopyError,
     feed::{Inbox, choose, listen, set_notify},
-    fence::{Grasp, Record, grasp, read_record, write_record},
+    fence::{Grasp, Record, grasp, read_record, runner_of, write_record},
     key::{Ours, Selection, Tally, rules},
     link::{Link, bytes, int},
     marks::{Anew, mark, refuse},
@@ -317,13 +317,13 @@ async fn wait_for_fence(
     life: &mut Life,
 ) -> Result<Option<Duration>, CopyError> {
     loop {
-        match grasp(control, ours, fence, life.spec.take_over).await? {
+        match grasp(control, ours, fence, &life.spec).await? {
             Grasp::Taken { silent_ms } => {
                 let silent = silent_ms.and_then(|silent| u64::try_from(silent).ok());
                 return Ok(silent.map(Duration::from_millis));
             }
             Grasp::Held { by, silent_ms } => {
-                let holder = by.rsplit_once('#').map_or(by.as_str(), |(runner, _)| runner);
+                let holder = runner_of(&by);
                 let detail = format!("runner {holder} was alive {silent_ms} ms ago; waiting until it is not");
                 life.progress.trouble = Some(CopyError::Busy { store: control.store().into(), detail });
                 life.publish.send_replace(life.progress.clone());

@@ -389,11 +389,15 @@ impl<'a> Draft<'a> {
                 Reason::WouldNotFit.remedy(),
             );
         }
-        if server.eviction_policy.starts_with("allkeys") {
-            self.note(format!(
-                "the new store's eviction policy {} may evict sessions before they expire",
-                server.eviction_policy
-            ));
+        let policy = &server.eviction_policy;
+        if policy.starts_with("allkeys") {
+            let message =
+                format!("{} may evict sessions before they expire: its maxmemory-policy is {policy}", store.id);
+            if target.migration.consent.data_loss {
+                self.note(message);
+            } else {
+                self.block(Reason::UnsafeEviction, "spec.store", message, Reason::UnsafeEviction.remedy());
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{Now, cloud_error, endpoint};
+use super::{Now, cloud_error, endpoint, life};
 use crate::copy::{self, Copier, CopyError, CopySpec, Mode, Progress, State, Withdrawn};
 use crate::desired::{KeyKind, KeyStrategy, Unmatched};
 use crate::error::{Class, CloudError};
@@ -107,8 +107,7 @@ impl LocalCopiers {
     /// None yet. The runner's name is its own: an earlier life of this process is another runner.
     #[must_use]
     pub fn new(now: Now) -> Self {
-        let runner = format!("{}-{:08x}", std::process::id(), rand::random::<u32>());
-        Self { runner, now, running: Mutex::default(), ending: Mutex::default() }
+        Self { runner: life::name(), now, running: Mutex::default(), ending: Mutex::default() }
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<MigrationId, Running>> {
@@ -285,6 +284,7 @@ fn spec(job: &CopyJob, runner: &str) -> CopySpec {
         databases: job.rules.databases.clone(),
         max_lag: job.max_lag,
         attempt: job.attempt,
+        is_gone: life::is_gone,
         ..CopySpec::new(job.migration.0.clone(), runner, endpoint(&job.from), endpoint(&job.to))
     }
 }

@@ -1,9 +1,12 @@
 //! Both ways: old and new instances write at the same time.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use sessionbackend::{
-    copy::{Copier, Feed, KeyRule, Mode, State, Strategy},
+    copy::{Copier, CopyError, CopySpec, Feed, KeyRule, Mode, State, Strategy},
     merge::{Conflict, Kind},
 };
 
@@ -187,5 +190,19 @@ async fn expired_on_one_side_is_not_a_logout() {
     let copier = in_step(&from, &to, "b").await;
     eventually("it is back", async || old.run::<i64>("PTTL sess:1").await > 500_000).await;
     assert_eq!(new.run::<u64>("EXISTS sess:1").await, 1);
+    copier.stop().await;
+}
+
+#[tokio::test]
+async fn a_runner_that_is_known_to_be_gone_is_not_waited_for() {
+    let (from, to) = (Server::start(Flavor::ElastiCache).await, Server::start(Flavor::Upstash).await);
+    // Alive, as far as its heartbeat tells.
+    let former = in_step(&from, &to, "a").await;
+    let begun = Instant::now();
+    let copier = Copier::start(CopySpec { is_gone: |runner| runner == "a", ..spec(&from, &to, "b") });
+    copier.set_mode(Mode::BothWays);
+    until(&copier, "the seal", |progress| progress.sealed && progress.state == State::BothWays).await;
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    until(&former, "its end", |progress| matches!(progress.state, State::Failed(CopyError::Fenced { .. }))).await;
     copier.stop().await;
 }

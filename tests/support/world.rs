@@ -159,6 +159,7 @@ impl Teller<'_> {
             "keys",
             "maxMemory",
             "evicted",
+            "evicts",
             "address",
             "server",
             "host",
@@ -198,10 +199,13 @@ impl Teller<'_> {
                 "commandsLeft" => store.commands_left = value.as_u64(),
                 "keys" => {
                     let keys = value.as_object().unwrap().iter();
-                    let keys = keys.map(|(db, keys)| (db.parse().unwrap(), keys.as_u64().unwrap())).collect();
-                    store.server = Reading::Present(Server { keys, ..super::server(0) });
+                    let keys = keys.map(|(db, keys)| (db.parse().unwrap(), keys.as_u64().unwrap()));
+                    let keys: BTreeMap<u32, u64> = keys.collect();
+                    store.server =
+                        Reading::Present(Server { keys: keys.clone(), ..super::server(keys.values().sum()) });
                 }
                 "maxMemory" => store.server.present_mut().unwrap().max_memory = value.as_u64().unwrap(),
+                "evicts" => store.server.present_mut().unwrap().eviction_policy = text(value).to_owned(),
                 "evicted" => store.server.present_mut().unwrap().evicted = value.as_u64().unwrap(),
                 "server" => store.server = reading(value, |_| panic!("give keys")),
                 other => panic!("{other}"),
