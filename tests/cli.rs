@@ -125,7 +125,12 @@ fn what_somebody_else_uses_is_no_candidate() {
     target.migration.retire = Retire::default();
     let mut picture = on_elasticache(&["liberty-web"]);
     let egress = sessionbackend::observed::Egress::Vpc(CONNECTOR.into());
-    let other = sessionbackend::observed::Bystander { name: "billing".into(), egress };
+    let other = sessionbackend::observed::Bystander {
+        name: "billing".into(),
+        egress,
+        source: sessionbackend::observed::ServiceSource::Image,
+        variables: std::collections::BTreeMap::new(),
+    };
     picture.observed.bystanders = Reading::Present(vec![other]);
     assert!(!preview(target, &picture).text().contains("alsoRemove"));
 }

@@ -11,6 +11,11 @@ use crate::pace::Waits;
 /// The example, as it is in the repository.
 pub const EXAMPLE: &str = include_str!("../../examples/elasticache-to-upstash.yaml");
 
+/// The object over the store in use, as it is in the repository.
+pub const ADOPTED: &str = include_str!("../../examples/cluster/elasticache.yaml");
+/// The same object, edited to move.
+pub const EDITED: &str = include_str!("../../examples/cluster/upstash.yaml");
+
 const CONNECTOR: &str =
     "arn:aws:apprunner:us-east-1:123456789012:vpcconnector/liberty-vpc/1/0123456789abcdef0123456789abcdef";
 const RULE: &str = "sgr-0123456789abcdef0";
@@ -32,7 +37,7 @@ pub struct Ids<'a> {
 
 /// A placeholder is not in the example exactly once.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the manifest must hold the placeholder {0} exactly once: take examples/elasticache-to-upstash.yaml as it is")]
+#[error("the manifest must hold the placeholder {0} exactly once: take the example as it is")]
 pub struct PlaceholderError(&'static str);
 
 /// The example with the ids of a world.
@@ -40,8 +45,29 @@ pub struct PlaceholderError(&'static str);
 /// # Errors
 /// When a placeholder is missing or there twice.
 pub fn concrete(example: &str, ids: Ids<'_>) -> Result<String, PlaceholderError> {
-    let places = [(CONNECTOR, ids.connector), (RULE, ids.rule), (EMAIL, ids.email), (API_KEY, ids.api_key)];
-    places.into_iter().try_fold(example.to_owned(), |text, (placeholder, id)| {
+    put(example, &[(CONNECTOR, ids.connector), (RULE, ids.rule), (EMAIL, ids.email), (API_KEY, ids.api_key)])
+}
+
+/// The edited object with the ids of a world; its Secrets are documents of their own.
+///
+/// # Errors
+/// When a placeholder is missing or there twice.
+pub fn edited(example: &str, connector: &str, rule: &str) -> Result<String, PlaceholderError> {
+    put(example, &[(CONNECTOR, connector), (RULE, rule)])
+}
+
+/// A Secret as a document.
+pub fn secret(name: &str, data: &[(&str, &str)]) -> String {
+    let data: serde_json::Map<_, _> =
+        data.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect();
+    serde_json::json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name }, "stringData": data,
+    })
+    .to_string()
+}
+
+fn put(example: &str, places: &[(&'static str, &str)]) -> Result<String, PlaceholderError> {
+    places.iter().try_fold(example.to_owned(), |text, (placeholder, id)| {
         if text.matches(placeholder).count() == 1 {
             Ok(text.replace(placeholder, id))
         } else {

@@ -199,7 +199,8 @@ impl Product<'_> {
 }
 
 impl Status {
-    fn read(answer: &Value) -> Self {
+    /// Out of an answer with it.
+    pub fn read(answer: &Value) -> Self {
         let status = answer.get("status").unwrap_or(answer);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let of_the_move = text(&status["migration"]["message"]);

@@ -1,6 +1,7 @@
 //! `demo run`: the story from an empty sandbox to the report. It starts everything, shows how it goes, and ends all it
 //! started, also on Ctrl-C. What holds is decided in `report`, what people met by the visitors.
 
+mod operate;
 mod stage;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use crate::report::{Facts, Scenario};
 use crate::sandbox::Sandbox;
 use crate::terminal::{Terminal, thousands};
 use crate::world::{self, World};
+use operate::Operation;
 use stage::Stage;
 
 type Error = Box<dyn std::error::Error>;
@@ -67,6 +69,12 @@ pub struct RunArgs {
     /// Kill `apply` (as `kill -9`) up to so many times at moments chosen by the seed, and start it again each time.
     #[arg(long, default_value_t = 0)]
     pub kills: u32,
+    /// Run `sessionbackend` as the controller of a cluster instead, on a control plane of its own.
+    #[arg(long)]
+    pub cluster: bool,
+    /// The cluster to use instead, as an administrator; its objects are made in the namespaces sessionbackend and liberty.
+    #[arg(long, requires = "cluster")]
+    pub kubeconfig: Option<PathBuf>,
     /// Leave the sandbox running at the end, to look around.
     #[arg(long)]
     pub keep: bool,
@@ -105,7 +113,12 @@ async fn tell(args: &RunArgs) -> Result<bool, Error> {
     terminal.say("visitors", &format!("{logins}; {} people begin to click", args.visitors));
 
     let product = stage.product(&sandbox, &world)?;
-    let Carried { exit, took, kills, checked } = carry_out(args, &terminal, &product, &world, &mut people).await?;
+    let mut operation = match args.cluster {
+        true => Some(Operation::prepare(args, &terminal, &product, &stage.token, &world).await?),
+        false => None,
+    };
+    let Carried { exit, took, kills, checked } =
+        carry_out(args, &terminal, &product, operation.as_mut(), &world, &mut people).await?;
 
     terminal.say("visitors", "leaving; every session is read once more");
     let findings = people.leave().await?;
@@ -113,7 +126,13 @@ async fn tell(args: &RunArgs) -> Result<bool, Error> {
     let after = world::configuration(&sandbox, &world.service_arn).await?;
     let operations = world::operations(&sandbox, &world.service_arn).await?;
     let plan_changes = product.plan().await.inspect_err(|error| terminal.say("plan", &error.to_string())).ok();
-    let status = product.status().await.inspect_err(|error| terminal.say("status", &error.to_string()));
+    let status = match &operation {
+        Some(operation) => operation.status().await?,
+        None => {
+            let status = product.status().await.inspect_err(|error| terminal.say("status", &error.to_string()));
+            status.unwrap_or_default()
+        }
+    };
     let secrets = [
         ("the old store's token", stage.token.clone()),
         ("the new store's password", world::new_password(&sandbox).await?),
@@ -123,7 +142,7 @@ async fn tell(args: &RunArgs) -> Result<bool, Error> {
         leaks: product.leaks(&secrets)?,
         scenario: args.scenario,
         exit,
-        status: status.unwrap_or_default(),
+        status,
         checked,
         findings,
         foreign: world.before.foreign(),
@@ -174,6 +193,7 @@ async fn carry_out(
     args: &RunArgs,
     terminal: &Terminal,
     product: &Product<'_>,
+    operation: Option<&mut Operation<'_>>,
     world: &World,
     people: &mut People,
 ) -> Result<Carried, Error> {
@@ -183,11 +203,18 @@ async fn carry_out(
     }
     let sessions = people.begin_move().await?;
     let begun = Instant::now();
-    terminal.heading(&format!("sessionbackend apply -f {}", product.manifest.display()));
+    let command = if operation.is_some() { "kubectl" } else { "sessionbackend" };
+    terminal.heading(&format!("{command} apply -f {}", product.manifest.display()));
     terminal.say("visitors", &format!("{} sessions when the move begins", thousands(sessions)));
     let (mut kills, mut checked) = (0, Checked::default());
+    let carried = async {
+        match operation {
+            Some(operation) => operation.carry_out(args, terminal, &mut kills, &mut checked).await,
+            None => apply(args, terminal, product, &mut kills, &mut checked).await,
+        }
+    };
     let exit = tokio::select! {
-        exit = timeout(PATIENCE * (args.kills + 1), apply(args, terminal, product, &mut kills, &mut checked)) => if let Ok(exit) = exit {
+        exit = timeout(PATIENCE * (args.kills + 1), carried) => if let Ok(exit) = exit {
             exit?
         } else {
             terminal.say("apply", "has not ended, and is ended now");
@@ -206,12 +233,10 @@ async fn apply(
     kills: &mut u32,
     checked: &mut Checked,
 ) -> Result<Option<i32>, Error> {
-    let mut moments = StdRng::seed_from_u64(args.seed);
-    // One kill can come at any time of the move; several share it, so that most of them come before its end.
-    let share = FIRST_KILL_MS..lasts_ms(args.scenario) / u64::from(args.kills.max(1));
+    let mut moments = moments(args);
     while *kills < args.kills {
         let mut killed = product.apply()?;
-        let moment = Duration::from_millis(moments.random_range(share.clone()));
+        let moment = moments();
         if let Ok(exit) = timeout(moment, follow(terminal, &mut killed, checked)).await {
             return exit;
         }
@@ -221,6 +246,14 @@ async fn apply(
         terminal.say("kill -9", &format!("after {:.3} s (seed {seed}); apply is started again", moment.as_secs_f64()));
     }
     follow(terminal, &mut product.apply()?, checked).await
+}
+
+/// The moments of the kills, each since the one before, as the seed wants them. One kill can come at any time of the move;
+/// several share it, so that most of them come before its end.
+fn moments(args: &RunArgs) -> impl FnMut() -> Duration + use<> {
+    let mut dice = StdRng::seed_from_u64(args.seed);
+    let share = FIRST_KILL_MS..lasts_ms(args.scenario) / u64::from(args.kills.max(1));
+    move || Duration::from_millis(dice.random_range(share.clone()))
 }
 
 async fn follow(terminal: &Terminal, apply: &mut Apply, checked: &mut Checked) -> Result<Option<i32>, Error> {

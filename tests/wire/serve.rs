@@ -265,7 +265,7 @@ async fn claim(sandbox: &Sandbox, by_hand: &ByHand, hand: &Hand, desired: &Desir
     let observed = observe(hand, desired).await;
     let claims = observed.claims["web-app"].present().unwrap();
     assert_eq!((claims.sequence, claims.holders["REDIS_URL"].as_str()), (2, hand.owner.path().as_str()));
-    let absent = Desired::Absent { policy: DeletionPolicy::Retain };
+    let absent = Desired::absent(DeletionPolicy::Retain);
     let found = observe(hand, &absent).await;
     assert!(found.claims.contains_key("web-app"), "an object without a spec finds its claims again");
     hand.perform(Step::Release { service: "web-app".into(), expect: 2 }).await.unwrap();

@@ -72,8 +72,15 @@ impl<'a> Stage<'a> {
     pub(super) fn product<'s>(&self, sandbox: &'s Sandbox, world: &World) -> Result<Product<'s>, Error> {
         let account = sandbox.upstash_account()?;
         let ids = Ids { connector: &world.connector, rule: &world.rule, email: &account.0, api_key: &account.1 };
-        let manifest = self.args.dir.join("elasticache-to-upstash.yaml");
-        std::fs::write(&manifest, manifest::concrete(manifest::EXAMPLE, ids)?)?;
+        let (name, text) = if self.args.cluster {
+            let edited = manifest::edited(manifest::EDITED, &world.connector, &world.rule)?;
+            let secret = manifest::secret("upstash-api", &[("email", &account.0), ("apiKey", &account.1)]);
+            ("upstash.yaml", format!("{secret}\n---\n{edited}"))
+        } else {
+            ("elasticache-to-upstash.yaml", manifest::concrete(manifest::EXAMPLE, ids)?)
+        };
+        let manifest = self.args.dir.join(name);
+        std::fs::write(&manifest, text)?;
         let vantage = format!("vpc:{}", world.vpc);
         Ok(Product { sandbox, vantage, binary: self.sessionbackend.clone(), manifest })
     }
