@@ -10,7 +10,6 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::runtime::controller::{Action, Config as Running, Controller};
-use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::watcher::{self, watcher};
 use kube::runtime::{Predicate as _, PredicateConfig, WatchStreamExt as _, predicates};
@@ -90,7 +89,7 @@ struct Context {
     installation: String,
     leadership: Leadership,
     stop: Stop,
-    recorder: Recorder,
+    identity: String,
     objects: Mutex<HashMap<ObjectRef<DynamicObject>, Arc<tokio::sync::Mutex<Object>>>>,
 }
 
@@ -151,10 +150,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     metrics::leads(true);
     tracing::info!(identity, "this replica acts");
     let context = Arc::new(Context {
-        recorder: Recorder::new(
-            client.clone(),
-            Reporter { controller: "sessionbackend".into(), instance: Some(identity) },
-        ),
+        identity,
         kind: ApiResource::erase::<SessionBackend>(&()),
         client,
         clouds,

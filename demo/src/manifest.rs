@@ -58,12 +58,12 @@ pub fn edited(example: &str, connector: &str, rule: &str) -> Result<String, Plac
 
 /// A Secret as a document.
 pub fn secret(name: &str, data: &[(&str, &str)]) -> String {
-    let data: serde_json::Map<_, _> =
-        data.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect();
-    serde_json::json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name }, "stringData": data,
-    })
-    .to_string()
+    let mut text = format!("apiVersion: v1\nkind: Secret\nmetadata: {{ name: {name} }}\nstringData:\n");
+    for (key, value) in data {
+        // A JSON string is a YAML string whatever is in it.
+        text.push_str(&format!("  {key}: {}\n", Value::from(*value)));
+    }
+    text
 }
 
 fn put(example: &str, places: &[(&'static str, &str)]) -> Result<String, PlaceholderError> {

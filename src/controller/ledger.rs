@@ -1,13 +1,16 @@
 //! What the controller writes to the API server about an object: its status, its finalizer, the annotations it has taken up,
 //! and events. Nothing is decided here, and a failed event never stops anything.
 
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
-use kube::runtime::events::{Event, EventType, Recorder};
-use kube::{Resource as _, ResourceExt as _};
+use jiff::Timestamp;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{Api, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Client, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::api::{self, call};
 use crate::api::{API_VERSION, KIND, SessionBackendStatus};
+use crate::clock::{Clock, Time as _};
 use crate::status::{EventKind, Transition};
 
 /// Who owns the fields of a status.
@@ -21,7 +24,9 @@ pub(super) struct Ledger<'a> {
     /// The objects of its namespace.
     pub(super) objects: &'a Api<DynamicObject>,
     /// Where events go.
-    pub(super) recorder: &'a Recorder,
+    pub(super) client: &'a Client,
+    /// Who says them.
+    pub(super) identity: &'a str,
     /// The object as it was last seen.
     pub(super) object: &'a DynamicObject,
     /// Its kind.
@@ -93,26 +98,37 @@ impl Ledger<'_> {
             .map(drop)
     }
 
-    /// Publishes what has changed.
+    /// Publishes what has changed, each as an event of its own. kube's recorder would make a series of those with the same
+    /// reason, with the words of the first.
     pub(super) async fn events(&self, transitions: &[Transition]) {
-        let reference = self.object.object_ref(self.kind);
-        for Transition { kind, reason, message } in transitions {
-            let event = Event {
-                type_: match kind {
-                    EventKind::Normal => EventType::Normal,
-                    EventKind::Warning => EventType::Warning,
-                },
-                reason: reason.clone(),
-                note: Some(message.clone()).filter(|note| !note.is_empty()),
-                action: "Reconcile".to_owned(),
-                secondary: None,
-            };
-            let published = self.recorder.publish(&event, &reference);
-            match tokio::time::timeout(std::time::Duration::from_secs(10), published).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%error, reason, "an event could not be published"),
-                Err(_) => tracing::warn!(reason, "an event could not be published in time"),
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &self.object.namespace().unwrap_or_default());
+        for transition in transitions {
+            let event = self.event(transition, Clock.now());
+            if let Err(error) = call("create", "event", events.create(&PostParams::default(), &event)).await {
+                tracing::warn!(%error, reason = transition.reason, "an event could not be published");
             }
+        }
+    }
+
+    fn event(&self, Transition { kind, reason, message }: &Transition, now: Timestamp) -> Event {
+        Event {
+            metadata: ObjectMeta {
+                name: Some(format!("{}.{:x}", self.object.name_any(), now.as_nanosecond())),
+                namespace: self.object.namespace(),
+                ..ObjectMeta::default()
+            },
+            event_time: Some(MicroTime(now)),
+            type_: Some(match kind {
+                EventKind::Normal => "Normal".to_owned(),
+                EventKind::Warning => "Warning".to_owned(),
+            }),
+            reason: Some(reason.clone()),
+            note: Some(message.clone()).filter(|note| !note.is_empty()),
+            action: Some("Reconcile".to_owned()),
+            regarding: Some(self.object.object_ref(self.kind)),
+            reporting_controller: Some(FIELD_MANAGER.to_owned()),
+            reporting_instance: Some(self.identity.to_owned()),
+            ..Event::default()
         }
     }
 }

@@ -79,7 +79,8 @@ impl<'a> Visit<'a> {
     fn ledger(&self) -> Ledger<'_> {
         Ledger {
             objects: &self.objects,
-            recorder: &self.context.recorder,
+            client: &self.context.client,
+            identity: &self.context.identity,
             object: self.object,
             kind: &self.context.kind,
         }

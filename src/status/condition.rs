@@ -227,7 +227,11 @@ pub fn transitions(before: Option<&SessionBackendStatus>, now: &SessionBackendSt
         if flipped && !told {
             events.push(Transition {
                 kind: if is_bad(condition) { EventKind::Warning } else { EventKind::Normal },
-                reason: condition.reason.clone(),
+                reason: if condition.status == "True" && condition.reason == Reason::AsDesired.as_str() {
+                    condition.type_.clone()
+                } else {
+                    condition.reason.clone()
+                },
                 message: presentable(
                     &said(&format!("{}={}", condition.type_, condition.status), &condition.message),
                     EVENT,
