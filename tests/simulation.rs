@@ -23,6 +23,7 @@ use support::*;
 fn end(world: &SimWorld) -> String {
     let Picture { mut observed, journal } = world.picture();
     observed.copy = Reading::Absent;
+    observed.missed.clear();
     observed.checks.clear();
     for secret in observed.secrets.values_mut().filter_map(Reading::present_mut) {
         secret.deletion = secret.deletion.map(|_| at(0));
