@@ -63,6 +63,10 @@ impl Picture {
             Step::CreateReplicationGroup { id, settings, .. } => {
                 let groups = settings.security_groups.iter().map(|group| group.as_str().into()).collect();
                 observed.target = Reading::Present(replication_group(owner, id, groups));
+                // It is listed from the first moment on; its names come with its nodes.
+                let entry = CatalogEntry { id: StoreId::ReplicationGroup(id.clone()), hosts: Vec::new() };
+                observed.catalog.retain(|known| known.id != entry.id);
+                observed.catalog.push(entry);
                 return Some(Entry::Made(Resource::ReplicationGroup(id.clone()), id.clone()));
             }
             Step::DeleteReplicationGroup { id } => forget(observed, &StoreId::ReplicationGroup(id.clone())),
