@@ -63,6 +63,10 @@ impl Picture {
             Step::CreateReplicationGroup { id, settings, .. } => {
                 let groups = settings.security_groups.iter().map(|group| group.as_str().into()).collect();
                 observed.target = Reading::Present(replication_group(owner, id, groups));
+                // It is listed from the first moment on; its names come with its nodes.
+                let entry = CatalogEntry { id: StoreId::ReplicationGroup(id.clone()), hosts: Vec::new() };
+                observed.catalog.retain(|known| known.id != entry.id);
+                observed.catalog.push(entry);
                 return Some(Entry::Made(Resource::ReplicationGroup(id.clone()), id.clone()));
             }
             Step::DeleteReplicationGroup { id } => forget(observed, &StoreId::ReplicationGroup(id.clone())),
@@ -84,7 +88,7 @@ impl Picture {
             }
             Step::CreateConnector { name, security_groups, .. } => {
                 let found = |reading: &Reading<Connector>| {
-                    reading.present().is_some_and(|connector| connector.ours && connector.name == *name)
+                    reading.present().is_some_and(|connector| connector.ours == Some(true) && connector.name == *name)
                 };
                 if let Some((arn, _)) = observed.connectors.iter().find(|(_, reading)| found(reading)) {
                     return Some(Entry::Made(Resource::Connector(name.clone()), arn.0.clone()));
@@ -98,9 +102,9 @@ impl Picture {
                     vpc: vpc_of_target(observed),
                     groups: security_groups.iter().map(|group| group.as_str().into()).collect(),
                     nat: Some(true),
-                    endpoints: Vec::new(),
+                    endpoints: Some(Vec::new()),
                     admitted_by: Some(Vec::new()),
-                    ours: true,
+                    ours: Some(true),
                 };
                 observed.connectors.insert(arn.clone(), Reading::Present(connector));
                 return Some(Entry::Made(Resource::Connector(name.clone()), arn.0));
@@ -316,10 +320,12 @@ impl Picture {
             observed.catalog.retain(|entry| entry.id != id);
             observed.catalog.push(CatalogEntry { id, hosts: host.into_iter().collect() });
         }
+        let former = std::mem::take(&mut observed.missed);
+        observed.miss(&self.journal, &former, now);
         let ends = self.journal.open_migration();
         let ends = ends.into_iter().flat_map(|migration| migration.from.iter().chain([&migration.to]));
         // What a lost store stopped does not go on by itself.
-        let is_lost = ends.clone().any(|record| observed.is_gone(&record.id));
+        let is_lost = ends.clone().any(|record| observed.is_gone(&record.id, now));
         if let Some(copy) = observed.copy.present_mut().filter(|copy| copy.here && !is_lost) {
             copy.elapse(now);
         }
@@ -386,8 +392,10 @@ fn claims<'a>(observed: &'a mut Observed, service: &str) -> &'a mut Claims {
 
 fn forget(observed: &mut Observed, id: &StoreId) {
     observed.catalog.retain(|entry| entry.id != *id);
-    if observed.target.present().is_some_and(|store| store.id == *id) {
-        observed.target = Reading::Absent;
+    for reading in [&mut observed.target, &mut observed.source] {
+        if reading.present().is_some_and(|store| store.id == *id) {
+            *reading = Reading::Absent;
+        }
     }
 }
 

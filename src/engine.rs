@@ -174,8 +174,9 @@ fn refusal(step: &Step, error: &CloudError, is_first: bool) -> Option<Entry> {
     if let Some((resource, call)) = creation(step) {
         // Only the vendor's word on that very call, and on the first one, tells: what failed before it, a name that is
         // taken or a quota that is full leave open whether an earlier attempt whose reply was lost has made it.
-        let certain =
-            is_first && error.operation == call && error.class != Class::Exists && !error.class.is_temporary();
+        // Whoever asks to slow down has not done it; a conflict may be an attempt at work.
+        let refused = error.class != Class::Exists && (!error.class.is_temporary() || error.class == Class::Throttled);
+        let certain = is_first && error.operation == call && refused;
         return certain.then_some(Entry::Gone(resource));
     }
     let Step::PatchService(patch) = step else { return None };
@@ -223,11 +224,14 @@ mod tests {
         let gone = Some(Entry::Gone(Resource::UpstashDatabase("liberty".into())));
         assert_eq!(failed(Class::Rejected, "CreateDatabase"), gone);
         assert_eq!(failed(Class::Quota, "CreateDatabase"), gone);
-        for class in [Class::Transient, Class::Throttled, Class::Conflict, Class::Exists] {
+        assert_eq!(failed(Class::Throttled, "CreateDatabase"), gone, "a database of that name is somebody else's");
+        for class in [Class::Transient, Class::Conflict, Class::Exists] {
             assert_eq!(failed(class, "CreateDatabase"), None, "{class:?}");
         }
         assert_eq!(failed(Class::Denied, "ListDatabases"), None, "an earlier attempt may have made it");
         let full = CloudError::new(Class::Quota, "Upstash", "CreateDatabase", "", "no");
         assert_eq!(refusal(&step, &full, false), None, "the earlier attempt may be what filled it");
+        let slow = CloudError::new(Class::Throttled, "Upstash", "CreateDatabase", "", "no");
+        assert_eq!(refusal(&step, &slow, false), None, "the earlier attempt may have made it");
     }
 }

@@ -158,7 +158,8 @@ fn cannot_be_foreseen(wait: &Wait) -> bool {
         | Awaited::Bake
         | Awaited::Approval(_)
         | Awaited::Unused(_)
-        | Awaited::CopyCleared => false,
+        | Awaited::CopyCleared
+        | Awaited::Missing(_) => false,
     }
 }
 
@@ -192,6 +193,7 @@ fn typical(on: &Awaited) -> Duration {
         | Awaited::Bake
         | Awaited::Approval(_)
         | Awaited::Unused(_)
-        | Awaited::CopyCleared => 5,
+        | Awaited::CopyCleared
+        | Awaited::Missing(_) => 5,
     })
 }

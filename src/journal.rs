@@ -478,6 +478,18 @@ impl ServiceMove {
 }
 
 impl Journal {
+    /// The stores it knows: those of the last migration, and those we made.
+    #[must_use]
+    pub fn stores(&self) -> BTreeSet<StoreId> {
+        let last = self.migration.iter().flat_map(|migration| migration.from.iter().chain([&migration.to]));
+        let made = self.made.iter().filter_map(|(resource, made)| match resource {
+            Resource::UpstashDatabase(_) => made.id.clone().map(StoreId::Upstash),
+            Resource::ReplicationGroup(id) => Some(StoreId::ReplicationGroup(id.clone())),
+            Resource::SubnetGroup(_) | Resource::Connector(_) | Resource::Rule(_) | Resource::Secret(_) => None,
+        });
+        last.map(|record| record.id.clone()).chain(made).collect()
+    }
+
     /// The migration that has not ended.
     #[must_use]
     pub fn open_migration(&self) -> Option<&Migration> {

@@ -2,6 +2,7 @@
 //! A reading that failed is not an absence, and what cannot be seen is not an error. Holds no secret: values are fingerprints.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::checks::{Run, Stage};
 use crate::error::CloudError;
 use crate::identity::{Address, Arn, Fingerprint, GroupId, OperationId, RuleId, SecretName, StoreId};
-use crate::journal::Resource;
+use crate::journal::{Journal, Resource};
 
 /// One thing read from the world.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +68,9 @@ pub struct Observed {
     pub catalog: Vec<CatalogEntry>,
     /// Why the catalog may lack stores, if it may: what is not in it then is not gone.
     pub unlisted: Option<CloudError>,
+    /// Stores the journal knows and no list has, without a break since then. See [`Self::miss`].
+    #[serde(default)]
+    pub missed: BTreeMap<StoreId, Timestamp>,
     /// What answers to the names of the things of ours whose id the journal lacks. Every one of them is looked for,
     /// whatever the spec is; an empty list is the vendor's word that there is none.
     pub namesakes: BTreeMap<Resource, Reading<Vec<Namesake>>>,
@@ -91,16 +95,28 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Whether a store is gone for certain: its vendor's list is whole and lacks it, nobody found it by itself, and no
-    /// copier is at work in it.
+    /// Whether a store is gone for certain: it is missing for certain, and no copier is at work in it.
     #[must_use]
-    pub fn is_gone(&self, id: &StoreId) -> bool {
+    pub fn is_gone(&self, id: &StoreId, now: Timestamp) -> bool {
+        let copies = self.copy.present().is_some_and(|copy| !matches!(copy.state, CopyState::Failed { .. }));
+        !copies && self.is_missing(id) && self.missed.get(id).is_some_and(|since| now >= Self::certain(*since))
+    }
+
+    /// When a store that is missing since `since` is missing for certain: the lists of the vendors are eventually
+    /// consistent, and one that lacks a store once may have it a moment later.
+    #[must_use]
+    pub fn certain(since: Timestamp) -> Timestamp {
+        since.checked_add(Duration::from_secs(10)).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Whether the vendor's list is whole and lacks a store, and nobody found it by itself.
+    #[must_use]
+    pub fn is_missing(&self, id: &StoreId) -> bool {
         let is_another = |reading: &Reading<Store>| match reading {
             Reading::Present(store) => store.id != *id,
             Reading::Absent => true,
             Reading::Unknown(_) | Reading::Hidden(_) => false,
         };
-        let copies = self.copy.present().is_some_and(|copy| !matches!(copy.state, CopyState::Failed { .. }));
         match id {
             StoreId::External(..) | StoreId::Disabled => false,
             StoreId::Upstash(_) | StoreId::ReplicationGroup(_) | StoreId::ServerlessCache(_) => {
@@ -108,9 +124,14 @@ impl Observed {
                     && is_another(&self.source)
                     && self.unlisted.is_none()
                     && !self.catalog.iter().any(|entry| entry.id == *id)
-                    && !copies
             }
         }
+    }
+
+    /// Takes note of which stores of `journal` are missing: from `now` on, or, where they were before, since `former` says.
+    pub fn miss(&mut self, journal: &Journal, former: &BTreeMap<StoreId, Timestamp>, now: Timestamp) {
+        let missing = journal.stores().into_iter().filter(|id| self.is_missing(id));
+        self.missed = missing.map(|id| (id.clone(), former.get(&id).copied().unwrap_or(now))).collect();
     }
 }
 
@@ -390,12 +411,12 @@ pub struct Connector {
     pub groups: Vec<GroupId>,
     /// Whether every subnet of it routes to a working NAT gateway; `None` where that could not be read.
     pub nat: Option<bool>,
-    /// Gateway and interface endpoints of the VPC, by service name.
-    pub endpoints: Vec<String>,
+    /// Gateway and interface endpoints of the VPC, by service name; `None` where they could not be read.
+    pub endpoints: Option<Vec<String>>,
     /// Security groups in the VPC, other than the stores', that admit one of the connector's groups.
     pub admitted_by: Option<Vec<GroupId>>,
-    /// Whether it carries our tag.
-    pub ours: bool,
+    /// Whether it carries our tag; `None` where its tags could not be read.
+    pub ours: Option<bool>,
 }
 
 /// A security-group rule (ingress).

@@ -160,6 +160,8 @@ pub enum Awaited {
     Unused(String),
     /// The copier to have removed its traces.
     CopyCleared,
+    /// A store that is not listed any more to be missing for certain.
+    Missing(String),
 }
 
 /// Something that needs somebody.

@@ -289,6 +289,10 @@ impl World for SimWorld {
         }
         drop(truth);
         self.find_stores(&mut seen, desired, journal);
+        let mut truth = self.truth();
+        seen.miss(journal, &truth.picture.observed.missed, truth.now);
+        truth.picture.observed.missed.clone_from(&seen.missed);
+        drop(truth);
         seen
     }
 
@@ -557,7 +561,7 @@ impl Truth {
                 .connectors
                 .values()
                 .filter_map(Reading::present)
-                .any(|connector| connector.ours && connector.name == *name),
+                .any(|connector| connector.ours == Some(true) && connector.name == *name),
             Step::AuthorizeIngress { group, source, port } => observed
                 .rules
                 .values()

@@ -95,6 +95,8 @@ struct Memory {
     passwords: BTreeMap<Fingerprint, SecretString>,
     /// Stores seen.
     stores: BTreeMap<StoreId, Known>,
+    /// Stores no list has had, without a break since then.
+    missed: BTreeMap<StoreId, Timestamp>,
     /// The last valid spec.
     target: Option<Target>,
     /// The services as they were last seen.

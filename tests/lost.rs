@@ -179,3 +179,57 @@ fn the_journal_goes_last_and_only_when_nothing_is_left() {
     picture.journal = Journal::default();
     assert_eq!(planned(&picture, &delete, 9000).phase, Phase::Deleted);
 }
+
+#[test]
+fn a_store_that_one_list_lacks_is_looked_for_once_more() {
+    let delete = Desired::absent(DeletionPolicy::Delete);
+    let mut picture = on_elasticache(&["web"]);
+    picture.journal = intended(&database()).apply(&Entry::Made(database(), "u-1".into()), at(101));
+    let look = |picture: &mut Picture, second| {
+        let former = std::mem::take(&mut picture.observed.missed);
+        picture.observed.miss(&picture.journal, &former, at(second));
+        planned(picture, &delete, second)
+    };
+    for second in [200, 204] {
+        let plan = look(&mut picture, second);
+        assert_eq!((lines(&plan), plan.waits.len()), (vec![], 1), "{plan:?}");
+        assert!(plan.waits[0].message.contains("looked for once more"), "{plan:?}");
+    }
+    // It is listed again in between: that was no absence.
+    let entry = CatalogEntry { id: upstash().id, hosts: vec!["liberty-1.upstash.io".into()] };
+    picture.observed.catalog.push(entry);
+    assert!(look(&mut picture, 209).steps.iter().all(|step| matches!(step, Step::DeleteUpstashDatabase { .. })));
+    picture.observed.catalog.pop();
+    assert_eq!(look(&mut picture, 212).waits.len(), 1);
+    assert_eq!(lines(&look(&mut picture, 223)), vec![Entry::Gone(database())]);
+}
+
+#[test]
+fn a_store_in_use_is_given_up_only_after_a_second_look() {
+    let mut picture = on_elasticache(&["web"]);
+    let (owner, desired) = (owner(), present(target(&["web"])));
+    let teller = support::world::Teller { owner: &owner, target: None };
+    let (reached, now) = teller.reach(picture, &desired, "Draining", Faults::default());
+    picture = reached;
+    picture.observed.source = Reading::Absent;
+    picture.observed.catalog.retain(|entry| entry.id != support::elasticache().id);
+    let copy = picture.observed.copy.present_mut().unwrap();
+    copy.state =
+        CopyState::Failed { reason: "Unreachable".into(), message: "it does not answer".into(), temporary: true };
+    let given_up = |picture: &Picture| {
+        let inputs = Inputs {
+            owner: &owner,
+            desired: &desired,
+            observed: &picture.observed,
+            journal: &picture.journal,
+            announced: None,
+            now,
+        };
+        plan(&inputs).notes.iter().any(|note| note.contains("is gone"))
+    };
+    let seconds_ago = |seconds: u64| now.checked_sub(std::time::Duration::from_secs(seconds)).unwrap();
+    for (since, gone) in [(0, false), (9, false), (10, true)] {
+        picture.observed.miss(&picture.journal, &BTreeMap::new(), seconds_ago(since));
+        assert_eq!(given_up(&picture), gone, "missing for {since} s");
+    }
+}

@@ -5,8 +5,10 @@ mod support;
 
 use std::collections::BTreeMap;
 
+use futures::FutureExt as _;
 use sessionbackend::checks::{CheckResult, Severity, Verdict};
-use sessionbackend::desired::EnvFormat;
+use sessionbackend::desired::{EnvFormat, KeyKind, KeyRule, KeyStrategy};
+use sessionbackend::engine::{Memory, cycle};
 use sessionbackend::journal::room::{GROWTH, LIMIT};
 use sessionbackend::journal::{Entry, Journal, Prior};
 use sessionbackend::observed::{Delivery, Variable};
@@ -74,8 +76,12 @@ fn what_is_let_in_fits_to_the_end() {
     let keys = || migration.services.iter().flat_map(|moved| moved.undo.variables.values());
     let value = 1024;
     let begun = Journal::default().apply(&Entry::Begin(Box::new(migration.clone())), at(0));
-    let estimate = Journal::default()
-        .size_with(SERVICES.len(), migration.services.iter().map(|moved| (moved.service.len() + 9, value)));
+    let estimate = Journal::default().size_with(
+        SERVICES.len(),
+        &migration.rules,
+        migration.services.iter().map(|moved| (moved.service.len() + 9, value)),
+        [],
+    );
     assert!(estimate + GROWTH <= LIMIT, "{estimate}");
     let result = |number: usize| CheckResult {
         name: format!("Runbook.check-{number}"),
@@ -105,4 +111,51 @@ fn what_is_let_in_fits_to_the_end() {
     assert_eq!(vault.len(), SERVICES.len());
     let bytes = serde_json::to_string(&journal).unwrap().len() + serde_json::to_string(&vault).unwrap().len();
     assert!(bytes < LIMIT, "{bytes}");
+}
+
+/// The longest rules and references there can be.
+#[test]
+fn frozen_rules_and_references_take_the_room_that_was_counted_for_them() {
+    let (owner, mut wanted) = (owner(), target(&SERVICES));
+    let names: Vec<String> = (0..12).map(|number| format!("VALUE_{number:02}")).collect();
+    wanted.env.format = EnvFormat::Template(names.iter().map(|name| (name.clone(), "{url}".to_owned())).collect());
+    let mut picture = on_elasticache(&SERVICES);
+    for reading in picture.observed.services.values_mut() {
+        let service = reading.present_mut().unwrap();
+        let redis = service.variables.remove("REDIS_URL").unwrap();
+        service.variables.extend(names.iter().map(|name| (name.clone(), redis.clone())));
+    }
+    let begun = |prefixes: usize, length: usize| {
+        let mut wanted = wanted.clone();
+        let prefix = |number: usize| KeyRule {
+            prefix: format!("{number:0length$}"),
+            strategy: KeyStrategy::Drop,
+            kind: KeyKind::Session,
+        };
+        wanted.migration.rules.keys = (0..prefixes).map(prefix).collect();
+        let world = start(picture.clone(), Faults::default());
+        let desired = present(wanted);
+        let mut memory = Memory::default();
+        for _ in 0..20 {
+            let turn = cycle(&world, &owner, &desired, &mut memory, || world.now()).now_or_never().unwrap();
+            if let Some(begun) = &world.picture().journal.migration {
+                let bytes = serde_json::to_string(&world.picture().journal).unwrap().len();
+                let references = begun.services.iter().flat_map(|moved| moved.undo.variables.iter());
+                let references = references.filter_map(|(name, prior)| match prior {
+                    Prior::Reference(arn) => Some(name.len() + arn.0.len()),
+                    Prior::Absent | Prior::Plain(..) => None,
+                });
+                let counted = Journal::default().size_with(SERVICES.len(), &begun.rules, [], references);
+                return Ok((bytes, counted));
+            }
+            if !turn.plan.blocks.is_empty() {
+                return Err(turn.plan.blocks);
+            }
+        }
+        panic!("it never begins")
+    };
+    let (bytes, counted) = begun(5, 40).unwrap();
+    assert!(bytes < counted, "{bytes} {counted}");
+    let blocks = begun(50, 512).unwrap_err();
+    assert!(blocks.iter().any(|block| block.reason == Reason::QuotaExceeded), "{blocks:?}");
 }

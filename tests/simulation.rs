@@ -23,6 +23,7 @@ use support::*;
 fn end(world: &SimWorld) -> String {
     let Picture { mut observed, journal } = world.picture();
     observed.copy = Reading::Absent;
+    observed.missed.clear();
     observed.checks.clear();
     for secret in observed.secrets.values_mut().filter_map(Reading::present_mut) {
         secret.deletion = secret.deletion.map(|_| at(0));
@@ -133,7 +134,20 @@ fn stories() -> Vec<Story> {
     let web = abandoned.picture.observed.services.get_mut("web").and_then(Reading::present_mut).unwrap();
     web.variables.remove("REDIS_URL");
     web.egress = Egress::Default;
+    // Somebody wired it anew by a secret of his own, which may not be read.
+    let mut unread = delete("delete what may serve", &settled, DeletionPolicy::Delete);
+    let web = unread.picture.observed.services.get_mut("web").and_then(Reading::present_mut).unwrap();
+    web.variables.insert("REDIS_URL".into(), support::world::unread_variable());
+    // Ours has left, and a service that the object never named uses what we made.
+    let mut shared = delete("delete what another service uses", &moved_in, DeletionPolicy::Delete);
+    let web = shared.picture.observed.services.get_mut("web").and_then(Reading::present_mut).unwrap();
+    let variables = web.variables.remove("REDIS_URL").map(|told| ("SESSIONS".to_owned(), told)).into_iter().collect();
+    let egress = std::mem::replace(&mut web.egress, Egress::Default);
+    let billing = Bystander { name: "billing".into(), egress, source: ServiceSource::Image, variables };
+    shared.picture.observed.bystanders = Reading::Present(vec![billing]);
     vec![
+        Story { phase: Phase::Deleting, ..unread },
+        Story { phase: Phase::Deleting, ..shared },
         story("migrate", &["web"]),
         story("migrate two services", &["web", "worker"]),
         without_nat,
@@ -184,7 +198,7 @@ fn undisturbed_stories_end_as_they_should() {
 
 #[test]
 fn a_migration_leaves_the_service_on_the_new_store_and_the_consented_things_gone() {
-    let story = &stories()[0];
+    let story = &story("migrate", &["web"]);
     let (world, _) = run(story, Faults::default());
     let picture = world.picture();
     let web = picture.observed.services["web"].present().unwrap();
@@ -258,8 +272,7 @@ fn whatever_read_is_stale_the_end_is_the_same() {
 
 #[test]
 fn a_process_that_dies_after_every_single_call_still_gets_there() {
-    // A cache subnet group shows nowhere but in the reply to its creation: one reply has to arrive.
-    for story in stories().into_iter().filter(|story| story.name != "into the VPC") {
+    for story in stories() {
         let (reference, _) = run(&story, Faults::default());
         let (calls, reference) = (reference.calls(), end(&reference));
         let every = (0..calls * 4).map(|number| (number, Fault::CrashAfter)).collect();
@@ -344,8 +357,11 @@ fn a_spec_that_names_a_third_store_at_any_moment_ends_there() {
 
 #[test]
 fn an_object_deleted_at_any_moment_leaves_services_alone_and_nothing_of_ours_that_is_not_in_use() {
-    for policy in [DeletionPolicy::Retain, DeletionPolicy::Delete] {
-        let story = story("two services", &["web", "worker"]);
+    let stories = || [story("two services", &["web", "worker"]), into_the_vpc()];
+    for (policy, story) in [DeletionPolicy::Retain, DeletionPolicy::Delete]
+        .into_iter()
+        .flat_map(|policy| stories().map(|story| (policy, story)))
+    {
         let gone = Desired::absent(policy);
         let (reference, _) = run(&story, Faults::default());
         let (calls, reference) = (reference.calls(), end(&reference));
@@ -362,7 +378,7 @@ fn an_object_deleted_at_any_moment_leaves_services_alone_and_nothing_of_ours_tha
                 updates.set(updates.take().or_else(|| Some(world.updates())));
                 &gone
             });
-            let name = format!("{policy:?} at call {number} ({fault:?} the one before)");
+            let name = format!("{}, {policy:?} at call {number} ({fault:?} the one before)", story.name);
             assert_eq!(updates.take(), Some(world.updates()), "{name}: a service was changed");
             let picture = world.picture();
             if picture.journal.open_migration().is_some() {
@@ -381,7 +397,12 @@ fn an_object_deleted_at_any_moment_leaves_services_alone_and_nothing_of_ours_tha
                 let secrets = picture.observed.secrets.values().filter_map(Reading::present);
                 assert!(secrets.clone().all(|secret| secret.deletion.is_some()), "{name}: a secret is left");
                 let kept = policy == DeletionPolicy::Retain;
-                assert!(kept || picture.observed.target.present().is_none(), "{name}: the database is left");
+                assert!(kept || picture.observed.target.present().is_none(), "{name}: the store is left");
+                let connectors = picture.observed.connectors.values().filter_map(Reading::present);
+                let rules = picture.observed.rules.values().filter_map(Reading::present);
+                let ways = connectors.filter(|connector| connector.ours == Some(true)).count()
+                    + rules.filter(|rule| rule.ours).count();
+                assert!(kept || ways == 0, "{name}: a connector or a rule is left");
             }
         }
         assert!(frozen > 5, "{frozen}");
@@ -632,5 +653,24 @@ fn a_failing_check_that_also_meets_another_hand_never_takes_its_work_away() {
         let web = picture.observed.services["web"].present().unwrap();
         let acted = web.operations.iter().any(|operation| operation.id.0.contains("another-hand"));
         assert_eq!(web.variables.contains_key(OF_ANOTHER_HAND), acted, "before call {number}");
+    }
+}
+
+#[test]
+fn what_is_used_or_may_be_is_all_there_after_the_object_is_deleted() {
+    for story in stories().iter().filter(|story| story.phase == Phase::Deleting) {
+        let (world, drive) = run(story, Faults::default());
+        let (before, after) = (&story.picture.observed, world.picture().observed);
+        assert_eq!(after.catalog, before.catalog, "{}: a store is gone", story.name);
+        assert_eq!(after.services, before.services, "{}", story.name);
+        for (name, secret) in &before.secrets {
+            let variables = before.services.values().filter_map(Reading::present).map(|service| &service.variables);
+            let others = before.bystanders.present().unwrap().iter().map(|other| &other.variables);
+            let named = variables.chain(others).flat_map(|variables| variables.values()).any(|variable| {
+                matches!(&variable.delivery, Delivery::Reference(arn) if arn.secret_name().as_ref() == Some(name))
+            });
+            assert!(!named || after.secrets[name] == *secret, "{}: secret {name} is gone", story.name);
+        }
+        assert!(drive.last.plan.blocks.iter().all(|block| block.reason == Reason::InUse), "{:#?}", drive.last.plan);
     }
 }

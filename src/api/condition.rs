@@ -215,7 +215,7 @@ words! {
         NoRunner,
         /// The copier stopped; the message says why.
         CopyFailed,
-        /// Somebody still uses the drained store; look who, then let go or abort.
+        /// Somebody still uses the drained store; look who (CLIENT LIST there), and end those connections, or say abort.
         DrainIncomplete,
         /// The two stores differ after the copy; look at the keys the message names.
         NotInStep,

@@ -175,7 +175,8 @@ impl Run {
             | Awaited::Quiet
             | Awaited::Bake
             | Awaited::Unused(_)
-            | Awaited::CopyCleared => None,
+            | Awaited::CopyCleared
+            | Awaited::Missing(_) => None,
         })
     }
 

@@ -2,6 +2,7 @@
 //! cannot be written in the middle of a migration could neither go on nor come back. Pure.
 
 use crate::checks::{CheckResult, Verdict};
+use crate::desired::CopyRules;
 use crate::error::presentable;
 
 use super::Journal;
@@ -12,6 +13,8 @@ pub const LIMIT: usize = 64 * 1024;
 pub const GROWTH: usize = 32 * 1024;
 /// A plain value in the vault: its key there and beside the variable's name, its fingerprint, and the JSON around them.
 const AROUND_A_VALUE: usize = 160;
+/// A reference to be kept: the JSON around the variable's name and the ARN.
+const AROUND_A_REFERENCE: usize = 40;
 /// What a service's part in a migration takes besides its variables: ARNs, egress, operation ids, times.
 const A_SERVICE: usize = 900;
 /// The two stores, the rules' frame, the nonce.
@@ -73,15 +76,24 @@ fn shortened(results: Vec<&CheckResult>) -> Vec<CheckResult> {
 }
 
 impl Journal {
-    /// Bytes the journal would have right after a migration of `services` began, whose plain values to be kept for the way
-    /// back have these sizes as JSON texts with the names of service and variable.
+    /// Bytes the journal would have right after a migration of `services` with `rules` began, whose plain values to be kept
+    /// for the way back have these sizes as JSON texts with the names of service and variable, and whose references these
+    /// with the name of the variable.
     #[must_use]
-    pub fn size_with(&self, services: usize, values: impl IntoIterator<Item = (usize, usize)>) -> usize {
+    pub fn size_with(
+        &self,
+        services: usize,
+        rules: &CopyRules,
+        values: impl IntoIterator<Item = (usize, usize)>,
+        references: impl IntoIterator<Item = usize>,
+    ) -> usize {
         // The next migration takes the place of the last one.
         let rest = Self { migration: None, ..self.clone() };
         let rest = serde_json::to_string(&rest).map_or(LIMIT, |text| text.len());
         let values: usize = values.into_iter().map(|(names, value)| AROUND_A_VALUE + 3 * names + value).sum();
-        rest + A_MIGRATION + services * A_SERVICE + values
+        let references: usize = references.into_iter().map(|reference| AROUND_A_REFERENCE + reference).sum();
+        let rules = serde_json::to_string(rules).map_or(LIMIT, |text| text.len());
+        rest + A_MIGRATION + rules + services * A_SERVICE + values + references
     }
 }
 

@@ -308,7 +308,7 @@ fn gone<'a>(inputs: &Inputs<'_>, migration: &'a Migration, side: Side) -> Option
     };
     let is_left = migration.rollback.is_some() == (side == Side::To);
     let given_up = is_left && migration.approved.contains(&Gate::GiveUp);
-    (given_up || inputs.observed.is_gone(&record.id)).then_some(&record.id)
+    (given_up || inputs.observed.is_gone(&record.id, inputs.now)).then_some(&record.id)
 }
 
 /// The store that is being left, where it is gone: nothing can be carried from it, and nobody may stay on it.

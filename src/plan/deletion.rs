@@ -3,7 +3,7 @@
 use crate::desired::DeletionPolicy;
 use crate::identity::{Arn, Owner, RuleId, StoreId};
 use crate::journal::{Direction, Entry, Made, Migration, Outcome, Resource};
-use crate::observed::Reading;
+use crate::observed::{Observed, Reading};
 use crate::step::{CopyMode, Step};
 
 use super::lost::{LISTED, Lost};
@@ -102,7 +102,7 @@ impl<'a> Draft<'a> {
             Reason::DeletionFrozen,
             format!("migration {}", migration.id),
             format!("a migration is under way and neither store is touched: {}", each.join("; ")),
-            "apply the manifest again until the migration has ended, then delete; or let go with the annotation sessionbackend.dev/abandon",
+            "let the migration end and delete then (apply the manifest again); or leave everything as it is: without a cluster by not running apply any more, in one by the annotation sessionbackend.dev/abandon: \"true\" on the object",
         );
     }
 
@@ -276,12 +276,29 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// A store that is missing is looked for once more before it is written off.
+    fn missing(&mut self, id: &StoreId, name: &str) {
+        let since = self.inputs.observed.missed.get(id).copied().unwrap_or(self.inputs.now);
+        let certain = Observed::certain(since);
+        if self.inputs.now < certain {
+            self.wait(Wait {
+                on: Awaited::Missing(format!("store {name}")),
+                since,
+                expected: Some(certain),
+                deadline: None,
+                message: format!("store {name} is not listed; it is looked for once more before it is taken for gone"),
+            });
+        }
+    }
+
     /// `Some` where the store still exists and no service of the account needs it.
     fn unused_store(&mut self, id: &StoreId, name: &str) -> Option<()> {
         let observed = self.inputs.observed;
         if !observed.catalog.iter().any(|entry| entry.id == *id) {
             if let Some(error) = &observed.unlisted {
                 self.unread(&Reading::<()>::Unknown(error.clone()), "the list of stores");
+            } else {
+                self.missing(id, name);
             }
             return None;
         }

@@ -151,7 +151,11 @@ fn enter_vpc(question: &Question<'_>, ends: &Egress, arn: &Arn, found: &Connecto
             Reach::Unknown(_) => "refers to a value that could not be read",
             Reach::None | Reach::Public | Reach::Private(_) => "names a host on the internet",
         };
-        let endpoints = if found.endpoints.is_empty() { "none".to_owned() } else { found.endpoints.join(", ") };
+        let endpoints = match &found.endpoints {
+            Some(endpoints) if endpoints.is_empty() => "none".to_owned(),
+            Some(endpoints) => endpoints.join(", "),
+            None => "could not be read".to_owned(),
+        };
         return Err(block(
             question,
             Reason::NoInternet,

@@ -66,7 +66,16 @@ impl<'a> Draft<'a> {
             let ours = values.iter().filter(|(name, _)| names.contains(name));
             ours.map(move |(name, bytes)| (service.len() + name.len(), *bytes))
         });
-        let size = self.inputs.journal.size_with(target.services.len(), plain);
+        let services = target.services.iter().filter_map(|spec| self.service(&spec.name));
+        let references = services.flat_map(|service| {
+            let ours = service.variables.iter().filter(|(name, _)| names.contains(name));
+            ours.filter_map(|(name, variable)| match &variable.delivery {
+                Delivery::Reference(arn) => Some(name.len() + arn.0.len()),
+                Delivery::Plain => None,
+            })
+        });
+        let rules = &target.migration.rules;
+        let size = self.inputs.journal.size_with(target.services.len(), rules, plain, references);
         if size + GROWTH > LIMIT {
             self.block(
                 Reason::QuotaExceeded,
@@ -76,7 +85,7 @@ impl<'a> Draft<'a> {
                     target.services.len(),
                     LIMIT - GROWTH,
                 ),
-                "let large variables that env.format writes be references to secrets instead of plain values, or divide the services among several objects",
+                "let large variables that env.format writes be references to secrets instead of plain values, fewer or shorter prefixes in migration.keys, or divide the services among several objects",
             );
         }
     }

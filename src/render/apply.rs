@@ -261,7 +261,8 @@ pub fn waiting(wait: &Wait, copy: Option<&CopyFigures>, now: Timestamp, aside: &
         | Awaited::Quiet
         | Awaited::Approval(_)
         | Awaited::Unused(_)
-        | Awaited::CopyCleared => String::new(),
+        | Awaited::CopyCleared
+        | Awaited::Missing(_) => String::new(),
     };
     let (message, figures) = match copy.filter(|copy| copy.bulk) {
         Some(copy) if wait.on == Awaited::CopyCaughtUp => (copy.text(), String::new()),

@@ -67,7 +67,7 @@ pub fn candidates(target: &Target, observed: &Observed) -> Vec<Candidate> {
     let mut found = rules(target, observed, &source.placement, &source.id, &leaving);
     for arn in &now - &after {
         let Some(connector) = observed.connectors.get(arn).and_then(Reading::present) else { continue };
-        if connector.ours || target.migration.retire.connectors.contains(arn) {
+        if connector.ours == Some(true) || target.migration.retire.connectors.contains(arn) {
             continue;
         }
         let users = services.iter().filter(|service| service.egress == Egress::Vpc(arn.clone())).count();

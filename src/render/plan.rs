@@ -384,6 +384,7 @@ fn awaited(on: &Awaited, wait: &Wait) -> String {
         Awaited::Approval(_) => wait.message.clone(),
         Awaited::Unused(what) => format!("until nothing uses {what}"),
         Awaited::CopyCleared => "until the copier has removed its traces".to_owned(),
+        Awaited::Missing(what) => format!("until {what} is missing for certain"),
     }
 }
 

@@ -159,14 +159,12 @@ impl CloudWorld {
         Ok(Connector {
             name: connector.vpc_connector_name.clone().unwrap_or_default(),
             nat: routes.map(|routes| subnet_ids.iter().all(|subnet| leads_out(&routes, subnet))),
-            endpoints: endpoints
-                .unwrap_or_default()
-                .into_iter()
-                .filter(is_available)
-                .filter_map(|endpoint| endpoint.service_name)
-                .collect(),
+            endpoints: endpoints.ok().map(|endpoints| {
+                let available = endpoints.into_iter().filter(is_available);
+                available.filter_map(|endpoint| endpoint.service_name).collect()
+            }),
             admitted_by: admitting.ok().map(|admitting| admitted_by(&admitting, &vpc, &groups, stores)),
-            ours: tags.is_ok_and(|tags| tags.get(&owner_tag) == Some(&path)),
+            ours: tags.ok().map(|tags| tags.get(&owner_tag) == Some(&path)),
             groups: groups.into_iter().map(GroupId).collect(),
             vpc,
         })

@@ -7,6 +7,7 @@ use aws_sdk_apprunner::types::{ServiceStatus as SdkStatus, ServiceSummary};
 use futures::future::join_all;
 use secrecy::ExposeSecret;
 
+use crate::clock::{Clock, Time as _};
 use crate::desired::{DeletionPolicy, Desired, EgressPolicy, EnvFormat, StoreSpec, Target};
 use crate::env;
 use crate::error::CloudError;
@@ -79,7 +80,7 @@ impl CloudWorld {
         );
         let role_access = self.role_access(&services.readings, &secrets).await;
         self.remember_services(target, &services.readings);
-        Observed {
+        let mut observed = Observed {
             account: reading(account),
             services: services.readings,
             plain_bytes: services.plain_bytes,
@@ -98,7 +99,13 @@ impl CloudWorld {
             role_access,
             copy,
             checks: self.long.checker.runs(),
-        }
+            missed: BTreeMap::new(),
+        };
+        let mut memory = self.memory();
+        observed.miss(journal, &memory.missed, Clock.now());
+        memory.missed.clone_from(&observed.missed);
+        drop(memory);
+        observed
     }
 
     async fn account(&self) -> Result<String, CloudError> {

@@ -59,7 +59,8 @@ impl Listings {
     /// Why the catalog may lack a store, if it may. Without a key the databases we made are out of sight, not gone.
     pub(super) fn gap(&self, journal: &Journal) -> Option<CloudError> {
         let gap = self.elasticache_gap().or(self.upstash_gap()).cloned();
-        let asked = || journal.made.keys().any(|resource| matches!(resource, Resource::UpstashDatabase(_)));
+        let made = || journal.made.keys().any(|resource| matches!(resource, Resource::UpstashDatabase(_)));
+        let asked = || made() || journal.stores().iter().any(|store| matches!(store, StoreId::Upstash(_)));
         gap.or_else(|| {
             let unseen = self.databases.is_none() && asked();
             unseen.then(|| CloudError::new(Class::Credentials, UPSTASH, "ListDatabases", "", &no_key()))

@@ -340,7 +340,7 @@ impl<'a> Dice<'a> {
         for name in CONNECTORS {
             let connector = Connector {
                 name: name.to_owned(),
-                ours: name.starts_with("sb-"),
+                ours: self.pick(&[Some(name.starts_with("sb-")), None]),
                 admitted_by: self.pick(&[Some(vec![]), None, Some(vec!["sg-db".into()])]),
                 ..super::connector(self.pick(&[Some(true), Some(false), None]))
             };
@@ -694,7 +694,11 @@ impl<'a> Dice<'a> {
                     *secret = self.pick(&[Reading::Absent, Reading::Hidden("x".into())]);
                 }
             }
-            10 => observed.catalog.clear(),
+            10 => {
+                observed.catalog.clear();
+                let since = now.checked_sub(Duration::from_secs(u64::from(self.throw(20)))).unwrap();
+                observed.miss(&picture.journal, &BTreeMap::new(), since);
+            }
             11 => observed.role_access.iter_mut().for_each(|access| access.allowed = Reading::Present(false)),
             12 => {
                 if let Some(service) = observed.services.get_mut(name).and_then(Reading::present_mut) {

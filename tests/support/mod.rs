@@ -189,9 +189,9 @@ pub fn connector(nat: Option<bool>) -> Connector {
         vpc: "vpc-1".into(),
         groups: vec!["sg-connector".into()],
         nat,
-        endpoints: vec![],
+        endpoints: Some(vec![]),
         admitted_by: Some(vec![]),
-        ours: false,
+        ours: Some(false),
     }
 }
 

@@ -458,6 +458,8 @@ impl Teller<'_> {
         let stores: Vec<Store> =
             [&observed.target, &observed.source].into_iter().filter_map(Reading::present).cloned().collect();
         stores.iter().for_each(|store| list(observed, store));
+        let a_minute_ago = now.checked_sub(Duration::from_secs(60)).unwrap();
+        observed.miss(&picture.journal, &BTreeMap::new(), a_minute_ago);
     }
 
     /// The world before anything was told.
@@ -573,8 +575,8 @@ fn connector(name: &str, value: &Value) -> Connector {
                 let groups = |value: &Value| texts(value).iter().map(|it| it.as_str().into()).collect();
                 connector.admitted_by = (!value.is_string()).then(|| groups(value));
             }
-            "endpoints" => connector.endpoints = texts(value),
-            "ours" => connector.ours = value.as_bool().unwrap(),
+            "endpoints" => connector.endpoints = (!value.is_string()).then(|| texts(value)),
+            "ours" => connector.ours = value.as_bool(),
             other => panic!("{other}"),
         }
     }
