@@ -14,7 +14,7 @@ pub fn is_celery(name: &[u8]) -> bool {
         let known = known.as_bytes();
         if known.ends_with(b".") { name.starts_with(known) } else { name == known }
     };
-    CELERY.iter().any(|known| is(&known)) || name.starts_with(PRIORITY)
+    CELERY.iter().any(is) || name.starts_with(PRIORITY)
 }
 
 #[cfg(test)]

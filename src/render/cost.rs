@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::number;
 use crate::identity::StoreId;
-use crate::observed::Store;
+use crate::observed::{CommandQuota, Store};
 use crate::price::{self, Price};
 
 /// The commands a copy sends to one store.
@@ -37,7 +37,7 @@ pub fn expected(from: &Store, to: &Store) -> Vec<Cost> {
 }
 
 fn cost(store: &Store, commands: u64) -> Cost {
-    let left = store.quota.map(|quota| quota.left());
+    let left = store.quota.map(CommandQuota::left);
     Cost {
         store: crate::status::store_words(&store.id, &store.name),
         plan: store.plan.clone(),

@@ -185,7 +185,7 @@ mod tests {
             app: App {
                 session_ttl: None,
                 max_connections: None,
-                longest_request: std::time::Duration::from_secs(120),
+                longest_request: std::time::Duration::from_mins(2),
                 cluster_client: false,
                 fallback: Fallback::None,
                 pool_max: Some(10),
