@@ -279,11 +279,15 @@ impl Picture {
             drained: None,
             clients_from: None,
             clients_to: None,
+            connected_from: Vec::new(),
+            connected_to: Vec::new(),
+            asked: Some(mode),
             different: None,
         };
         match self.observed.copy.present_mut() {
             Some(copy) => {
                 copy.state = state;
+                copy.asked = Some(mode);
                 copy.here = true;
                 copy.heartbeat = now;
             }
@@ -347,6 +351,9 @@ impl Copy {
         self.heartbeat = now;
         if matches!(self.state, CopyState::Starting | CopyState::Bulk | CopyState::Failed { temporary: true, .. }) {
             self.state = CopyState::Following;
+        }
+        if self.asked == Some(CopyMode::BothWays) && self.state == CopyState::Following {
+            self.state = CopyState::BothWays;
         }
         self.copied = self.total;
         self.lag_ms = Some(10);
@@ -417,7 +424,7 @@ fn upstash(owner: &Owner, name: &str) -> Store {
         cluster: false,
         max_connections: None,
         plan: None,
-        commands_left: None,
+        quota: None,
         server: Reading::Absent,
     }
 }
@@ -433,7 +440,7 @@ fn replication_group(owner: &Owner, id: &str, groups: Vec<crate::identity::Group
         cluster: false,
         max_connections: None,
         plan: None,
-        commands_left: None,
+        quota: None,
         server: Reading::Absent,
     }
 }

@@ -4,6 +4,7 @@
 //! [`engine`] is pure and compiles without the feature `shell`.
 
 pub mod api;
+pub mod broker;
 pub mod checks;
 #[cfg(feature = "shell")]
 pub mod copy;
@@ -19,6 +20,7 @@ pub mod manifest;
 pub mod merge;
 pub mod observed;
 pub mod plan;
+pub mod price;
 pub mod render;
 pub mod serving;
 #[doc(hidden)]

@@ -11,6 +11,7 @@ use crate::checks::{Run, Stage};
 use crate::error::CloudError;
 use crate::identity::{Address, Arn, Fingerprint, GroupId, OperationId, RuleId, SecretName, StoreId};
 use crate::journal::{Journal, Resource};
+use crate::step::CopyMode;
 
 /// One thing read from the world.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -326,10 +327,27 @@ pub struct Store {
     pub max_connections: Option<u32>,
     /// The plan or node type.
     pub plan: Option<String>,
-    /// Commands left in its quota.
-    pub commands_left: Option<u64>,
+    /// Its quota of commands, where its plan has one.
+    pub quota: Option<CommandQuota>,
     /// What the server itself says, where it can be reached from here.
     pub server: Reading<Server>,
+}
+
+/// Commands that a plan allows in a month.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandQuota {
+    /// All of them.
+    pub limit: u64,
+    /// Those that are used up.
+    pub used: u64,
+}
+
+impl CommandQuota {
+    /// Those that are left.
+    #[must_use]
+    pub const fn left(self) -> u64 {
+        self.limit.saturating_sub(self.used)
+    }
 }
 
 /// How a store stands.
@@ -502,8 +520,25 @@ pub struct Copy {
     pub clients_from: Option<u64>,
     /// Connections of the app to the new store, where they can be counted.
     pub clients_to: Option<u64>,
+    /// Some of the connections to the old store.
+    pub connected_from: Vec<Client>,
+    /// Some of the connections to the new store.
+    pub connected_to: Vec<Client>,
+    /// What it was asked for last, where it runs in this process.
+    pub asked: Option<CopyMode>,
     /// Keys found different by the last full comparison, if there was one since `quiet_since`.
     pub different: Option<u64>,
+}
+
+/// A connection to a store that is not ours, as the store tells of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// What it calls itself; often nothing.
+    pub name: String,
+    /// Where it comes from.
+    pub address: String,
+    /// For how many seconds it has been connected.
+    pub age: u64,
 }
 
 /// What the copier is doing.

@@ -8,6 +8,7 @@
 //! ```
 
 pub mod admission;
+mod amounts;
 mod back;
 mod copying;
 mod deletion;
@@ -20,6 +21,7 @@ mod moves;
 pub mod network;
 mod preflight;
 mod provision;
+mod queues;
 mod retire;
 mod settle;
 mod usage;

@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod candidates;
 pub mod conditions;
+pub mod cost;
 pub mod lag;
 pub mod plan;
 pub mod status;

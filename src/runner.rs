@@ -39,6 +39,7 @@ fn cloud_error(operation: &str, error: &copy::CopyError) -> CloudError {
         CopyError::Quota { .. } | CopyError::Full { .. } => Class::Quota,
         CopyError::TargetNotEmpty { .. }
         | CopyError::UnmatchedKeys { .. }
+        | CopyError::Queues { .. }
         | CopyError::SameNames { .. }
         | CopyError::ClusterMode { .. }
         | CopyError::Fenced { .. }

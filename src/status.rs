@@ -369,6 +369,7 @@ fn migration_status(migration: &Migration, plan: &Plan, copy: Option<&Copy>) -> 
             .map(|copy| copy.conflicts)
             .or(migration.copied.map(|copied| copied.conflicts))
             .map(|conflicts| i64::try_from(conflicts).unwrap_or(i64::MAX)),
+        worst_lag_ms: migration.copied.map(|copied| i64::try_from(copied.worst_lag_ms).unwrap_or(i64::MAX)),
         gate: plan.waits.iter().find_map(|wait| gate(&wait.on)).map(|gate| gate.to_string()),
         reason: why.as_ref().map(|(reason, _)| reason.clone()),
         message: why.map(|(_, message)| presentable(&message, MESSAGE)),

@@ -2,7 +2,7 @@
 //! the controller as annotations.
 
 use crate::identity::MigrationId;
-use crate::journal::{Entry, Gate, Journal, Migration};
+use crate::journal::{Entry, Gate, Journal, Migration, ServiceMove};
 use crate::render::apply::outcome;
 
 /// A person's word.
@@ -45,7 +45,13 @@ pub fn answer(journal: &Journal, word: &Word) -> Answer {
     let open = journal.open_migration();
     match (word, open) {
         (Word::Approve(id, gate), Some(migration)) if migration.id == *id => {
-            if migration.approved.contains(gate) {
+            let left = migration.rollback.is_some() || migration.services.iter().any(ServiceMove::was_told);
+            if *gate == Gate::GiveUp && !left {
+                Answer::No(
+                    format!("migration {id} has left no store yet, so there is none to give up"),
+                    "say `abort` first; where a store does not answer then, `status` prints the word".to_owned(),
+                )
+            } else if migration.approved.contains(gate) {
                 Answer::Said(format!("{id}/{gate} was approved before"))
             } else {
                 Answer::Say(Entry::Approve(id.clone(), *gate))
@@ -57,6 +63,13 @@ pub fn answer(journal: &Journal, word: &Word) -> Answer {
         }
         (Word::Abort, Some(Migration { rollback: Some(rollback), .. })) => {
             Answer::Said(format!("it is on its way back already: {}: {}", rollback.reason, rollback.message))
+        }
+        (Word::Abort, Some(Migration { baked: Some(_), from, id, .. })) => {
+            let former = from.as_ref().map_or_else(|| "the former store".to_owned(), |from| from.id.to_string());
+            Answer::No(
+                format!("migration {id} is past its bake, and there is no way back in it any more"),
+                format!("let it end, then name {former} in spec.store: that is a migration of its own"),
+            )
         }
         (Word::Abort, Some(_)) => Answer::Say(Entry::Abort),
         (Word::Abort, None) => Answer::No(

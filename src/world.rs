@@ -19,7 +19,7 @@ use crate::step::Step;
 use crate::upstash::Upstash;
 
 use self::cache::Cache;
-use self::long::{Checker, Copiers, Servers, Unplugged};
+use self::long::{Checker, Copiers, Limits, Servers, Unplugged};
 
 mod cache;
 mod claims;
@@ -108,6 +108,9 @@ struct Memory {
 struct Known {
     address: Address,
     credential: Option<Fingerprint>,
+    limits: Limits,
+    /// Keys in it, where they could be counted.
+    keys: Option<u64>,
 }
 
 impl CloudWorld {

@@ -286,6 +286,45 @@ fn a_word_that_makes_no_sense_is_refused_with_a_reason() {
 }
 
 #[test]
+fn after_the_bake_an_abort_is_refused_with_the_way() {
+    let mut target = liberty();
+    target.migration.approval.retire = true;
+    let sim = world(on_elasticache(&["liberty-web"]));
+    assert!(matches!(apply(&sim, &present(target)).ending, Ending::AwaitsApproval { .. }));
+    let journal = sim.picture().journal;
+    assert!(journal.open_migration().unwrap().baked.is_some());
+    let Answer::No(what, remedy) = answer(&journal, &Word::Abort) else { panic!("there is no way back") };
+    assert!(what.contains("past its bake"), "{what}");
+    assert!(remedy.contains("name ElastiCache liberty in spec.store"), "{remedy}");
+}
+
+#[test]
+fn no_store_is_given_up_before_one_was_left() {
+    let mut target = liberty();
+    target.migration.approval.switch = true;
+    let sim = world(on_elasticache(&["liberty-web"]));
+    let Ending::AwaitsApproval { .. } = apply(&sim, &present(target)).ending else { panic!("the gate is there") };
+    let mut journal = sim.picture().journal;
+    let word = Word::Approve(journal.open_migration().unwrap().id.clone(), Gate::GiveUp);
+    let Answer::No(what, remedy) = answer(&journal, &word) else { panic!("nothing was left") };
+    assert!(what.contains("has left no store yet") && remedy.contains("`abort`"), "{what}: {remedy}");
+    journal = journal.apply(&Entry::Abort, at(3_600));
+    assert!(matches!(answer(&journal, &word), Answer::Say(_)));
+}
+
+#[test]
+fn the_worst_lag_is_still_told_when_the_migration_is_over() {
+    let sim = world(on_elasticache(&["liberty-web"]));
+    let _ = apply(&sim, &present(liberty()));
+    sim.meddle(|picture, _| {
+        picture.journal.migration.as_mut().unwrap().copied.as_mut().unwrap().worst_lag_ms = 340;
+    });
+    let (text, json) = status_of(&sim, &liberty(), |report| (report.text(), report.json()));
+    assert!(text.contains("worst lag since the switch 340 ms"), "{text}");
+    assert_eq!(json["status"]["migration"]["worstLagMs"], 340);
+}
+
+#[test]
 fn destroy_lets_go_of_a_settled_object() {
     let sim = world(on_elasticache(&["liberty-web"]));
     let _ = apply(&sim, &present(liberty()));

@@ -31,6 +31,8 @@ mod ending;
 mod foreign;
 #[path = "copy/local.rs"]
 mod local;
+#[path = "copy/queues.rs"]
+mod queues;
 #[path = "copy/retry.rs"]
 mod retry;
 #[path = "copy/severed.rs"]

@@ -127,7 +127,7 @@ fn story(text: &str) -> (Owner, Desired, Picture, jiff::Timestamp) {
             copy.heartbeat = now;
         }
     }
-    if let Some(said) = then.remove("says") {
+    for said in then.remove("says").iter().flat_map(|said| said.as_array().cloned().unwrap_or(vec![said.clone()])) {
         picture.journal = picture.journal.apply(&word(&picture, said.as_str().unwrap()), now);
     }
     let patch = then.remove("spec");

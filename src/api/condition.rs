@@ -215,7 +215,7 @@ words! {
         NoRunner,
         /// The copier stopped; the message says why.
         CopyFailed,
-        /// Somebody still uses the drained store; look who (CLIENT LIST there), and end those connections, or say abort.
+        /// Somebody still uses the drained store; the message says who, and which word lets go.
         DrainIncomplete,
         /// The two stores differ after the copy; look at the keys the message names.
         NotInStep,

@@ -193,6 +193,9 @@ pub struct MigrationStatus {
     /// Keys changed on both sides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflicts: Option<i64>,
+    /// The worst a change took to arrive since the switch, milliseconds; said when the copy is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worst_lag_ms: Option<i64>,
     /// The gate that waits for a person: `switch` or `retire`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gate: Option<String>,

@@ -98,6 +98,14 @@ pub enum CopyError {
         /// Their prefixes, at most ten.
         prefixes: Vec<String>,
     },
+    /// The store is a Celery broker too: a task that is copied as a key runs twice.
+    #[error("{store} holds the queues of a Celery broker ({}), and a task that is copied as a key runs twice", names.join(", "))]
+    Queues {
+        /// Host and port.
+        store: String,
+        /// Which of the broker's names no rule leaves behind.
+        names: Vec<String>,
+    },
     /// The same names live in two databases that are mapped to one.
     #[error("{count} keys have the same name in two databases that go to one (prefixes: {})", prefixes.join(", "))]
     SameNames {
@@ -191,6 +199,11 @@ impl CopyError {
                 "empty the target of these keys, choose another database, or drop the prefix"
             }
             Self::UnmatchedKeys { .. } => "add a rule for each prefix, or set unmatched to Copy or Skip",
+            Self::Queues { .. } => {
+                "let the workers empty the queues, and leave them behind by rules in migration.keys, in this order: \
+                 {prefix: celery-task-meta-, strategy: Copy}, {prefix: celery, strategy: Drop}, {prefix: unacked, \
+                 strategy: Drop}, {prefix: _kombu.binding., strategy: Drop}; this version moves no queues"
+            }
             Self::SameNames { .. } => "map the databases to different ones, or drop the prefix in one of them",
             Self::ClusterMode { .. } => "use a store without cluster mode; a cluster needs cluster clients",
             Self::Fenced { .. } => "leave it to the other runner, or stop that one and start again",

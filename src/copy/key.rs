@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::{CopySpec, KeyRule, Strategy, Unmatched};
+use crate::broker::is_celery;
 use crate::merge::Kind;
 
 /// Everything we ever write for ourselves begins with this and is never copied, counted or compared.
@@ -90,6 +91,8 @@ pub(crate) enum Choice {
     Skip,
     /// No rule matches it, and that is a block.
     Block,
+    /// A broker's queue, which must not be copied as a key.
+    Queue,
 }
 
 /// The rules, applied to names.
@@ -108,6 +111,13 @@ impl Selection {
         if name.starts_with(OURS) {
             return Choice::Leave;
         }
+        match self.by_rules(name) {
+            Choice::Move(_) if is_celery(name) => Choice::Queue,
+            choice => choice,
+        }
+    }
+
+    fn by_rules(&self, name: &[u8]) -> Choice {
         match self.rules.iter().find(|rule| name.starts_with(&rule.prefix)) {
             Some(KeyRule { strategy: Strategy::Copy, kind, .. }) => Choice::Move(*kind),
             Some(KeyRule { strategy: Strategy::Drop, .. }) => Choice::Leave,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CopySpec, error::CopyError};
 use crate::merge::{Conflict, Side};
+use crate::observed::Client;
 
 /// Where the copy stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +130,9 @@ pub struct Progress {
     pub heartbeat: Option<i64>,
     /// Connections that are not ours; `None` where the store does not tell.
     pub clients: Sides<Option<u64>>,
+    /// Some of those connections.
+    #[serde(default)]
+    pub connected: Sides<Vec<Client>>,
     /// Keys the store has thrown away for lack of memory since the copier started.
     pub evicted: Sides<u64>,
     /// Commands sent to each store.
@@ -160,6 +164,7 @@ impl Progress {
             feeds: Sides::default(),
             heartbeat: None,
             clients: Sides::default(),
+            connected: Sides::default(),
             evicted: Sides::default(),
             commands_spent: Sides::default(),
             skipped: 0,

@@ -22,14 +22,20 @@ use super::{
     link::{CLIENT_NAME, Link, text},
     progress::{Progress, Sides},
 };
+use crate::{error::presentable, merge::Side, observed::Client};
 
 const EVERY: Duration = Duration::from_secs(1);
+
+/// Connections that are told one by one.
+const NAMED: usize = 5;
 
 /// What the pulse has found last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Vitals {
     pub(crate) heartbeat: Option<i64>,
     pub(crate) clients: Sides<Option<u64>>,
+    /// Some of them.
+    pub(crate) connected: Sides<Vec<Client>>,
     /// The stores' own counters.
     pub(crate) evicted: Sides<Option<u64>>,
     /// The fence is lost, or the target does not answer any more.
@@ -96,8 +102,12 @@ impl Beating {
                 }
             }
             if look {
-                (vitals.clients.source, vitals.evicted.source) = self.look(&mut links.source, true).await;
-                (vitals.clients.target, vitals.evicted.target) = self.look(&mut links.target, false).await;
+                for (side, link) in [(Side::Old, &mut links.source), (Side::New, &mut links.target)] {
+                    let (clients, evicted) = self.look(link, side).await;
+                    *vitals.clients.on_mut(side) = clients.as_ref().map(|clients| clients.len() as u64);
+                    *vitals.connected.on_mut(side) = clients.unwrap_or_default().into_iter().take(NAMED).collect();
+                    *vitals.evicted.on_mut(side) = evicted;
+                }
             }
             count += 1;
             publish.send_replace(vitals);
@@ -115,10 +125,13 @@ impl Beating {
     }
 
     /// Connections that are not ours, and evictions. What cannot be read is `None`.
-    async fn look(&self, link: &mut Option<Link>, source: bool) -> (Option<u64>, Option<u64>) {
+    async fn look(&self, link: &mut Option<Link>, side: Side) -> (Option<Vec<Client>>, Option<u64>) {
         if link.is_none() {
-            let (endpoint, spent) =
-                if source { (&self.spec.from, &self.spent.source) } else { (&self.spec.to, &self.spent.target) };
+            let endpoint = match side {
+                Side::Old => &self.spec.from,
+                Side::New => &self.spec.to,
+            };
+            let spent = self.spent.on(side);
             *link = Link::open(endpoint, endpoint.database, spent.clone()).await.ok();
         }
         let Some(open) = link else { return (None, None) };
@@ -137,16 +150,23 @@ pub(crate) async fn evictions(link: &mut Link) -> Result<Option<u64>, CopyError>
     Ok(info.lines().find_map(|line| line.strip_prefix("evicted_keys:")?.trim().parse().ok()))
 }
 
-/// Connections of applications: not ours, not a replica's, not a primary's.
-fn others(list: Value) -> u64 {
+/// Connections of applications: not ours, not a replica's, not a primary's; the oldest first.
+fn others(list: Value) -> Vec<Client> {
     let list = text(list);
-    let app = |line: &&str| {
+    let app = |line: &str| {
         let field = |name: &str| line.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
-        !line.is_empty()
+        let is_app = !line.is_empty()
             && field("name").is_none_or(|name| !name.starts_with(CLIENT_NAME))
-            && field("flags").is_none_or(|flags| !flags.contains(['S', 'M']))
+            && field("flags").is_none_or(|flags| !flags.contains(['S', 'M']));
+        is_app.then(|| Client {
+            name: presentable(field("name").unwrap_or_default(), 64),
+            address: presentable(field("addr").unwrap_or_default(), 64),
+            age: field("age").and_then(|age| age.parse().ok()).unwrap_or_default(),
+        })
     };
-    list.lines().filter(app).count() as u64
+    let mut clients: Vec<Client> = list.lines().filter_map(app).collect();
+    clients.sort_by_key(|client| std::cmp::Reverse(client.age));
+    clients
 }
 
 #[cfg(test)]
@@ -155,8 +175,12 @@ mod tests {
 
     #[test]
     fn our_connections_and_replicas_are_no_clients() {
-        let list = "id=1 addr=a name= flags=N db=0\nid=2 addr=a name=sessionbackend flags=t db=0\n\
-                    id=3 addr=a name=web flags=P db=0\nid=4 addr=a name= flags=S db=0\n";
-        assert_eq!(others(Value::BulkString(list.as_bytes().to_vec())), 2);
+        let list = "id=1 addr=10.0.0.1:5 name= age=3 flags=N db=0\nid=2 addr=a name=sessionbackend flags=t db=0\n\
+                    id=3 addr=10.0.0.2:6 name=web age=71 flags=P db=0 user=default\nid=4 addr=a name= flags=S db=0\n";
+        let client = |name: &str, address: &str, age| Client { name: name.into(), address: address.into(), age };
+        assert_eq!(
+            others(Value::BulkString(list.as_bytes().to_vec())),
+            [client("web", "10.0.0.2:6", 71), client("", "10.0.0.1:5", 3)]
+        );
     }
 }

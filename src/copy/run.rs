@@ -309,6 +309,7 @@ impl Runner {
         }
         self.progress.heartbeat = vitals.heartbeat.or(self.progress.heartbeat);
         self.progress.clients = vitals.clients;
+        self.progress.connected = vitals.connected;
         for side in [Side::Old, Side::New] {
             let Some(now) = *vitals.evicted.on(side) else { continue };
             let start = *self.evicted_at_start.on_mut(side).get_or_insert(now);

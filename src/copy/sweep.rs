@@ -3,7 +3,10 @@
 //! A sweep reads one side only. What differs from the base goes to `reconcile`; what the scan did not meet is looked
 //! for on the other side, because the base knows hashes and only a store knows names.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -16,6 +19,7 @@ use super::{
     reconcile::Found,
     run::Runner,
 };
+use crate::broker::CELERY;
 use crate::merge::Side;
 
 /// Names asked for in one page: beyond some 300 nothing is gained.
@@ -145,6 +149,7 @@ impl Runner {
         let mut looked = Looked::default();
         let mut chosen: Vec<Found> = Vec::with_capacity(names.len());
         let mut met = HashSet::with_capacity(names.len());
+        let mut queues: BTreeSet<&str> = BTreeSet::new();
         for name in names {
             let kind = match self.selection.choose(name) {
                 Choice::Move(kind) => kind,
@@ -157,11 +162,23 @@ impl Runner {
                     self.block(name)?;
                     continue;
                 }
+                Choice::Queue if self.both_ways => {
+                    looked.skipped += 1;
+                    continue;
+                }
+                Choice::Queue => {
+                    queues.insert(CELERY.iter().rfind(|known| name.starts_with(known.as_bytes())).unwrap_or(&"celery"));
+                    continue;
+                }
             };
             let hash = hash(name);
             if self.belongs(lane, side, hash, name) && met.insert(hash) {
                 chosen.push(Found { name: name.clone(), hash, kind });
             }
+        }
+        if !queues.is_empty() {
+            let store = self.endpoint(side).name();
+            return Err(CopyError::Queues { store, names: queues.into_iter().map(str::to_owned).collect() });
         }
         looked.moving = chosen.len() as u64;
         let Some(here) = self.lanes.get_mut(lane) else { return Ok(looked) };

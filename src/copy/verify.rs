@@ -62,7 +62,7 @@ impl Runner {
         let Some(here) = self.lanes.get(lane) else { return Vec::new() };
         let found = |name: &Vec<u8>| match self.selection.choose(name) {
             Choice::Move(kind) => Some(Found { name: name.clone(), hash: hash(name), kind }),
-            Choice::Leave | Choice::Skip | Choice::Block => None,
+            Choice::Leave | Choice::Skip | Choice::Block | Choice::Queue => None,
         };
         let wanted = |found: &Found| !here.base.foreign.contains(&found.hash);
         let mine = |found: &Found| {

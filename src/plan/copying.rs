@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use crate::desired::Target;
 use crate::identity::StoreId;
-use crate::journal::{Copied, Entry, Gate, Migration};
-use crate::observed::{Copy, CopyState, Reading};
+use crate::journal::{Copied, Entry, Gate, Migration, ServiceMove};
+use crate::observed::{Client, Copy, CopyState, Reading};
 use crate::step::{CopyMode, Side, Step};
 
 use super::moves::any_moved;
@@ -52,7 +52,8 @@ impl<'a> Draft<'a> {
             if *temporary && *here {
                 self.note(format!("the copy stopped ({reason}: {message}) and is tried again"));
             } else if *here {
-                let word = if reason == Reason::Evicting.as_str() { Reason::Evicting } else { Reason::CopyFailed };
+                let told = [Reason::Evicting, Reason::UnmatchedKeys].into_iter().find(|told| reason == told.as_str());
+                let word = told.unwrap_or(Reason::CopyFailed);
                 self.block(word, format!("copy {}", migration.id), format!("{reason}: {message}"), remedy(migration));
             }
             return None;
@@ -70,11 +71,20 @@ impl<'a> Draft<'a> {
         };
         let found = copy.filter(alive);
         if let Some(copy) = found.filter(in_mode) {
-            Some(copy)
-        } else {
-            self.step(Step::Copy { migration: migration.id.clone(), mode });
-            None
+            return Some(copy);
         }
+        if found.is_some_and(|copy| copy.here && copy.asked == Some(mode)) {
+            self.wait(Wait {
+                on: Awaited::CopyInStep,
+                since: migration.sealed.unwrap_or(migration.began),
+                expected: None,
+                deadline: None,
+                message: "what both stores hold is written down, so that they can be kept in step both ways".to_owned(),
+            });
+            return None;
+        }
+        self.step(Step::Copy { migration: migration.id.clone(), mode });
+        None
     }
 
     /// Whether the new store has caught up and follows closely enough to switch.
@@ -165,22 +175,23 @@ impl<'a> Draft<'a> {
             return false;
         }
         let Some(copy) = self.inputs.observed.copy.present() else { return false };
-        let clients = match side {
-            Side::From => copy.clients_from,
-            Side::To => copy.clients_to,
+        let (clients, connected) = match side {
+            Side::From => (copy.clients_from, &copy.connected_from),
+            Side::To => (copy.clients_to, &copy.connected_to),
+        };
+        let late = Late {
+            reason: Reason::DrainIncomplete,
+            subject: "the drained store",
+            remedy: &not_drained(migration, side),
         };
         if let Some(clients) = clients.filter(|clients| *clients > 0) {
-            self.wait_until(
-                Awaited::ClientsGone,
-                leaves,
-                DRAIN_LIMIT,
-                format!("{clients} connections to the drained store are still open"),
-                Late {
-                    reason: Reason::DrainIncomplete,
-                    subject: "the drained store",
-                    remedy: Reason::DrainIncomplete.remedy(),
-                },
+            let message = format!(
+                "{} to the drained store {} still open{}",
+                crate::render::plural(usize::try_from(clients).unwrap_or(usize::MAX), "connection"),
+                if clients == 1 { "is" } else { "are" },
+                named(connected, clients)
             );
+            self.wait_until(Awaited::ClientsGone, leaves, DRAIN_LIMIT, message, late);
             return false;
         }
         let counting = copy.quiet_since.is_some_and(|since| since >= leaves) && copy.drained == Some(side);
@@ -197,11 +208,7 @@ impl<'a> Draft<'a> {
             copy.quiet_since.unwrap_or(leaves),
             DRAIN_LIMIT,
             format!("the last writes are carried over ({} quiet sweeps, {different})", copy.quiet_sweeps),
-            Late {
-                reason: Reason::DrainIncomplete,
-                subject: "the drained store",
-                remedy: Reason::DrainIncomplete.remedy(),
-            },
+            late,
         );
         false
     }
@@ -233,6 +240,7 @@ impl<'a> Draft<'a> {
             (false, true) => Some(Side::To),
             (false, false) => None,
         };
+        self.say_what_gives_up(migration);
         // What the copier has told is in the store it copies to.
         match copy {
             Reading::Unknown(_) if gone != Some(Side::To) => {
@@ -254,6 +262,20 @@ impl<'a> Draft<'a> {
         let mode = if gone.is_none() { mode } else { CopyMode::Clear { gone } };
         self.step(Step::Copy { migration: migration.id.clone(), mode });
         false
+    }
+
+    /// The traces of a copy go from both stores; one that does not answer keeps the end waiting until a person lets go.
+    fn say_what_gives_up(&mut self, migration: &Migration) {
+        for (side, record) in [(Side::From, migration.from.as_ref()), (Side::To, Some(&migration.to))] {
+            let Some(record) = record.filter(|record| silent(self.inputs, &record.id)) else { continue };
+            if may_be_given_up(self.inputs, migration, side) && !migration.approved.contains(&Gate::GiveUp) {
+                self.note(format!(
+                    "{} does not answer, and the end of the copy waits for it; if it is lost for good, {}",
+                    record.id,
+                    give_up(&record.id, migration)
+                ));
+            }
+        }
     }
 
     /// Whether a store of the migration is gone, or was given up by a person.
@@ -296,8 +318,36 @@ fn remedy(migration: &Migration) -> String {
 fn given_up(migration: &Migration) -> Option<String> {
     let left = if migration.rollback.is_some() { Some(&migration.to) } else { migration.from.as_ref() };
     let left = left.filter(|_| any_moved(migration))?;
-    let gate = Gate::GiveUp;
-    Some(format!("give {} up, with what only it holds: sessionbackend approve {}/{gate}", left.id, migration.id))
+    Some(give_up(&left.id, migration))
+}
+
+fn give_up(store: &StoreId, migration: &Migration) -> String {
+    format!("give {store} up, with what only it holds: sessionbackend approve {}/{}", migration.id, Gate::GiveUp)
+}
+
+/// What a person can do about a store that somebody does not leave.
+fn not_drained(migration: &Migration, side: Side) -> String {
+    let others = match side {
+        Side::From => "; or go back: sessionbackend abort",
+        Side::To => "",
+    };
+    let word = given_up(migration).map_or_else(String::new, |word| format!("; or {word}"));
+    format!("close those connections or stop who writes there{word}{others}")
+}
+
+/// Who is connected, as far as the store tells.
+fn named(connected: &[Client], all: u64) -> String {
+    if connected.is_empty() {
+        return String::new();
+    }
+    let one = |client: &Client| {
+        let name = if client.name.is_empty() { "a client without a name" } else { &client.name };
+        format!("{name} from {} for {}", client.address, shown(Some(Duration::from_secs(client.age))))
+    };
+    let told: Vec<_> = connected.iter().map(one).collect();
+    let more = all.saturating_sub(connected.len() as u64);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!(": {}{more}", told.join(", "))
 }
 
 /// The store of a side, where it is gone for certain, by its vendor's word, or a person has given it up.
@@ -306,9 +356,28 @@ fn gone<'a>(inputs: &Inputs<'_>, migration: &'a Migration, side: Side) -> Option
         Side::From => migration.from.as_ref()?,
         Side::To => &migration.to,
     };
-    let is_left = migration.rollback.is_some() == (side == Side::To);
-    let given_up = is_left && migration.approved.contains(&Gate::GiveUp);
+    let given_up = migration.approved.contains(&Gate::GiveUp) && may_be_given_up(inputs, migration, side);
     (given_up || inputs.observed.is_gone(&record.id, inputs.now)).then_some(&record.id)
+}
+
+/// Whether giving up means this store: the one that is being left; before the first call, when nothing but our traces is
+/// in either, the one that does not answer.
+fn may_be_given_up(inputs: &Inputs<'_>, migration: &Migration, side: Side) -> bool {
+    if migration.services.iter().any(ServiceMove::was_told) {
+        return migration.rollback.is_some() == (side == Side::To);
+    }
+    let record = match side {
+        Side::From => migration.from.as_ref(),
+        Side::To => Some(&migration.to),
+    };
+    migration.rollback.is_some() && record.is_some_and(|record| silent(inputs, &record.id))
+}
+
+/// Whether a store is there, by its vendor's word or ours, and its server was asked and did not answer.
+fn silent(inputs: &Inputs<'_>, id: &StoreId) -> bool {
+    let readings = [&inputs.observed.source, &inputs.observed.target];
+    let mut servers = readings.into_iter().filter_map(Reading::present).filter(|store| store.id == *id);
+    servers.any(|store| matches!(store.server, Reading::Hidden(_) | Reading::Unknown(_)))
 }
 
 /// The store that is being left, where it is gone: nothing can be carried from it, and nobody may stay on it.

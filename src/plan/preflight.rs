@@ -21,8 +21,6 @@ use super::{Draft, Reason};
 
 /// Variables an App Runner service may have.
 const MOST_VARIABLES: usize = 50;
-/// Commands a copy sends to the target for each key: the write, and the two comparisons before the switch and after it.
-const COMMANDS_A_KEY: u64 = 3;
 
 impl<'a> Draft<'a> {
     pub(super) fn say_what_stops_a_migration(&mut self, target: &'a Target, services: &[Using<'a>]) {
@@ -48,6 +46,7 @@ impl<'a> Draft<'a> {
         self.say_what_ends(target, &ids);
         self.say_what_stops_source(target, services);
         if let Some(source) = self.copied_from(target) {
+            self.say_what_queues_stop(target);
             self.say_what_is_out_of_reach(source, "the store in use");
             if let Some(store) = self.inputs.observed.target.present() {
                 self.say_what_is_out_of_reach(store, "spec.store");
@@ -361,53 +360,6 @@ impl<'a> Draft<'a> {
             );
         }
         self.say_what_amounts_stop(target, store);
-    }
-
-    fn say_what_amounts_stop(&mut self, target: &Target, store: &Store) {
-        let source = self.inputs.observed.source.present().filter(|source| source.id != store.id);
-        let Some(from) = source.and_then(|source| source.server.present()) else { return };
-        let keys: u64 = from.keys.values().sum();
-        if let Some(left) = store.commands_left {
-            let share = u64::from(target.migration.consent.quota_share);
-            let needed = keys.saturating_mul(COMMANDS_A_KEY);
-            if needed > left / 100 * share {
-                self.block(
-                    Reason::QuotaShare,
-                    "spec.migration.consent.quotaShare",
-                    format!(
-                        "copying {keys} keys takes some {needed} commands, more than {share} % of the {left} left on {}",
-                        store.id
-                    ),
-                    Reason::QuotaShare.remedy(),
-                );
-            }
-        }
-        if from.evicted > 0 {
-            self.note(format!("the store in use has evicted {} keys: sessions are being lost already", from.evicted));
-        }
-        let Some(server) = store.server.present() else { return };
-        let needed = from.used_memory.saturating_add(from.used_memory / 4);
-        if server.max_memory != 0 && server.max_memory < needed {
-            self.block(
-                Reason::WouldNotFit,
-                "spec.store",
-                format!(
-                    "it allows {} bytes and the store in use holds {}; 25 % more are needed",
-                    server.max_memory, from.used_memory
-                ),
-                Reason::WouldNotFit.remedy(),
-            );
-        }
-        let policy = &server.eviction_policy;
-        if policy.starts_with("allkeys") {
-            let message =
-                format!("{} may evict sessions before they expire: its maxmemory-policy is {policy}", store.id);
-            if target.migration.consent.data_loss {
-                self.note(message);
-            } else {
-                self.block(Reason::UnsafeEviction, "spec.store", message, Reason::UnsafeEviction.remedy());
-            }
-        }
     }
 
     /// Databases other than 0 are mapped by consent, and every service is told one database.

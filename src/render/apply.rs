@@ -13,7 +13,7 @@ use crate::checks::{CheckResult, Stage};
 use crate::desired::Desired;
 use crate::error::CloudError;
 use crate::identity::MigrationId;
-use crate::journal::{Gate, Migration, Outcome};
+use crate::journal::{Copied, Gate, Migration, Outcome};
 use crate::observed::{Copy, CopyState};
 use crate::plan::{Awaited, Block, Phase, Wait, after};
 use crate::step::Step;
@@ -209,9 +209,27 @@ impl CopyFigures {
     }
 }
 
+impl From<Copied> for CopyFigures {
+    fn from(copied: Copied) -> Self {
+        Self {
+            total: copied.keys,
+            copied: copied.keys,
+            lag_ms: None,
+            worst_lag_ms: copied.worst_lag_ms,
+            conflicts: copied.conflicts,
+            bulk: false,
+        }
+    }
+}
+
 impl CopyFigures {
-    /// What it came to.
+    /// What it came to, as the last line of a story.
     pub(super) fn closing(&self) -> String {
+        format!("  the copy: {}", self.came_to())
+    }
+
+    /// What it came to.
+    pub(super) fn came_to(&self) -> String {
         let worst = span(Duration::from_millis(self.worst_lag_ms));
         let conflicts = match self.conflicts {
             0 => "no key was changed on both sides".to_owned(),
@@ -219,7 +237,7 @@ impl CopyFigures {
             more => format!("{} keys were changed on both sides", number(more)),
         };
         let keys = super::plural(usize::try_from(self.total).unwrap_or(usize::MAX), "key");
-        format!("  the copy: {keys} at the start, worst lag since the switch {worst}, {conflicts}")
+        format!("{keys} at the start, worst lag since the switch {worst}, {conflicts}")
     }
 }
 

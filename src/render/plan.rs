@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::candidates::{Candidate, candidates};
+use super::cost::{self, Cost};
 use super::lag::{Expected, expected};
 use super::{Mark, between, is_news, number, plural, span, words};
 use crate::desired::{Desired, Target};
@@ -33,6 +34,7 @@ pub struct Preview {
     pub forecast: Forecast,
     candidates: Vec<Candidate>,
     lag: Option<Expected>,
+    costs: Vec<Cost>,
     open: bool,
 }
 
@@ -67,11 +69,12 @@ impl Preview {
             Some(migration) => migration.copies && migration.drained.is_none(),
             None => target.is_some(),
         };
-        let lag = from.as_ref().filter(|_| copies).and_then(|from| {
+        let between = from.as_ref().filter(|_| copies).and_then(|from| {
             // A database that is not there yet is Upstash's or ours; either way the source decides.
-            let to = to.clone().or_else(|| target.and_then(|target| unmade(target, from)))?;
-            expected(from, &to)
+            Some((from, to.clone().or_else(|| target.and_then(|target| unmade(target, from)))?))
         });
+        let lag = between.as_ref().and_then(|(from, to)| expected(from, to));
+        let costs = between.filter(|_| lag.is_some()).map(|(from, to)| cost::expected(from, &to)).unwrap_or_default();
         Self {
             owner: owner.clone(),
             bake: target.map(|target| target.migration.bake_time),
@@ -83,6 +86,7 @@ impl Preview {
             to,
             wanted: target.and_then(wanted),
             forecast: forecast(owner, desired, picture, now),
+            costs,
             lag,
             open: open.is_some(),
         }
@@ -156,6 +160,9 @@ impl Preview {
             if let Some(advice) = &lag.advice {
                 let _ = writeln!(out, "  To lower it: {advice}.");
             }
+        }
+        for cost in &self.costs {
+            let _ = writeln!(out, "Expected commands of the copy: {}.", cost.text());
         }
         if !self.candidates.is_empty() {
             out.push_str("\nNothing will use these any more, and they are not ours. To have them removed after the bake, paste:\n");
@@ -310,6 +317,7 @@ impl Preview {
             "unread": self.unread(),
             "notes": self.forecast.notes,
             "expectedLag": self.lag,
+            "expectedCommands": self.costs,
             "alsoRemove": self.candidates,
             "outOfReach": self.out_of_reach().map(|store| &store.id).collect::<Vec<_>>(),
         })
@@ -416,17 +424,25 @@ fn target(desired: &Desired) -> Option<&Target> {
     }
 }
 
-/// A stand-in for a store that is still to be made, so that the lag to it can be estimated.
+/// A stand-in for a store that is still to be made, so that lag and cost can be estimated.
 fn unmade(target: &Target, from: &Store) -> Option<Store> {
-    use crate::desired::StoreSpec;
+    use crate::desired::{StoreSpec, UpstashDatabase};
     use crate::identity::StoreId;
+    let (mut name, mut plan) = (String::new(), None);
     let id = match &target.store {
-        StoreSpec::Upstash { .. } => StoreId::Upstash(crate::effect::AFTER_APPLY.to_owned()),
+        StoreSpec::Upstash { database, plan: asked, .. } => {
+            plan.clone_from(asked);
+            name = match database {
+                UpstashDatabase::Named { name, .. } => name.clone(),
+                UpstashDatabase::Existing(id) => id.clone(),
+            };
+            StoreId::Upstash(crate::effect::AFTER_APPLY.to_owned())
+        }
         StoreSpec::ReplicationGroup { .. } => StoreId::ReplicationGroup(crate::effect::AFTER_APPLY.to_owned()),
         StoreSpec::ServerlessCache { name, .. } => StoreId::ServerlessCache(name.clone()),
         StoreSpec::External { .. } | StoreSpec::Disabled => return None,
     };
-    Some(Store { id, server: Reading::Absent, ..from.clone() })
+    Some(Store { id, name, plan, quota: None, server: Reading::Absent, ..from.clone() })
 }
 
 /// The store of the spec in words, where it is to be made.

@@ -153,6 +153,8 @@ impl Report<'_> {
         }
         if let Some(copy) = self.inputs.observed.copy.present().filter(|_| migration.ended.is_none()) {
             line(out, "copy", &self.copy(migration, copy));
+        } else if let Some(copied) = migration.copied {
+            line(out, "copy", &CopyFigures::from(copied).came_to());
         }
         if let Some(gate) = self.gate() {
             let approve = format!("sessionbackend approve {}/{gate} -f FILE", migration.id);

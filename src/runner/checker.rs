@@ -6,17 +6,18 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 use secrecy::SecretString;
 
 use super::Now;
 use crate::aws::logs::{Logs as CloudWatch, Query};
-use crate::checks::budget::Figures;
+use crate::checks::budget::{Figures, Quota};
 use crate::checks::run::{Client, Context, LogEvent, Logs, Reach, RedisTarget, ServiceUnderCheck, run};
 use crate::checks::{LogGroup, Run, SecretKeyRef, Stage};
 use crate::error::CloudError;
 use crate::identity::{Arn, StoreId};
-use crate::world::long::{Checker, Endpoint, Scene, SceneService};
+use crate::observed::CommandQuota;
+use crate::world::long::{Checker, Endpoint, Limits, Scene, SceneService};
 
 /// The most lines of a log that one check looks at.
 const LINES: usize = 200;
@@ -49,17 +50,12 @@ impl LocalChecker {
     fn context(&self, scene: &Scene) -> Context {
         Context {
             services: scene.services.iter().map(service).collect(),
-            store: scene.store.as_ref().map(store),
+            store: scene.store.as_ref().map(|endpoint| store(endpoint, scene.limits)),
             since: scene.since.unwrap_or_else(self.plug.now),
             http: self.plug.http.clone(),
             secrets: self.plug.secrets.clone(),
             logs: Some(Arc::new(Groups(self.plug.logs.clone()))),
-            figures: Figures {
-                pool_max: scene.app.pool_max,
-                instances: scene.services.iter().map(|service| (service.name.clone(), service.max_instances)).collect(),
-                commands_per_day: scene.app.commands_per_day,
-                ..Figures::default()
-            },
+            figures: figures(scene, (self.plug.now)()),
         }
     }
 }
@@ -114,7 +110,25 @@ fn log_group(arn: &Arn, last: &str) -> Option<String> {
     Some(format!("/aws/apprunner/{path}/{last}"))
 }
 
-fn store(endpoint: &Endpoint) -> RedisTarget {
+fn figures(scene: &Scene, now: Timestamp) -> Figures {
+    let quota = |quota: CommandQuota| Quota { limit: quota.limit, used: quota.used, days_left: days_left(now) };
+    Figures {
+        pool_max: scene.app.pool_max,
+        instances: scene.services.iter().map(|service| (service.name.clone(), service.max_instances)).collect(),
+        connection_limit: scene.limits.connections,
+        commands_per_day: scene.app.commands_per_day,
+        quota: scene.limits.quota.map(quota),
+        our_commands: scene.our_commands,
+    }
+}
+
+/// Days until a monthly quota begins anew, today among them; months are counted in UTC.
+fn days_left(now: Timestamp) -> u32 {
+    let today = now.to_zoned(TimeZone::UTC).date();
+    u32::try_from(today.days_in_month() - today.day() + 1).unwrap_or(1)
+}
+
+fn store(endpoint: &Endpoint, limits: Limits) -> RedisTarget {
     let reach = match endpoint.store {
         StoreId::ReplicationGroup(_) | StoreId::ServerlessCache(_) => Reach::Vpc,
         StoreId::Upstash(_) | StoreId::External(..) | StoreId::Disabled => Reach::Internet,
@@ -123,7 +137,7 @@ fn store(endpoint: &Endpoint) -> RedisTarget {
         address: endpoint.address.clone(),
         password: endpoint.password.clone(),
         reach,
-        connection_limit: None,
+        connection_limit: limits.connections,
         authorities: None,
     }
 }
@@ -152,6 +166,76 @@ impl Logs for Groups {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checks::budget::weigh;
+    use crate::checks::{BudgetCheck, CommandBudget, ConnectionBudget, Outcome};
+    use crate::desired::{App, Fallback};
+    use crate::identity::Owner;
+
+    fn scene(limits: Limits) -> Scene {
+        Scene {
+            owner: Owner {
+                installation: "default".into(),
+                account: "123456789012".into(),
+                region: "us-east-1".into(),
+                namespace: "liberty".into(),
+                name: "liberty-social".into(),
+            },
+            stage: Stage::Target,
+            checks: Vec::new(),
+            app: App {
+                session_ttl: None,
+                max_connections: None,
+                longest_request: std::time::Duration::from_mins(2),
+                cluster_client: false,
+                fallback: Fallback::None,
+                pool_max: Some(10),
+                commands_per_day: Some(10_000),
+            },
+            services: vec![SceneService {
+                name: "liberty-web".into(),
+                arn: "arn".into(),
+                host: None,
+                max_instances: Some(25),
+            }],
+            store: None,
+            limits,
+            our_commands: 15_000,
+            since: None,
+        }
+    }
+
+    #[test]
+    fn a_budget_is_weighed_by_what_the_vendor_allows_and_with_our_own_commands() {
+        let budget = BudgetCheck {
+            connections: Some(ConnectionBudget {
+                per_instance: None,
+                instances: None,
+                limit: Some(30),
+                max_percent: 100,
+            }),
+            commands: Some(CommandBudget { per_day: None, limit_per_day: Some(10_000), max_percent: 100 }),
+        };
+        let quota = Some(CommandQuota { limit: 500_000, used: 100_000 });
+        let free = scene(Limits { connections: Some(10_000), quota });
+        let weighed = |now: &str| weigh(&budget, &figures(&free, now.parse().unwrap()));
+        let (outcome, words) = weighed("2026-11-21T12:00:00Z");
+        assert_eq!(outcome, Outcome::Works, "{words}");
+        assert!(words.contains("= 500, at most 10000 (the store's limit; the check says 30)"), "{words}");
+        assert!(
+            words.contains("115000 commands, at most 400000 (left of the quota of 500000, 10 days to go)"),
+            "{words}"
+        );
+        let used =
+            scene(Limits { connections: Some(65_000), quota: Some(CommandQuota { limit: 500_000, used: 400_000 }) });
+        assert_eq!(weigh(&budget, &figures(&used, "2026-11-21T12:00:00Z".parse().unwrap())).0, Outcome::Broken);
+    }
+
+    #[test]
+    fn a_month_has_today_left_on_its_last_day() {
+        for (now, left) in [("2026-11-30T23:59:59Z", 1), ("2026-11-01T00:00:00Z", 30), ("2028-02-28T12:00:00Z", 2)] {
+            assert_eq!(days_left(now.parse().unwrap()), left, "{now}");
+        }
+    }
 
     #[test]
     fn log_groups_follow_from_the_arn() {

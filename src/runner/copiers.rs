@@ -71,6 +71,8 @@ struct Running {
     copier: Copier,
     progress: watch::Receiver<Progress>,
     counting: Option<Counting>,
+    /// What it was told last.
+    asked: CopyMode,
     /// Since when something is in the way.
     trouble: Option<Timestamp>,
     /// When it was seen to have failed: from then on nobody is alive.
@@ -87,10 +89,10 @@ struct Counting {
 }
 
 impl Running {
-    fn start(spec: CopySpec) -> Self {
+    fn start(spec: CopySpec, asked: CopyMode) -> Self {
         let copier = Copier::start(spec);
         let progress = copier.progress();
-        Self { copier, progress, counting: None, trouble: None, failed: None }
+        Self { copier, progress, counting: None, asked, trouble: None, failed: None }
     }
 
     /// Whether its task goes on.
@@ -127,13 +129,14 @@ impl LocalCopiers {
         }
     }
 
-    fn drive(&self, job: &CopyJob, mode: Mode) {
+    fn drive(&self, job: &CopyJob, asked: CopyMode, mode: Mode) {
         let mut all = self.running();
         let alive = all.get(&job.migration).is_some_and(Running::is_alive);
         if !alive {
-            all.insert(job.migration.clone(), Running::start(spec(job, &self.runner)));
+            all.insert(job.migration.clone(), Running::start(spec(job, &self.runner), asked));
         }
-        if let Some(running) = all.get(&job.migration) {
+        if let Some(running) = all.get_mut(&job.migration) {
+            running.asked = asked;
             running.copier.set_attempt(job.attempt);
             running.copier.set_mode(mode);
         }
@@ -176,7 +179,7 @@ impl LocalCopiers {
         let now = (self.now)();
         let heartbeat = if failed { *running.failed.get_or_insert(now) } else { now };
         let mut copy = shown(&progress, heartbeat);
-        copy.here = true;
+        (copy.here, copy.asked) = (true, Some(running.asked));
         let since = progress.trouble.as_ref().map(|_| running.trouble.unwrap_or(now));
         running.trouble = since;
         if let (Some(error), Some(since)) = (&progress.trouble, since)
@@ -229,8 +232,8 @@ impl Copiers for LocalCopiers {
     fn run(&self, job: CopyJob, mode: CopyMode) -> BoxFuture<'_, Result<(), CloudError>> {
         Box::pin(async move {
             match mode {
-                CopyMode::Follow => self.drive(&job, Mode::Follow),
-                CopyMode::BothWays => self.drive(&job, Mode::BothWays),
+                CopyMode::Follow => self.drive(&job, mode, Mode::Follow),
+                CopyMode::BothWays => self.drive(&job, mode, Mode::BothWays),
                 CopyMode::Clear { .. } | CopyMode::Withdraw => return self.end(&job, mode).await,
             }
             Ok(())
@@ -307,6 +310,8 @@ fn shown(progress: &Progress, heartbeat: Timestamp) -> Copy {
         conflicts: progress.conflicts,
         clients_from: progress.clients.source,
         clients_to: progress.clients.target,
+        connected_from: progress.connected.source.clone(),
+        connected_to: progress.connected.target.clone(),
         ..nothing(heartbeat)
     }
 }
@@ -327,6 +332,9 @@ fn nothing(heartbeat: Timestamp) -> Copy {
         drained: None,
         clients_from: None,
         clients_to: None,
+        connected_from: Vec::new(),
+        connected_to: Vec::new(),
+        asked: None,
         different: None,
     }
 }
@@ -356,7 +364,7 @@ fn word(error: &copy::CopyError) -> &'static str {
         CopyError::Quota { .. } => "QuotaExceeded",
         CopyError::NotPermitted { .. } => "AccessDenied",
         CopyError::TargetNotEmpty { .. } => "TargetNotEmpty",
-        CopyError::UnmatchedKeys { .. } => "UnmatchedKeys",
+        CopyError::UnmatchedKeys { .. } | CopyError::Queues { .. } => "UnmatchedKeys",
         CopyError::SameNames { .. } => "SameNames",
         CopyError::ClusterMode { .. } => "ClusterMismatch",
         CopyError::Fenced { .. } => "Fenced",

@@ -26,6 +26,9 @@ fn progress_is_told_in_steps_of_five() {
         drained: None,
         clients_from: None,
         clients_to: None,
+        connected_from: Vec::new(),
+        connected_to: Vec::new(),
+        asked: None,
         different: None,
     };
     for (copied, told) in [(0, "Copying 0%"), (49, "Copying 0%"), (50, "Copying 5%"), (999, "Copying 95%")] {

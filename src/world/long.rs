@@ -11,7 +11,7 @@ use crate::checks::{Check, Run, Stage};
 use crate::desired::{App, CopyRules};
 use crate::error::CloudError;
 use crate::identity::{Address, Arn, MigrationId, Owner, StoreId};
-use crate::observed::{Copy, Reading, Server};
+use crate::observed::{CommandQuota, Copy, Reading, Server};
 use crate::step::{CopyMode, Side};
 
 /// How to log in to a store.
@@ -70,8 +70,21 @@ pub struct Scene {
     pub services: Vec<SceneService>,
     /// The store the checks are about: at `Baseline` and after a rollback the old one, else the new one.
     pub store: Option<Endpoint>,
+    /// What its vendor allows on that store.
+    pub limits: Limits,
+    /// Commands a copy to that store is still going to send, or has just sent.
+    pub our_commands: u64,
     /// Logs count from here on: the first switch, or the beginning of the way back.
     pub since: Option<Timestamp>,
+}
+
+/// What a vendor allows on a store, as far as it says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections.
+    pub connections: Option<u32>,
+    /// Commands.
+    pub quota: Option<CommandQuota>,
 }
 
 /// A service as checks see it.

@@ -259,16 +259,29 @@ impl CloudWorld {
             (memory.target.clone(), memory.services.clone())
         };
         let target = target.ok_or_else(|| refused("RunChecks", "no spec has been seen yet"))?;
+        let store = self.checked_store(journal, stage)?;
+        let limits = store.as_ref().and_then(|store| Some(self.memory().stores.get(&store.store)?.limits));
         let scene = Scene {
+            limits: limits.unwrap_or_default(),
+            our_commands: self.copied_into(journal, store.as_ref()),
             owner: owner.clone(),
             stage,
             checks: target.checks,
             app: target.app,
             services,
-            store: self.checked_store(journal, stage)?,
+            store,
             since: since(journal, stage),
         };
         self.long.checker.start(scene).await.map(|()| None)
+    }
+
+    /// Commands that the copy of the open migration sends to a store.
+    fn copied_into(&self, journal: &Journal, store: Option<&Endpoint>) -> u64 {
+        let copying = journal.open_migration().filter(|migration| migration.copies && migration.validated.is_none());
+        let (Some(migration), Some(store)) = (copying, store) else { return 0 };
+        let from = migration.from.as_ref().filter(|_| migration.to.id == store.store);
+        let keys = from.and_then(|from| self.memory().stores.get(&from.id)?.keys);
+        keys.map_or(0, crate::price::copying)
     }
 
     /// The store a run is about: the old one before the switch and after the way back, else the new one.

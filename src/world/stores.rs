@@ -14,7 +14,7 @@ use crate::upstash::{Database, SERVICE as UPSTASH};
 
 use self::elasticache::{group_hosts, serverless_hosts};
 use self::upstash::no_key;
-use super::long::Endpoint;
+use super::long::{Endpoint, Limits};
 use super::{CloudWorld, Known, StoreInputs, cache, reach};
 
 mod elasticache;
@@ -229,10 +229,16 @@ impl CloudWorld {
         }
         found.store.credential = found.password.as_ref().map(|password| self.keep(owner, password));
         if let Some(address) = found.store.address.clone() {
-            let known = Known { address: address.clone(), credential: found.store.credential.clone() };
-            self.memory().stores.insert(found.store.id.clone(), known);
-            let endpoint = Endpoint { store: found.store.id.clone(), address, password: found.password };
+            let endpoint =
+                Endpoint { store: found.store.id.clone(), address: address.clone(), password: found.password };
             found.store.server = self.server(&endpoint).await;
+            let known = Known {
+                address,
+                credential: found.store.credential.clone(),
+                limits: Limits { connections: found.store.max_connections, quota: found.store.quota },
+                keys: found.store.server.present().map(|server| server.keys.values().sum()),
+            };
+            self.memory().stores.insert(found.store.id.clone(), known);
         }
         Reading::Present(found.store)
     }
@@ -260,7 +266,7 @@ fn disabled() -> Found {
             cluster: false,
             max_connections: None,
             plan: None,
-            commands_left: None,
+            quota: None,
             server: Reading::Absent,
         },
         password: None,
@@ -286,7 +292,7 @@ pub(super) fn external(address: Address, password: Option<SecretString>) -> Foun
             cluster: false,
             max_connections: None,
             plan: None,
-            commands_left: None,
+            quota: None,
             server: Reading::Absent,
         },
         password,

@@ -12,7 +12,7 @@ use sessionbackend::error::{Class, CloudError};
 use sessionbackend::identity::*;
 use sessionbackend::journal::*;
 use sessionbackend::observed::*;
-use sessionbackend::step::Side;
+use sessionbackend::step::{CopyMode, Side};
 
 use super::world::{arn, disabled};
 use super::{at, elasticache, owner, upstash, variable};
@@ -485,6 +485,9 @@ impl<'a> Dice<'a> {
             drained: self.pick(&[None, Some(Side::From), Some(Side::To)]),
             clients_from: self.pick(&[None, Some(0), Some(3)]),
             clients_to: self.pick(&[None, Some(0), Some(3)]),
+            connected_from: Vec::new(),
+            connected_to: Vec::new(),
+            asked: self.pick(&[None, Some(CopyMode::Follow), Some(CopyMode::BothWays)]),
             different: self.pick(&[None, Some(0), Some(2)]),
         }
     }

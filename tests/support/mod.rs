@@ -115,7 +115,7 @@ pub fn elasticache() -> Store {
         cluster: false,
         max_connections: None,
         plan: None,
-        commands_left: None,
+        quota: None,
         server: Reading::Present(server(5000)),
     }
 }
@@ -131,7 +131,7 @@ pub fn upstash() -> Store {
         cluster: false,
         max_connections: Some(10_000),
         plan: Some("payg".into()),
-        commands_left: None,
+        quota: None,
         server: Reading::Present(server(0)),
     }
 }

@@ -91,7 +91,7 @@ pub fn disabled() -> Store {
         cluster: false,
         max_connections: None,
         plan: None,
-        commands_left: None,
+        quota: None,
         server: Reading::Absent,
     }
 }
@@ -196,7 +196,10 @@ impl Teller<'_> {
                 "cluster" => store.cluster = value.as_bool().unwrap(),
                 "connections" => store.max_connections = value.as_u64().map(|it| u32::try_from(it).unwrap()),
                 "plan" => store.plan = Some(text(value).to_owned()),
-                "commandsLeft" => store.commands_left = value.as_u64(),
+                "commandsLeft" => {
+                    let left = value.as_u64().unwrap();
+                    store.quota = Some(CommandQuota { limit: 500_000, used: 500_000 - left });
+                }
                 "keys" => {
                     let keys = value.as_object().unwrap().iter();
                     let keys = keys.map(|(db, keys)| (db.parse().unwrap(), keys.as_u64().unwrap()));
@@ -602,7 +605,9 @@ fn copy(reading: &mut Reading<Copy>, value: &Value, now: Timestamp) {
         return;
     }
     let copy = reading.present_mut().expect("a copy is under way");
-    for (key, value) in map(value, &["failed", "retriable", "lag", "here", "clients", "different"]) {
+    for (key, value) in
+        map(value, &["failed", "retriable", "lag", "here", "clients", "connected", "different", "asked"])
+    {
         match key.as_str() {
             "failed" | "retriable" => {
                 let (reason, message) = text(value).split_once(": ").unwrap();
@@ -610,6 +615,14 @@ fn copy(reading: &mut Reading<Copy>, value: &Value, now: Timestamp) {
                 copy.state = CopyState::Failed { reason, message, temporary: key == "retriable" };
             }
             "lag" => copy.lag_ms = value.as_u64(),
+            "asked" => {
+                copy.asked = serde_json::from_value(value.clone()).unwrap();
+                copy.state = CopyState::Following;
+            }
+            "connected" => {
+                copy.connected_from = serde_json::from_value(value.clone()).unwrap();
+                copy.connected_to.clone_from(&copy.connected_from);
+            }
             "here" => copy.here = value.as_bool().unwrap(),
             "clients" => (copy.clients_from, copy.clients_to) = (value.as_u64(), value.as_u64()),
             "different" => {

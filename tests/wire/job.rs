@@ -50,6 +50,9 @@ impl Copiers for InStep {
             drained: None,
             clients_from: None,
             clients_to: None,
+            connected_from: Vec::new(),
+            connected_to: Vec::new(),
+            asked: Some(mode),
             different: None,
         });
         Box::pin(async { Ok(()) })

@@ -14,8 +14,8 @@ use super::super::journal::resource_key;
 use super::super::{CloudWorld, StoreInputs, cache};
 use super::{Found, Listings};
 
-/// Clients a serverless cache takes.
-const SERVERLESS_CLIENTS: u32 = 65_000;
+/// Clients a node or a serverless cache takes (`maxclients`, which no parameter group changes).
+const MOST_CLIENTS: u32 = 65_000;
 
 fn user(inputs: &StoreInputs) -> Option<String> {
     inputs.username.clone().filter(|user| user != "default")
@@ -110,9 +110,9 @@ impl CloudWorld {
                 credential: None,
                 placement,
                 cluster: group.cluster_enabled.unwrap_or(false),
-                max_connections: None,
+                max_connections: Some(MOST_CLIENTS),
                 plan: group.cache_node_type.clone(),
-                commands_left: None,
+                quota: None,
                 server: Reading::Absent,
             },
             password,
@@ -174,9 +174,9 @@ impl CloudWorld {
                 credential: None,
                 placement,
                 cluster: true,
-                max_connections: Some(SERVERLESS_CLIENTS),
+                max_connections: Some(MOST_CLIENTS),
                 plan: Some("serverless".to_owned()),
-                commands_left: None,
+                quota: None,
                 server: Reading::Absent,
             },
             password: inputs.password.clone(),

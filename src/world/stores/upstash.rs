@@ -3,15 +3,14 @@
 use crate::error::{Class, CloudError};
 use crate::identity::{Address, StoreId};
 use crate::journal::{Journal, Resource};
-use crate::observed::{Namesake, Placement, Reading, Store, StoreStatus};
+use crate::observed::{CommandQuota, Namesake, Placement, Reading, Store, StoreStatus};
+use crate::price::FREE_COMMANDS;
 use crate::upstash::{self, Database, State};
 
 use super::super::journal::resource_key;
 use super::super::{CloudWorld, cache, reading};
 use super::{Found, Listings};
 
-/// Commands a month of Upstash's free plan, where the database does not say.
-const FREE_COMMANDS: u64 = 500_000;
 pub(super) fn no_key() -> String {
     "no Upstash API key was given (spec.store.upstash.apiKeySecretRef): its databases cannot be seen".to_owned()
 }
@@ -92,7 +91,7 @@ impl CloudWorld {
             Err(error) => return reading(Err(error)),
         };
         self.cache.database.put(id, database.clone());
-        let commands_left = self.commands_left(upstash, &database).await;
+        let quota = self.quota(upstash, &database).await;
         let hosts: Vec<String> = database.host.iter().cloned().collect();
         let address = hosts.first().map(|host| Address {
             host: host.clone(),
@@ -115,7 +114,7 @@ impl CloudWorld {
                 cluster: false,
                 max_connections: database.max_clients,
                 plan: database.plan.clone(),
-                commands_left,
+                quota,
                 server: Reading::Absent,
             },
             password,
@@ -124,16 +123,16 @@ impl CloudWorld {
     }
 
     /// Only the free plan ends; the others bill.
-    async fn commands_left(&self, upstash: &upstash::Upstash, database: &Database) -> Option<u64> {
+    async fn quota(&self, upstash: &upstash::Upstash, database: &Database) -> Option<CommandQuota> {
         let limit = match database.plan.as_deref() {
             Some("free") => database.request_limit.unwrap_or(FREE_COMMANDS),
             Some(_) | None => return None,
         };
         if let Some(used) = self.cache.usage.get(&database.id, cache::USAGE) {
-            return Some(limit.saturating_sub(used?));
+            return Some(CommandQuota { limit, used: used? });
         }
         let used = upstash.stats(&database.id).await.ok().and_then(|stats| stats.monthly_requests);
         self.cache.usage.put(&database.id, used);
-        Some(limit.saturating_sub(used?))
+        Some(CommandQuota { limit, used: used? })
     }
 }
