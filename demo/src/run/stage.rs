@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Error, RunArgs, name};
+use crate::canary::{self, Canary};
 use crate::manifest::{self, Ids};
-use crate::product::Product;
+use crate::product::{Product, SAID};
 use crate::report::{Bounds, Facts};
 use crate::sandbox::{Sandbox, Settings};
 use crate::terminal::Terminal;
@@ -19,6 +20,8 @@ const OVERLAP: Duration = Duration::from_secs(7);
 /// As `longestRequest` in the manifest.
 const LONGEST_REQUEST: Duration = Duration::from_secs(5);
 
+const MANIFEST: &str = "elasticache-to-upstash.yaml";
+
 fn absent(error: std::io::Error) -> std::io::Result<()> {
     if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
@@ -28,6 +31,8 @@ pub(super) struct Stage<'a> {
     args: &'a RunArgs,
     /// How the sandbox is started.
     pub(super) settings: Settings,
+    /// Where everything is written.
+    dir: PathBuf,
     sessionbackend: PathBuf,
     /// The old store's auth token.
     pub(super) token: String,
@@ -37,7 +42,7 @@ impl<'a> Stage<'a> {
     pub(super) fn new(args: &'a RunArgs) -> Result<Self, Error> {
         std::fs::create_dir_all(&args.dir)?;
         // What is there afterwards is of this run, or not there.
-        for stale in ["report.json", "visitors.json", "apply.out", "apply.log", "plan.json", "status.json"] {
+        for stale in SAID.into_iter().chain(["report.json", "visitors.json"]) {
             std::fs::remove_file(args.dir.join(stale)).or_else(absent)?;
         }
         let dir = args.dir.canonicalize()?;
@@ -56,7 +61,7 @@ impl<'a> Stage<'a> {
             image: (world::IMAGE.to_owned(), app.display().to_string()),
         };
         let token = format!("{:032x}", rand::random::<u128>());
-        Ok(Self { args, settings, sessionbackend: beside(&args.sessionbackend, "sessionbackend")?, token })
+        Ok(Self { args, settings, dir, sessionbackend: beside(&args.sessionbackend, "sessionbackend")?, token })
     }
 
     pub(super) fn visit(&self, sandbox: &Sandbox, world: &World) -> tokio::process::Command {
@@ -72,17 +77,21 @@ impl<'a> Stage<'a> {
     pub(super) fn product<'s>(&self, sandbox: &'s Sandbox, world: &World) -> Result<Product<'s>, Error> {
         let account = sandbox.upstash_account()?;
         let ids = Ids { connector: &world.connector, rule: &world.rule, email: &account.0, api_key: &account.1 };
-        let manifest = self.args.dir.join("elasticache-to-upstash.yaml");
+        let manifest = self.args.dir.join(MANIFEST);
         std::fs::write(&manifest, manifest::concrete(manifest::EXAMPLE, ids)?)?;
         let vantage = format!("vpc:{}", world.vpc);
         Ok(Product { sandbox, vantage, binary: self.sessionbackend.clone(), manifest })
     }
 
-    pub(super) fn publish(&self, terminal: &Terminal, facts: &Facts) -> Result<bool, Error> {
+    /// Writes the report, then looks for secrets in all that was written, and says what holds.
+    pub(super) fn publish(&self, terminal: &Terminal, mut facts: Facts, canaries: &[Canary]) -> Result<bool, Error> {
         let bounds = Bounds { sessions: self.args.sessions, requests: self.args.requests, overlap_ms: OVERLAP_MS };
-        let conditions = facts.conditions(bounds);
-        let path: &Path = &self.args.dir.join("report.json");
+        let path: &Path = &self.dir.join("report.json");
         std::fs::write(path, serde_json::to_string_pretty(&facts.report())? + "\n")?;
+        // The clouds keep secrets, and the user has written one into the manifest.
+        facts.leaks = canary::below(canaries, &self.dir, &[&self.settings.dir, &self.dir.join(MANIFEST)])?;
+        facts.leaks.extend(canary::in_text(canaries, &facts.text(&facts.conditions(bounds)), "this report"));
+        let conditions = facts.conditions(bounds);
         terminal.heading(&format!("Report: {}", name(self.args.scenario)));
         terminal.print(&facts.text(&conditions));
         let failed = conditions.iter().filter(|condition| !condition.holds).count();
