@@ -98,7 +98,7 @@ impl Checker for Says {
     }
 }
 
-async fn driver(sandbox: &Sandbox, fails: Option<Stage>) -> Hand {
+pub(crate) async fn driver(sandbox: &Sandbox, fails: Option<Stage>) -> Hand {
     let long = Long {
         copiers: Arc::new(InStep::default()),
         checker: Arc::new(Says { fails, runs: Mutex::default() }),
@@ -108,7 +108,7 @@ async fn driver(sandbox: &Sandbox, fails: Option<Stage>) -> Hand {
 }
 
 /// Turns the engine until `done`; a failed step is part of the story, a plan that stops is not.
-async fn drive(hand: &Hand, desired: &Desired, done: impl Fn(&Plan) -> bool) -> Vec<String> {
+pub(crate) async fn drive(hand: &Hand, desired: &Desired, done: impl Fn(&Plan) -> bool) -> Vec<String> {
     let (deadline, mut story) = (Instant::now() + Duration::from_mins(3), Vec::new());
     let mut memory = Memory::default();
     loop {
@@ -129,12 +129,12 @@ async fn drive(hand: &Hand, desired: &Desired, done: impl Fn(&Plan) -> bool) -> 
     }
 }
 
-fn at_rest(plan: &Plan) -> bool {
+pub(crate) fn at_rest(plan: &Plan) -> bool {
     plan.is_converged() && plan.phase == Phase::Ready
 }
 
 /// The user's own variables without the one that needs the VPC.
-fn variables() -> serde_json::Map<String, serde_json::Value> {
+pub(crate) fn variables() -> serde_json::Map<String, serde_json::Value> {
     let mut variables = super::ground::foreign();
     variables.remove("DATABASE_URL");
     variables
