@@ -3,6 +3,7 @@
 //! `world` looks, before and after the move, for what it may have left.
 
 pub mod browser;
+pub mod canary;
 pub mod cluster;
 pub mod crowd;
 pub mod fleet;

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Lines};
@@ -96,8 +96,18 @@ pub enum ProductError {
     },
 }
 
-/// The files in which everything it says is kept.
-const SAID: [&str; 5] = ["apply.out", "apply.log", "plan.json", "status.json", "report.json"];
+/// The files in which everything it says is kept, beside the manifest.
+pub const SAID: [&str; 9] = [
+    "apply.out",
+    "apply.log",
+    "apply.json",
+    "plan.txt",
+    "plan.json",
+    "plan.log",
+    "status.txt",
+    "status.json",
+    "status.log",
+];
 
 /// A running `apply`.
 #[derive(Debug)]
@@ -114,10 +124,7 @@ impl Product<'_> {
     /// # Errors
     /// When it does not start.
     pub fn apply(&self) -> Result<Apply, ProductError> {
-        let mut command = self.command("apply");
-        // Our own log at its loudest: it may hold no secret either.
-        command.env("SESSIONBACKEND_LOG", "sessionbackend=trace");
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut child = self.command("apply").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let (tell, lines) = mpsc::unbounded_channel();
         if let Some(stdout) = child.stdout.take() {
             tokio::spawn(pass_on(BufReader::new(stdout).lines(), tell.clone(), self.record("apply.out")?));
@@ -158,43 +165,47 @@ impl Product<'_> {
         std::fs::OpenOptions::new().create(true).append(true).open(path)
     }
 
-    /// Which of `secrets` (by their names) stand in anything it has said or written: output, log, plan, status.
-    ///
-    /// # Errors
-    /// When what it said cannot be read.
-    pub fn leaks(&self, secrets: &[(&str, String)]) -> std::io::Result<Vec<String>> {
-        let mut found = Vec::new();
-        for name in SAID {
-            let text = match std::fs::read(self.manifest.with_file_name(name)) {
-                Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            };
-            let leaked = secrets.iter().filter(|(_, secret)| text.contains(secret.as_str()));
-            found.extend(leaked.map(|(what, _)| format!("{what} in {name}")));
-        }
-        Ok(found)
-    }
-
     fn command(&self, word: &str) -> Command {
         let mut command = self.sandbox.exec(&self.vantage, &self.binary);
-        command.arg(word).arg("-f").arg(&self.manifest);
+        // Its own log at its loudest: it may hold no secret either.
+        command.arg(word).arg("-f").arg(&self.manifest).env("SESSIONBACKEND_LOG", "sessionbackend=trace");
         command
     }
 
-    async fn json(&self, word: &str, good: &[i32]) -> Result<(i32, Value), ProductError> {
-        let output = self.command(word).args(["-o", "json"]).output().await?;
+    /// Says it all once more, for people and for programs, when nothing is left to do: what it says then is kept too.
+    ///
+    /// # Errors
+    /// When it cannot say it.
+    pub async fn say_all(&self) -> Result<(), ProductError> {
+        for word in ["plan", "status"] {
+            let output = self.ended(word, &[], &[0, 1, 2, 3, 4]).await?;
+            std::fs::write(self.manifest.with_file_name(format!("{word}.txt")), &output.stdout)?;
+        }
+        let output = self.ended("apply", &["-o", "json"], &[0, 3]).await?;
+        std::fs::write(self.manifest.with_file_name("apply.json"), &output.stdout)?;
+        Ok(())
+    }
+
+    /// Runs a command to its end; what it logs is kept.
+    async fn ended(&self, word: &str, more: &[&str], good: &[i32]) -> Result<Output, ProductError> {
+        let output = self.command(word).args(more).output().await?;
+        self.record(&format!("{word}.log"))?.write_all(&output.stderr)?;
         let code = output.status.code();
-        let Some(code) = code.filter(|code| good.contains(code)) else {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let message =
-                said.lines().rev().take(5).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
-            return Err(ProductError::Failed { command: word.to_owned(), code, message });
-        };
+        if code.is_some_and(|code| good.contains(&code)) {
+            return Ok(output);
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.lines().filter(|line| !is_log(line)).rev().take(5).collect::<Vec<_>>();
+        let message = last.into_iter().rev().collect::<Vec<_>>().join("\n");
+        Err(ProductError::Failed { command: word.to_owned(), code, message })
+    }
+
+    async fn json(&self, word: &str, good: &[i32]) -> Result<(i32, Value), ProductError> {
+        let output = self.ended(word, &["-o", "json"], good).await?;
         let answer = serde_json::from_slice(&output.stdout)
             .map_err(|why| ProductError::Answer { command: word.to_owned(), why })?;
         std::fs::write(self.manifest.with_file_name(format!("{word}.json")), &output.stdout)?;
-        Ok((code, answer))
+        Ok((output.status.code().unwrap_or_default(), answer))
     }
 }
 

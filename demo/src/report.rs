@@ -237,7 +237,7 @@ impl Facts {
             nothing("no key of the copier is left in either store", &self.made.traces),
             nothing("notify-keyspace-events is as it was in both stores", &self.made.notifying),
             holds("the old store is retained", self.old_store_available),
-            nothing("no secret in its output, plan, status or log at TRACE", &self.leaks),
+            nothing("no secret in any output, report, file, or log at TRACE", &self.leaks),
             Condition {
                 what: "plan has nothing left to do".to_owned(),
                 holds: self.plan_changes == Some(0),

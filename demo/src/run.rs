@@ -133,13 +133,10 @@ async fn tell(args: &RunArgs) -> Result<bool, Error> {
             status.unwrap_or_default()
         }
     };
-    let secrets = [
-        ("the old store's token", stage.token.clone()),
-        ("the new store's password", world::new_password(&sandbox).await?),
-        ("the API key", sandbox.upstash_account()?.1),
-    ];
+    product.say_all().await?;
+    let canaries = world::canaries(&sandbox, &stage.token).await?;
     let facts = Facts {
-        leaks: product.leaks(&secrets)?,
+        leaks: Vec::new(),
         scenario: args.scenario,
         exit,
         status,
@@ -159,7 +156,7 @@ async fn tell(args: &RunArgs) -> Result<bool, Error> {
         path: CriticalPath::of(args.scenario, &operations, manifest::waits(manifest::EXAMPLE)),
         seconds: took.as_secs_f64(),
     };
-    let holds = stage.publish(&terminal, &facts)?;
+    let holds = stage.publish(&terminal, facts, &canaries)?;
     if args.keep {
         terminal.say(
             "sandbox",

@@ -13,7 +13,7 @@ use crate::pace;
 use crate::sandbox::{Sandbox, SandboxError};
 
 pub use left::{Made, made};
-pub use wire::{own_variables, wire};
+pub use wire::{canaries, own_variables, wire};
 
 /// Name of the service.
 pub const SERVICE: &str = "liberty-web";

@@ -115,9 +115,14 @@ impl ByHand {
         let host = cache(sandbox, &network, PASSWORD);
         let connector = connector(sandbox, &network);
         let role = role(sandbox);
-        let arn = service(sandbox, &host, &connector, &role, variables);
+        let arn = service(sandbox, "web-app", &host, &connector, &role, variables);
         let Network { vpc, subnets, app_group, cache_group } = network;
         Self { subnets, app_group, cache_group, connector, host, arn, rule, vpc, role }
+    }
+
+    /// Another service on the same store; its ARN.
+    pub(crate) fn another(&self, sandbox: &Sandbox, name: &str, variables: serde_json::Map<String, Value>) -> String {
+        service(sandbox, name, &self.host, &self.connector, &self.role, variables)
     }
 
     /// The service once it runs.
@@ -152,6 +157,7 @@ pub(crate) fn foreign() -> serde_json::Map<String, Value> {
 
 fn service(
     sandbox: &Sandbox,
+    name: &str,
     host: &str,
     connector: &str,
     role: &str,
@@ -159,7 +165,7 @@ fn service(
 ) -> String {
     variables.insert("REDIS_URL".to_owned(), json!(format!("rediss://:{PASSWORD}@{host}:6379/0")));
     let input = json!({
-        "ServiceName": "web-app",
+        "ServiceName": name,
         "SourceConfiguration": {
             "AutoDeploymentsEnabled": false,
             "ImageRepository": {

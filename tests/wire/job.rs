@@ -11,7 +11,7 @@ use serde_json::json;
 use sessionbackend::checks::{CheckResult, Run, Severity, Stage, Verdict};
 use sessionbackend::desired::{DeletionPolicy, Desired, EgressPolicy};
 use sessionbackend::engine::{Memory, World as _, cycle};
-use sessionbackend::error::CloudError;
+use sessionbackend::error::{Class, CloudError};
 use sessionbackend::identity::MigrationId;
 use sessionbackend::journal::{Entry, Outcome};
 use sessionbackend::observed::{Copy, CopyState, Reading};
@@ -101,7 +101,7 @@ impl Checker for Says {
     }
 }
 
-async fn driver(sandbox: &Sandbox, fails: Option<Stage>) -> Hand {
+pub(crate) async fn driver(sandbox: &Sandbox, fails: Option<Stage>) -> Hand {
     let long = Long {
         copiers: Arc::new(InStep::default()),
         checker: Arc::new(Says { fails, runs: Mutex::default() }),
@@ -111,7 +111,7 @@ async fn driver(sandbox: &Sandbox, fails: Option<Stage>) -> Hand {
 }
 
 /// Turns the engine until `done`; a failed step is part of the story, a plan that stops is not.
-async fn drive(hand: &Hand, desired: &Desired, done: impl Fn(&Plan) -> bool) -> Vec<String> {
+pub(crate) async fn drive(hand: &Hand, desired: &Desired, done: impl Fn(&Plan) -> bool) -> Vec<String> {
     let (deadline, mut story) = (Instant::now() + Duration::from_mins(3), Vec::new());
     let mut memory = Memory::default();
     loop {
@@ -132,12 +132,12 @@ async fn drive(hand: &Hand, desired: &Desired, done: impl Fn(&Plan) -> bool) -> 
     }
 }
 
-fn at_rest(plan: &Plan) -> bool {
+pub(crate) fn at_rest(plan: &Plan) -> bool {
     plan.is_converged() && plan.phase == Phase::Ready
 }
 
 /// The user's own variables without the one that needs the VPC.
-fn variables() -> serde_json::Map<String, serde_json::Value> {
+pub(crate) fn variables() -> serde_json::Map<String, serde_json::Value> {
     let mut variables = super::ground::foreign();
     variables.remove("DATABASE_URL");
     variables
@@ -223,4 +223,50 @@ async fn somebody_elses_update_that_slips_in_behind_our_last_look_is_found_and_n
     hand.world.perform(&hand.owner, &word, &held.journal, now()).await.unwrap();
     drive(&hand, &desired, at_rest).await;
     assert_eq!(sandbox.calls("UpdateService"), 1, "ours; theirs came from elsewhere");
+}
+
+/// Somebody else sets a variable of theirs: the operation runs when this returns.
+fn sets_a_variable_of_theirs(sandbox: &Sandbox, by_hand: &ByHand) {
+    let mut source = by_hand.running(sandbox)["SourceConfiguration"].clone();
+    source["ImageRepository"]["ImageConfiguration"]["RuntimeEnvironmentVariables"]["OWN_0"] = json!("set meanwhile");
+    let update = json!({ "ServiceArn": by_hand.arn, "SourceConfiguration": source });
+    sandbox.call("apprunner", "UpdateService", &update);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_update_of_ours_that_meets_somebody_elses_operation_is_refused_planned_again_and_lands_after_it() {
+    let sandbox = Sandbox::up();
+    let by_hand = ByHand::make_with(&sandbox, variables());
+    let hand = driver(&sandbox, None).await;
+    let mut wanted = target(&by_hand);
+    wanted.app.longest_request = Duration::from_millis(500);
+    wanted.migration.bake_time = Duration::from_millis(500);
+    let desired = present(wanted);
+    let (mut memory, deadline) = (Memory::default(), Instant::now() + Duration::from_mins(1));
+    let announced = |step: &Step| matches!(step, Step::Journal { entry: Entry::Moving(..), .. });
+    while !cycle(&hand.world, &hand.owner, &desired, &mut memory, now).await.outcomes.iter().any(|o| announced(&o.step))
+    {
+        assert!(Instant::now() < deadline, "no call was announced");
+    }
+
+    // Their operation runs, and nothing we can read shows it yet.
+    sets_a_variable_of_theirs(&sandbox, &by_hand);
+    sandbox.fault(&json!({ "service": "apprunner", "call": "stale" }));
+    let turn = cycle(&hand.world, &hand.owner, &desired, &mut memory, now).await;
+    let [call, ..] = turn.outcomes.as_slice() else { panic!("{:#?}", turn.plan) };
+    assert!(matches!(&call.step, Step::PatchService(patch) if patch.service == "web-app"), "{}", call.step);
+    let refused = call.result.as_ref().unwrap_err();
+    assert_eq!((refused.class, refused.operation.as_str()), (Class::Conflict, "UpdateService"), "{refused}");
+    assert!(refused.to_string().contains("InvalidStateException"), "the vendor's own word: {refused}");
+    sandbox.no_faults();
+
+    let story = drive(&hand, &desired, at_rest).await;
+    let mut theirs = variables();
+    theirs.insert("OWN_0".to_owned(), json!("set meanwhile"));
+    let service = by_hand.running(&sandbox);
+    let settings = &service["SourceConfiguration"]["ImageRepository"]["ImageConfiguration"];
+    assert_eq!(settings["RuntimeEnvironmentVariables"], json!(theirs), "{}", story.join("\n"));
+    assert!(settings["RuntimeEnvironmentSecrets"]["REDIS_URL"].is_string(), "ours has landed");
+    let journal = hand.journal().await;
+    assert_eq!(journal.migration.unwrap().ended.unwrap().outcome, Outcome::Completed);
 }

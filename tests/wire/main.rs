@@ -10,3 +10,4 @@ mod network;
 mod serve;
 #[path = "../../sandbox/tests/support/starter.rs"]
 mod starter;
+mod two;

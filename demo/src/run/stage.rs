@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Error, RunArgs, name};
+use crate::canary::{self, Canary};
 use crate::manifest::{self, Ids};
-use crate::product::Product;
+use crate::product::{Product, SAID};
 use crate::report::{Bounds, Facts};
 use crate::sandbox::{Sandbox, Settings};
 use crate::terminal::Terminal;
@@ -28,6 +29,8 @@ pub(super) struct Stage<'a> {
     args: &'a RunArgs,
     /// How the sandbox is started.
     pub(super) settings: Settings,
+    /// Where everything is written.
+    dir: PathBuf,
     sessionbackend: PathBuf,
     /// The old store's auth token.
     pub(super) token: String,
@@ -37,7 +40,7 @@ impl<'a> Stage<'a> {
     pub(super) fn new(args: &'a RunArgs) -> Result<Self, Error> {
         std::fs::create_dir_all(&args.dir)?;
         // What is there afterwards is of this run, or not there.
-        for stale in ["report.json", "visitors.json", "apply.out", "apply.log", "plan.json", "status.json"] {
+        for stale in SAID.into_iter().chain(["report.json", "visitors.json"]) {
             std::fs::remove_file(args.dir.join(stale)).or_else(absent)?;
         }
         let dir = args.dir.canonicalize()?;
@@ -56,7 +59,7 @@ impl<'a> Stage<'a> {
             image: (world::IMAGE.to_owned(), app.display().to_string()),
         };
         let token = format!("{:032x}", rand::random::<u128>());
-        Ok(Self { args, settings, sessionbackend: beside(&args.sessionbackend, "sessionbackend")?, token })
+        Ok(Self { args, settings, dir, sessionbackend: beside(&args.sessionbackend, "sessionbackend")?, token })
     }
 
     pub(super) fn visit(&self, sandbox: &Sandbox, world: &World) -> tokio::process::Command {
@@ -72,24 +75,33 @@ impl<'a> Stage<'a> {
     pub(super) fn product<'s>(&self, sandbox: &'s Sandbox, world: &World) -> Result<Product<'s>, Error> {
         let account = sandbox.upstash_account()?;
         let ids = Ids { connector: &world.connector, rule: &world.rule, email: &account.0, api_key: &account.1 };
-        let (name, text) = if self.args.cluster {
+        let text = if self.args.cluster {
             let edited = manifest::edited(manifest::EDITED, &world.connector, &world.rule)?;
             let secret = manifest::secret("upstash-api", &[("email", &account.0), ("apiKey", &account.1)]);
-            ("upstash.yaml", format!("{secret}\n---\n{edited}"))
+            format!("{secret}\n---\n{edited}")
         } else {
-            ("elasticache-to-upstash.yaml", manifest::concrete(manifest::EXAMPLE, ids)?)
+            manifest::concrete(manifest::EXAMPLE, ids)?
         };
-        let manifest = self.args.dir.join(name);
+        let manifest = self.manifest();
         std::fs::write(&manifest, text)?;
         let vantage = format!("vpc:{}", world.vpc);
         Ok(Product { sandbox, vantage, binary: self.sessionbackend.clone(), manifest })
     }
 
-    pub(super) fn publish(&self, terminal: &Terminal, facts: &Facts) -> Result<bool, Error> {
+    /// Writes the report, then looks for secrets in all that was written, and says what holds.
+    /// Where the manifest is written, with its Secret.
+    fn manifest(&self) -> PathBuf {
+        self.args.dir.join(if self.args.cluster { "upstash.yaml" } else { "elasticache-to-upstash.yaml" })
+    }
+
+    pub(super) fn publish(&self, terminal: &Terminal, mut facts: Facts, canaries: &[Canary]) -> Result<bool, Error> {
         let bounds = Bounds { sessions: self.args.sessions, requests: self.args.requests, overlap_ms: OVERLAP_MS };
-        let conditions = facts.conditions(bounds);
-        let path: &Path = &self.args.dir.join("report.json");
+        let path: &Path = &self.dir.join("report.json");
         std::fs::write(path, serde_json::to_string_pretty(&facts.report())? + "\n")?;
+        // The clouds keep secrets, and the user has written one into the manifest.
+        facts.leaks = canary::below(canaries, &self.dir, &[&self.settings.dir, &self.manifest()])?;
+        facts.leaks.extend(canary::in_text(canaries, &facts.text(&facts.conditions(bounds)), "this report"));
+        let conditions = facts.conditions(bounds);
         terminal.heading(&format!("Report: {}", name(self.args.scenario)));
         terminal.print(&facts.text(&conditions));
         let failed = conditions.iter().filter(|condition| !condition.holds).count();

@@ -8,12 +8,29 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{GROUP, IMAGE, INSTANCES, SERVICE, VARIABLE, World, configuration, left, text};
+use crate::canary::{self, Canary};
 use crate::sandbox::{Sandbox, SandboxError};
 
 const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Plain variables of the user; with the references to two secrets, forty in all.
 const OWN: usize = 38;
+
+const DJANGO: &str = "jf#9!k2x7Q$w8e%r5t^y6u&i";
+const STRIPE: &str = "sk_live_51N0tAReal=Key/+";
+
+/// What may be shown and written nowhere: the stores' passwords, the key of the Upstash account, and what the user had set,
+/// in plain or as a secret.
+///
+/// # Errors
+/// The vendor's error.
+pub async fn canaries(sandbox: &Sandbox, token: &str) -> Result<Vec<Canary>, SandboxError> {
+    let (new, key) = (super::new_password(sandbox).await?, sandbox.upstash_account()?.1);
+    let ours = [("the old store's token", token), ("the new store's password", &new), ("the API key", &key)];
+    let own = own_variables();
+    let own = own.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    Ok(canary::canaries(ours.into_iter().chain([("DJANGO_SECRET_KEY", DJANGO), ("STRIPE_API_KEY", STRIPE)]).chain(own)))
+}
 
 /// What the user had already set, with what tends to break on the way: quotes, line ends, spaces, other scripts, length.
 pub fn own_variables() -> BTreeMap<String, String> {
@@ -60,8 +77,8 @@ pub async fn wire(sandbox: &Sandbox, token: &str) -> Result<World, SandboxError>
 
     let url = format!("rediss://:{token}@{store}/0");
     let url = secret(sandbox, "liberty/redis-url", &url);
-    let django = secret(sandbox, "liberty/django-secret-key", "jf#9!k2x7Q$w8e%r5t^y6u&i");
-    let stripe = secret(sandbox, "liberty/stripe-api-key", "sk_live_51N0tAReal=Key/+");
+    let django = secret(sandbox, "liberty/django-secret-key", DJANGO);
+    let stripe = secret(sandbox, "liberty/stripe-api-key", STRIPE);
     let (url, django, stripe) = tokio::try_join!(url, django, stripe)?;
     let secrets = json!({ VARIABLE: url, "DJANGO_SECRET_KEY": django, "STRIPE_API_KEY": stripe });
     let (service_arn, host) = service(sandbox, &secrets, &role, &connector).await?;
