@@ -78,6 +78,13 @@ fn object(base: &Value, patch: &Value, namespace: &str, name: &str) -> Value {
     object
 }
 
+/// What only we refuse, and why no rule of the definition says it. The server stores it, and the operator says it then.
+const AT_RECONCILE: [(&str, &str); 3] = [
+    ("is never reached, because keys[", "a rule cannot tell which of two entries of a list comes first"),
+    ("is the name of another check, at ", "the checks of runbooks are not in the object"),
+    ("there is no check of ", "the checks of runbooks are not in the object"),
+];
+
 async fn create(client: &Client, namespace: &str, object: &Value) -> Server {
     let path = format!("namespaces/{namespace}/{OBJECTS}?dryRun=All&fieldValidation=Strict");
     Server::of(ask(client, "POST", &path, object).await)
@@ -96,7 +103,8 @@ fn differences(server: &Server, ours: &[Refusal]) -> Vec<String> {
             different.push(format!("the server says of {}: {rule}; we say {same:?}", theirs.field));
         }
     }
-    for ours in ours.iter().filter(|_| !server.is_partial) {
+    let known_later = |ours: &Refusal| AT_RECONCILE.iter().any(|(words, _)| ours.said.contains(words));
+    for ours in ours.iter().filter(|ours| !server.is_partial && !known_later(ours)) {
         if !server.refused.iter().any(|theirs| theirs.is_about(ours)) {
             different.push(format!("we alone refuse {}: {}", ours.field, ours.said));
         }
@@ -107,7 +115,9 @@ fn differences(server: &Server, ours: &[Refusal]) -> Vec<String> {
 /// The messages of all rules.
 fn messages(schema: &Value) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    walk(schema, "", &mut |_, rule| drop(found.insert(rule["message"].as_str().unwrap().to_owned())));
+    walk(schema, "", &mut |_, rule| {
+        found.insert(rule["message"].as_str().unwrap().to_owned());
+    });
     found
 }
 
@@ -157,9 +167,14 @@ async fn the_server_and_the_command_line_refuse_the_same_in_the_same_words() {
     let ours = validate(&documents);
     let (mut wrong, mut refused) = (Vec::new(), 0);
     for (index, (name, object)) in tried.iter().enumerate() {
-        let server = create(&client, &namespace, object).await;
+        let mut server = create(&client, &namespace, object).await;
         refused += usize::from(!server.refused.is_empty());
         let ours = ours.get(&index).map(Vec::as_slice).unwrap_or_default();
+        if object["apiVersion"] != table.base["apiVersion"] {
+            // Another kind of thing at another place: all the server can say is that this is not it.
+            assert_eq!((server.refused.is_empty(), ours.is_empty()), (false, false), "{name}");
+            server = Server { refused: Vec::new(), is_partial: true };
+        }
         wrong.extend(differences(&server, ours).into_iter().map(|difference| format!("{name}: {difference}")));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -224,7 +239,8 @@ async fn every_rule_admits_a_value_it_has_judged() {
     walk(&schema, "", &mut |at, rule| {
         let text = rule["rule"].as_str().unwrap();
         let places = if text.contains("oldSelf") { &compared } else { &judged };
-        if !places.contains(at) {
+        // A list of queues is refused whole while they are not moved.
+        if !places.contains(at) && !at.starts_with(".spec.migration.queues[]") {
             idle.push(format!("{at}: {text}"));
         }
     });
@@ -247,6 +263,6 @@ fn kubectl_shows_a_person_what_is_wrong_and_what_to_do() {
     assert!(two.contains("says which store serves; keep one of them"), "{two}");
     plane.must_with("apply -f -", &object(&base, &json!({}), &namespace, "web").to_string()).unwrap();
     let moved = refused("apply -f -", &json!({ "spec": { "aws": { "region": "eu-west-1" } } }));
-    let words = "spec.aws.region: Invalid value: \"object\": cannot change; create a SessionBackend for the services of the other region";
+    let words = "spec.aws.region: Invalid value: cannot change; create a SessionBackend for the services of the other region";
     assert!(moved.contains(words), "{moved}");
 }

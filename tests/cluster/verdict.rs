@@ -43,8 +43,12 @@ impl Server {
     pub(crate) fn of(answer: Result<Value, Status>) -> Self {
         let Err(status) = answer else { return Self::default() };
         let causes = status.details.map(|details| details.causes).unwrap_or_default();
-        let mut refused: Vec<_> =
-            causes.iter().map(|cause| Refusal { field: dotted(&cause.field), said: cause.message.clone() }).collect();
+        let of_cause = |field: &str, said: &str| {
+            // Where a number has a fraction, the server names the field in its words only.
+            let field = if field == "<nil>" { said.rsplit(" in ").next().unwrap_or_default() } else { field };
+            Refusal { field: dotted(field), said: said.to_owned() }
+        };
+        let mut refused: Vec<_> = causes.iter().map(|cause| of_cause(&cause.field, &cause.message)).collect();
         // The strict decoder comes first, and has its own form.
         let mut unknown = status.message.split("unknown field \"").skip(1);
         refused.extend(unknown.by_ref().filter_map(|rest| rest.split_once('"')).map(|(field, _)| Refusal {
