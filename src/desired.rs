@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use crate::identity::{Arn, RuleId};
 
 mod parse;
-mod unsupported;
 
 pub use crate::api::admission::Violation;
 pub use parse::{parse, parse_update};

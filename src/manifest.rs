@@ -7,7 +7,7 @@ use std::fmt;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use crate::api::admission::{Violation, admit, ordered};
+use crate::api::admission::{Violation, admit, ordered, unknown_in_status};
 use crate::api::{API_VERSION, KIND, SessionBackend};
 use crate::desired::{Desired, parse};
 use crate::error::presentable;
@@ -184,11 +184,13 @@ impl Manifest {
 /// # Errors
 /// Everything that is wrong, in the order of the fields.
 pub fn understand(mut value: Value) -> Result<Entry, Vec<Violation>> {
-    if let Some(object) = value.as_object_mut() {
-        // What `kubectl get -o yaml` prints can be applied again: the server ignores the status.
-        object.remove("status");
-    }
+    // What `kubectl get -o yaml` prints can be applied again: the server drops the status, once it knows its fields.
+    let status = value.as_object_mut().and_then(|object| object.remove("status"));
     let mut found = admit(&value, None);
+    if let Some(status) = status {
+        found.extend(unknown_in_status(&status));
+        found = ordered(found);
+    }
     let object = match serde_json::from_value::<SessionBackend>(value) {
         Ok(object) => object,
         // The decoder's own words may quote a value; admission has said the same by field.

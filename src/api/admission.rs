@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 mod words;
 
-use words::{Fault, worded};
+use words::{Fault, UNKNOWN, worded};
 
 /// What is wrong with one field, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
@@ -142,6 +142,12 @@ pub(crate) fn ordered(mut found: Vec<Violation>) -> Vec<Violation> {
     found.retain(|violation| seen.insert(violation.clone()));
     found.sort_by(|a, b| a.field.cmp(&b.field));
     found
+}
+
+/// The fields of a status that the schema does not name. Nothing else of it is judged: it is never taken from a manifest.
+pub(crate) fn unknown_in_status(status: &Value) -> Vec<Violation> {
+    let all = structure(&json!({ "status": status })).into_iter().map(|(_, violation)| violation);
+    all.filter(|violation| violation.field.starts_with("status.") && violation.problem == UNKNOWN).collect()
 }
 
 fn structure(object: &Value) -> Vec<(Fault, Violation)> {

@@ -190,6 +190,10 @@ pub struct Service {
 pub struct ServiceEnv {
     /// Who writes its variables. Default: spec.env.writer.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(
+        validation = Rule::new("self != 'ConfigFile'").message(env::NO_CONFIG_FILE),
+        validation = Rule::new("self != 'External'").message(env::NO_EXTERNAL_WRITER)
+    )]
     pub writer: Option<Writer>,
 }
 

@@ -55,10 +55,7 @@ impl Violations {
         match duration(text) {
             Some(value) if range.contains(&value) => Some(value),
             Some(_) => {
-                self.add(
-                    field,
-                    format_args!("{text} is out of range; use {} to {}", shown(*range.start()), shown(*range.end())),
-                );
+                self.add(field, format_args!("is out of range; use {} to {}", shown(*range.start()), shown(*range.end())));
                 None
             }
             None => {
@@ -185,13 +182,7 @@ fn settings(spec: &CheckSpec, check: &mut Check, violations: &mut Violations) {
     check.attempts =
         violations.number("attempts", spec.attempts, 1..=20).unwrap_or(check.attempts.max(check.consecutive));
     if check.consecutive > check.attempts {
-        violations.add(
-            "consecutive",
-            format_args!(
-                "{} is more than attempts ({}); lower it or raise attempts",
-                check.consecutive, check.attempts
-            ),
-        );
+        violations.add("consecutive", "is more than attempts; lower it or raise attempts");
     }
     let (shortest, longest) = (Duration::from_millis(100), Duration::from_mins(2));
     check.timeout = violations.duration("timeout", spec.timeout.as_ref(), shortest..=longest).unwrap_or(check.timeout);

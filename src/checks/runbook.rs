@@ -18,7 +18,7 @@ use crate::error::presentable;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RunbookRef {
     /// Its name, such as `DjangoChannels`.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), extend("enum" = FILES.map(|(name, _)| name)))]
     pub name: String,
     /// Changes by the name of the check: what is set here wins, what is not stays.
     #[serde(default, rename = "override", skip_serializing_if = "BTreeMap::is_empty")]

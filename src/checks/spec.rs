@@ -5,13 +5,94 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{Severity, Stage};
+
+/// An admission rule: what an API server refuses before anything is stored. `parse` says the same of what is older.
+#[derive(Clone, Copy, Debug)]
+struct Rule {
+    rule: &'static str,
+    message: &'static str,
+    field: &'static str,
+}
+
+impl Rule {
+    const fn new(field: &'static str, rule: &'static str, message: &'static str) -> Self {
+        Self { rule, message, field }
+    }
+
+    fn json(self) -> Value {
+        let mut rule = json!({ "rule": self.rule, "message": self.message });
+        if !self.field.is_empty() {
+            rule["fieldPath"] = self.field.into();
+        }
+        rule
+    }
+}
+
+const LATER: &str = "is not offered by this version; use one of redis, http, session, logs, budget";
+
+const CHECKS: [Rule; 7] = [
+    Rule::new(
+        "",
+        "[has(self.redis), has(self.http), has(self.session), has(self.logs), has(self.budget), has(self.webSocket), \
+         has(self.burst), has(self.progress), has(self.restart)].exists(kind, kind)",
+        "says nothing to look at; set one of redis, http, session, logs, budget",
+    ),
+    Rule::new(
+        "",
+        "[has(self.redis), has(self.http), has(self.session), has(self.logs), has(self.budget), has(self.webSocket), \
+         has(self.burst), has(self.progress), has(self.restart)].filter(kind, kind).size() <= 1",
+        "looks at several things; split it into one check for each of redis, http, session, logs, budget",
+    ),
+    Rule::new(".webSocket", "!has(self.webSocket)", LATER),
+    Rule::new(".burst", "!has(self.burst)", LATER),
+    Rule::new(".progress", "!has(self.progress)", LATER),
+    Rule::new(".restart", "!has(self.restart)", LATER),
+    Rule::new(
+        ".consecutive",
+        "!has(self.consecutive) || !has(self.attempts) || self.consecutive <= self.attempts",
+        "is more than attempts; lower it or raise attempts",
+    ),
+];
+
+/// The host is the service's own, always: nothing here may be read as another one.
+const PATHS: [Rule; 2] = [
+    Rule::new(
+        "",
+        "self.startsWith('/') && !self.startsWith('//')",
+        "must start with exactly one /; write only the path, the host is the service's own",
+    ),
+    Rule::new(
+        "",
+        r"self.matches('^([!$-;=?-Z_a-z~]|\\[|\\]|[{](token|random)[}])*$')",
+        "holds a character that is not one of a URL's path; percent-encode it",
+    ),
+];
+
+const PLAIN_SECRET: Rule = Rule::new(
+    ".value",
+    "!has(self.value) || self.value.contains('{token}') || \
+     !(self.name.lowerAscii() in ['authorization', 'proxy-authorization', 'cookie', 'x-api-key'])",
+    "is a secret; put it into a Secret and use secretKeyRef",
+);
+
+/// A duration within these limits; what is none has the wrong form, which the pattern says.
+fn between(shortest: &str, longest: &str) -> Value {
+    json!({
+        "rule": format!(
+            "!self.matches('^([0-9]{{1,7}}(ms|s|m|h))+$') || \
+             (duration(self) >= duration('{shortest}') && duration(self) <= duration('{longest}'))"
+        ),
+        "message": format!("is out of range; use {shortest} to {longest}"),
+    })
+}
 
 /// One check: a name, how it is judged, and exactly one of `redis`, `http`, `session`, `logs`, `budget`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = CHECKS.map(Rule::json)))]
 pub struct CheckSpec {
     /// Its name, unique in the object.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
@@ -35,11 +116,11 @@ pub struct CheckSpec {
     pub consecutive: Option<u32>,
     /// Time for one try, 100ms–120s; 10s by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16), regex(pattern = r"^([0-9]{1,7}(ms|s|m|h))+$"))]
+    #[schemars(length(max = 16), regex(pattern = r"^([0-9]{1,7}(ms|s|m|h))+$"), extend("x-kubernetes-validations" = [between("100ms", "2m")]))]
     pub timeout: Option<String>,
     /// Pause between two tries, 0s–60s; 1s by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16), regex(pattern = r"^([0-9]{1,7}(ms|s|m|h))+$"))]
+    #[schemars(length(max = 16), regex(pattern = r"^([0-9]{1,7}(ms|s|m|h))+$"), extend("x-kubernetes-validations" = [between("0s", "1m")]))]
     pub interval: Option<String>,
     /// What is expected; `Pass` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -130,7 +211,7 @@ pub struct RedisSpec {
     pub write: Option<bool>,
     /// The expiry of that key, 5s–24h; 60s by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16), regex(pattern = r"^([0-9]{1,7}(ms|s|m|h))+$"))]
+    #[schemars(length(max = 16), regex(pattern = r"^([0-9]{1,7}(ms|s|m|h))+$"), extend("x-kubernetes-validations" = [between("5s", "24h")]))]
     pub ttl: Option<String>,
     /// Limit on the time of a PING, seen from where the check is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -163,7 +244,7 @@ pub struct LatencySpec {
     pub percentile: Option<u32>,
     /// How long it may be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16), regex(pattern = r"^([0-9]{1,7}(ms|s|m|h))+$"))]
+    #[schemars(length(max = 16), regex(pattern = r"^([0-9]{1,7}(ms|s|m|h))+$"), extend("x-kubernetes-validations" = [between("1ms", "10s")]))]
     pub max: Option<String>,
     /// How many PINGs are sent; 20 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -180,7 +261,7 @@ pub struct RequestSpec {
     pub method: Option<Method>,
     /// Path and query on the service's own host, starting with `/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 1024))]
+    #[schemars(length(min = 1, max = 1024), extend("x-kubernetes-validations" = PATHS.map(Rule::json)))]
     pub path: Option<String>,
     /// Headers to send.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -208,7 +289,7 @@ pub struct RequestSpec {
     pub present: Option<Vec<String>>,
     /// Longest time to the end of the answer, connection included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16), regex(pattern = r"^([0-9]{1,7}(ms|s|m|h))+$"))]
+    #[schemars(length(max = 16), regex(pattern = r"^([0-9]{1,7}(ms|s|m|h))+$"), extend("x-kubernetes-validations" = [between("1ms", "2m")]))]
     pub max_latency: Option<String>,
 }
 
@@ -221,6 +302,7 @@ pub struct Scalar(pub Value);
 /// A header to send: a plain value, or one from a Secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [PLAIN_SECRET.json()]))]
 pub struct HeaderSpec {
     /// Its name.
     #[schemars(length(min = 1, max = 128))]
@@ -297,7 +379,7 @@ pub struct SessionSpec {
     pub times: Option<u32>,
     /// How long after its creation it may be refused, 0s–60s; 0s by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16), regex(pattern = r"^([0-9]{1,7}(ms|s|m|h))+$"))]
+    #[schemars(length(max = 16), regex(pattern = r"^([0-9]{1,7}(ms|s|m|h))+$"), extend("x-kubernetes-validations" = [between("0s", "1m")]))]
     pub grace: Option<String>,
     /// The header that tells which instance answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -67,7 +67,6 @@ fn without_status(object: &SessionBackend) -> serde_json::Result<Value> {
 
 /// `None` where admission has already said why.
 fn target(spec: &SessionBackendSpec, found: &mut Vec<Violation>) -> Option<Target> {
-    super::unsupported::find(spec, found);
     let checks = checks(spec, found);
     let format = format(&spec.env);
     let services = services(spec);

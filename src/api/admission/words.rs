@@ -8,6 +8,9 @@ use serde_json::Value;
 
 use super::Violation;
 
+/// What is said of a field the schema does not name.
+pub(super) const UNKNOWN: &str = "is no known field";
+
 /// What an error of the structure means for what is judged next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -44,7 +47,7 @@ pub(super) fn worded(error: &jsonschema::ValidationError<'_>, root: &Value) -> V
             .map(|name| {
                 Violation::new(
                     at(&printable(name)),
-                    "is no known field",
+                    UNKNOWN,
                     suggestion(name, &known_fields(schema), "field"),
                 )
             })

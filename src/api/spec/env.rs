@@ -19,6 +19,11 @@ const DISTINCT_NAMES: &str = "!has(self.names) || \
      has(self.names.tls) ? self.names.tls : 'REDIS_TLS', \
      has(self.names.password) ? self.names.password : 'REDIS_PASSWORD'].exists_one(b, a == b))";
 
+/// What the manifest can say and this version cannot do yet is refused by name: a field that is silently ignored is a promise
+/// broken.
+pub(super) const NO_CONFIG_FILE: &str = "is ConfigFile, which this version cannot wait for; set ConfigurationSource=API on the service and write Operator";
+pub(super) const NO_EXTERNAL_WRITER: &str = "is External, which this version cannot wait for; let the other tool ignore our variables and write Operator";
+
 /// How the services are told.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -67,6 +72,10 @@ pub struct EnvSpec {
     pub celery: Option<Celery>,
     /// Who writes the variables. Operator: we do. ConfigFile: apprunner.yaml in the source repository. External: Terraform, a pipeline. Default: Operator.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(
+        validation = Rule::new("self != 'ConfigFile'").message(NO_CONFIG_FILE),
+        validation = Rule::new("self != 'External'").message(NO_EXTERNAL_WRITER)
+    )]
     pub writer: Option<Writer>,
     /// How values with a password are delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -173,9 +182,13 @@ pub enum Writer {
 pub struct Secrets {
     /// SecretsManager: by reference. PlainText: in the variable, readable by whoever may describe the service. Default: SecretsManager.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self != 'ParameterStore'")
+        .message("is ParameterStore, which this version cannot write; write SecretsManager"))]
     pub provider: Option<SecretProvider>,
     /// Verify: that the instance role may read them is checked. Manage: one inline policy of ours is added. Default: Verify.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self != 'Manage'")
+        .message("is Manage, but this version changes no role; write Verify and attach the policy that `plan` prints"))]
     pub access: Option<SecretAccess>,
 }
 

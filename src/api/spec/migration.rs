@@ -32,6 +32,8 @@ pub struct Migration {
     /// Queues that are moved as queues, not copied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
+    #[x_kube(validation = Rule::new("self.size() == 0")
+        .message("names queues, which this version does not move (a task that is copied as a key runs twice); let the workers empty the queues before the switch, leave their keys behind with strategy: Drop, and remove migration.queues"))]
     pub queues: Vec<Queue>,
     /// What becomes of keys no rule matches. Default: Copy, or Block where otherConsumers are listed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -191,6 +193,8 @@ pub struct Database {
 pub struct Copy {
     /// Where both stores can be reached: Operator, Job, or External. Default: Operator.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self == 'Operator'")
+        .message("asks for a copier elsewhere, which this version cannot follow; write Operator and run `sessionbackend apply` where both stores can be reached"))]
     pub run_from: Option<RunFrom>,
 }
 
