@@ -121,31 +121,32 @@ impl Deadlines {
     }
 
     /// One write, made once: whether a lost reply means success is for the next observation to say.
-    async fn write<T, E>(
+    fn write<T, E>(
         self,
         service: &'static str,
         operation: &'static str,
         call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
-    ) -> Result<T, CloudError>
+    ) -> impl Future<Output = Result<T, CloudError>> + Send
     where
         E: ProvideErrorMetadata + Send,
     {
-        once(service, operation, self.write, call).await
+        once(service, operation, self.write, call)
     }
 }
 
-async fn once<T, E>(
+/// One attempt. Boxed before anything waits: an SDK call's future is tens of kilobytes, and observations hold many at once.
+fn once<T, E>(
     service: &'static str,
     operation: &'static str,
     deadline: Duration,
     call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
-) -> Result<T, CloudError>
+) -> impl Future<Output = Result<T, CloudError>> + Send
 where
     E: ProvideErrorMetadata + Send,
 {
-    // Boxed: an SDK call's future is tens of kilobytes, and observations hold many at once.
-    let call = async { Box::pin(call).await.map_err(|error| classify::error(service, operation, &error)) };
-    deadlines::within(deadline, service, operation, call).await
+    let call = Box::pin(call);
+    let classified = async move { call.await.map_err(|error| classify::error(service, operation, &error)) };
+    deadlines::within(deadline, service, operation, classified)
 }
 
 /// A field the vendor's model promises and the answer lacks.

@@ -67,8 +67,8 @@ pub struct Cluster<'a> {
     admin: PathBuf,
     /// Of the controller.
     controller: PathBuf,
-    /// Ended with the story.
-    _plane: Option<ControlPlane>,
+    /// Our own, ended with the story.
+    plane: Option<ControlPlane>,
 }
 
 /// A running controller.
@@ -88,21 +88,18 @@ impl<'a> Cluster<'a> {
         dir: &Path,
         kubeconfig: Option<PathBuf>,
     ) -> Result<Cluster<'a>, ClusterError> {
-        let (plane, admin) = match kubeconfig {
-            Some(given) => (None, given),
-            None => {
-                let started = tokio::task::spawn_blocking(ControlPlane::start).await;
-                let plane = started.map_err(|why| ClusterError::Start {
-                    what: "the control plane",
-                    why: std::io::Error::other(why),
-                })??;
-                let admin = plane.kubeconfig().to_owned();
-                (Some(plane), admin)
-            }
+        let (plane, admin) = if let Some(given) = kubeconfig {
+            (None, given)
+        } else {
+            let started = tokio::task::spawn_blocking(ControlPlane::start).await;
+            let lost = |why| ClusterError::Start { what: "the control plane", why: std::io::Error::other(why) };
+            let plane = started.map_err(lost)??;
+            let admin = plane.kubeconfig().to_owned();
+            (Some(plane), admin)
         };
         let dir = dir.to_owned();
         let controller = dir.join("controller.kubeconfig");
-        let cluster = Self { sandbox, vantage, binary, dir, admin, controller, _plane: plane };
+        let cluster = Self { sandbox, vantage, binary, dir, admin, controller, plane };
         cluster.apply(DEFINITION, None).await?;
         let established = "wait --for=condition=Established crd/sessionbackends.sessionbackend.dev --timeout=30s";
         cluster.kubectl(established).await?;
@@ -226,13 +223,12 @@ impl<'a> Cluster<'a> {
 
     fn command(&self, line: &str) -> Command {
         // kubectl may be the one that was built with the control plane.
-        let mut command = match &self._plane {
-            Some(plane) => Command::from(plane.kubectl_as(&self.admin)),
-            None => {
-                let mut command = Command::new("kubectl");
-                command.arg("--kubeconfig").arg(&self.admin);
-                command
-            }
+        let mut command = if let Some(plane) = &self.plane {
+            Command::from(plane.kubectl_as(&self.admin))
+        } else {
+            let mut command = Command::new("kubectl");
+            command.arg("--kubeconfig").arg(&self.admin);
+            command
         };
         command.args(line.split_whitespace()).stdin(Stdio::null()).kill_on_drop(true).process_group(0);
         command

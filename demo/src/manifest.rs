@@ -1,6 +1,7 @@
 //! The manifest the demo applies: the example of the repository with the ids of the world just made in place of its
 //! placeholders. Text in, text out, so that what people read in `examples/` is what runs.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::Deserialize as _;
@@ -61,7 +62,7 @@ pub fn secret(name: &str, data: &[(&str, &str)]) -> String {
     let mut text = format!("apiVersion: v1\nkind: Secret\nmetadata: {{ name: {name} }}\nstringData:\n");
     for (key, value) in data {
         // A JSON string is a YAML string whatever is in it.
-        text.push_str(&format!("  {key}: {}\n", Value::from(*value)));
+        let _ = writeln!(text, "  {key}: {}", Value::from(*value));
     }
     text
 }

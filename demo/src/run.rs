@@ -113,10 +113,10 @@ async fn tell(args: &RunArgs) -> Result<bool, Error> {
     terminal.say("visitors", &format!("{logins}; {} people begin to click", args.visitors));
 
     let product = stage.product(&sandbox, &world)?;
-    let mut operation = match args.cluster {
-        true => Some(Operation::prepare(args, &terminal, &product, &stage.token, &world).await?),
-        false => None,
-    };
+    let mut operation = None;
+    if args.cluster {
+        operation = Some(Operation::prepare(args, &terminal, &product, &stage.token).await?);
+    }
     let Carried { exit, took, kills, checked } =
         carry_out(args, &terminal, &product, operation.as_mut(), &world, &mut people).await?;
 
@@ -126,12 +126,11 @@ async fn tell(args: &RunArgs) -> Result<bool, Error> {
     let after = world::configuration(&sandbox, &world.service_arn).await?;
     let operations = world::operations(&sandbox, &world.service_arn).await?;
     let plan_changes = product.plan().await.inspect_err(|error| terminal.say("plan", &error.to_string())).ok();
-    let status = match &operation {
-        Some(operation) => operation.status().await?,
-        None => {
-            let status = product.status().await.inspect_err(|error| terminal.say("status", &error.to_string()));
-            status.unwrap_or_default()
-        }
+    let status = if let Some(operation) = &operation {
+        operation.status().await?
+    } else {
+        let status = product.status().await.inspect_err(|error| terminal.say("status", &error.to_string()));
+        status.unwrap_or_default()
     };
     product.say_all().await?;
     let canaries = world::canaries(&sandbox, &stage.token).await?;

@@ -55,7 +55,10 @@ impl Violations {
         match duration(text) {
             Some(value) if range.contains(&value) => Some(value),
             Some(_) => {
-                self.add(field, format_args!("is out of range; use {} to {}", shown(*range.start()), shown(*range.end())));
+                self.add(
+                    field,
+                    format_args!("is out of range; use {} to {}", shown(*range.start()), shown(*range.end())),
+                );
                 None
             }
             None => {

@@ -12,18 +12,18 @@ use super::{Severity, Stage};
 /// An admission rule: what an API server refuses before anything is stored. `parse` says the same of what is older.
 #[derive(Clone, Copy, Debug)]
 struct Rule {
-    rule: &'static str,
+    cel: &'static str,
     message: &'static str,
     field: &'static str,
 }
 
 impl Rule {
-    const fn new(field: &'static str, rule: &'static str, message: &'static str) -> Self {
-        Self { rule, message, field }
+    const fn new(field: &'static str, cel: &'static str, message: &'static str) -> Self {
+        Self { cel, message, field }
     }
 
     fn json(self) -> Value {
-        let mut rule = json!({ "rule": self.rule, "message": self.message });
+        let mut rule = json!({ "rule": self.cel, "message": self.message });
         if !self.field.is_empty() {
             rule["fieldPath"] = self.field.into();
         }

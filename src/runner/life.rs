@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
+use crate::identity::digest;
 
 /// A name for this process, never given before.
 pub(super) fn name() -> String {
@@ -37,11 +37,7 @@ fn place() -> Option<String> {
     let boot = std::fs::read("/proc/sys/kernel/random/boot_id").ok()?;
     let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
     let user = std::fs::metadata("/proc/self").ok()?.uid();
-    let mut hash = Sha256::new();
-    hash.update(boot);
-    hash.update(namespace.as_os_str().as_encoded_bytes());
-    hash.update(user.to_le_bytes());
-    Some(hash.finalize()[..6].iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(digest(&[&boot, namespace.as_os_str().as_encoded_bytes(), &user.to_le_bytes()], 6))
 }
 
 enum Life {

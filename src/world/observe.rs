@@ -217,13 +217,13 @@ impl CloudWorld {
             let updated = other.updated_at.as_ref().map(ToString::to_string).unwrap_or_default();
             Some(async move {
                 let key = format!("{arn} {updated}");
-                let described = match self.cache.bystanders.get(&key, cache::HOUR) {
-                    Some(described) => described,
-                    None => {
-                        let described = self.aws.apprunner.service(&arn).await?;
-                        self.cache.bystanders.put(&key, described.clone());
-                        described
-                    }
+                let known = self.cache.bystanders.get(&key, cache::HOUR);
+                let described = if let Some(known) = known {
+                    known
+                } else {
+                    let described = self.aws.apprunner.service(&arn).await?;
+                    self.cache.bystanders.put(&key, described.clone());
+                    described
                 };
                 let references = match taken {
                     Taken::Store => self.resolve(service::references(&described)).await,

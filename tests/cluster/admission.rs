@@ -263,6 +263,7 @@ fn kubectl_shows_a_person_what_is_wrong_and_what_to_do() {
     assert!(two.contains("says which store serves; keep one of them"), "{two}");
     plane.must_with("apply -f -", &object(&base, &json!({}), &namespace, "web").to_string()).unwrap();
     let moved = refused("apply -f -", &json!({ "spec": { "aws": { "region": "eu-west-1" } } }));
-    let words = "spec.aws.region: Invalid value: cannot change; create a SessionBackend for the services of the other region";
+    let words =
+        "spec.aws.region: Invalid value: cannot change; create a SessionBackend for the services of the other region";
     assert!(moved.contains(words), "{moved}");
 }

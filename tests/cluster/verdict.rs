@@ -51,10 +51,12 @@ impl Server {
         let mut refused: Vec<_> = causes.iter().map(|cause| of_cause(&cause.field, &cause.message)).collect();
         // The strict decoder comes first, and has its own form.
         let mut unknown = status.message.split("unknown field \"").skip(1);
-        refused.extend(unknown.by_ref().filter_map(|rest| rest.split_once('"')).map(|(field, _)| Refusal {
-            field: dotted(field),
-            said: "unknown field".to_owned(),
-        }));
+        refused.extend(
+            unknown
+                .by_ref()
+                .filter_map(|rest| rest.split_once('"'))
+                .map(|(field, _)| Refusal { field: dotted(field), said: "unknown field".to_owned() }),
+        );
         let is_partial = causes.is_empty() || status.message.contains("some validation rules were not checked");
         refused.retain(|refusal| !refusal.said.contains("some validation rules were not checked"));
         if refused.is_empty() {
@@ -89,8 +91,8 @@ pub(crate) fn validate(documents: &[Value]) -> BTreeMap<usize, Vec<Refusal>> {
     let file: Vec<_> = documents.iter().map(|document| serde_yaml::to_string(document).unwrap()).collect();
     let mut command = Command::new(env!("CARGO_BIN_EXE_sessionbackend"));
     let output = fed(command.args(["validate", "-o", "json", "-f", "-"]), &file.join("---\n")).unwrap();
-    let answer: Value =
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    let answer: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
     let mut found: BTreeMap<usize, Vec<Refusal>> = BTreeMap::new();
     for mistake in answer["mistakes"].as_array().into_iter().flatten() {
         let text = |member: &str| mistake[member].as_str().unwrap().to_owned();

@@ -10,7 +10,6 @@ use crate::cluster::{Cluster, Controller, NAMESPACE};
 use crate::manifest;
 use crate::product::{Checked, Product, Status};
 use crate::terminal::Terminal;
-use crate::world::World;
 
 /// A cluster with the controller at work.
 pub(super) struct Operation<'a> {
@@ -29,7 +28,6 @@ impl<'a> Operation<'a> {
         terminal: &Terminal,
         product: &Product<'a>,
         token: &str,
-        _: &World,
     ) -> Result<Operation<'a>, Error> {
         let Product { sandbox, vantage, binary, manifest } = product;
         terminal.say("cluster", "a control plane is started; definition and permissions of manifests/ are installed");

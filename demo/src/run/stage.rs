@@ -91,7 +91,7 @@ impl<'a> Stage<'a> {
     /// Writes the report, then looks for secrets in all that was written, and says what holds.
     /// Where the manifest is written, with its Secret.
     fn manifest(&self) -> PathBuf {
-        self.args.dir.join(if self.args.cluster { "upstash.yaml" } else { "elasticache-to-upstash.yaml" })
+        self.dir.join(if self.args.cluster { "upstash.yaml" } else { "elasticache-to-upstash.yaml" })
     }
 
     pub(super) fn publish(&self, terminal: &Terminal, mut facts: Facts, canaries: &[Canary]) -> Result<bool, Error> {

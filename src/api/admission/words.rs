@@ -44,13 +44,7 @@ pub(super) fn worded(error: &jsonschema::ValidationError<'_>, root: &Value) -> V
     match error.kind() {
         ValidationErrorKind::AdditionalProperties { unexpected } => unexpected
             .iter()
-            .map(|name| {
-                Violation::new(
-                    at(&printable(name)),
-                    UNKNOWN,
-                    suggestion(name, &known_fields(schema), "field"),
-                )
-            })
+            .map(|name| Violation::new(at(&printable(name)), UNKNOWN, suggestion(name, &known_fields(schema), "field")))
             .collect(),
         ValidationErrorKind::Required { property } => {
             let name = property.as_str().unwrap_or_default();

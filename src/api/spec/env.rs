@@ -21,8 +21,10 @@ const DISTINCT_NAMES: &str = "!has(self.names) || \
 
 /// What the manifest can say and this version cannot do yet is refused by name: a field that is silently ignored is a promise
 /// broken.
-pub(super) const NO_CONFIG_FILE: &str = "is ConfigFile, which this version cannot wait for; set ConfigurationSource=API on the service and write Operator";
-pub(super) const NO_EXTERNAL_WRITER: &str = "is External, which this version cannot wait for; let the other tool ignore our variables and write Operator";
+pub(super) const NO_CONFIG_FILE: &str =
+    "is ConfigFile, which this version cannot wait for; set ConfigurationSource=API on the service and write Operator";
+pub(super) const NO_EXTERNAL_WRITER: &str =
+    "is External, which this version cannot wait for; let the other tool ignore our variables and write Operator";
 
 /// How the services are told.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
