@@ -79,8 +79,8 @@ impl Backoff {
         if turn.plan.steps.is_empty() {
             return Pause::Idle(turn.plan.poll(now));
         }
-        // A wave that is planned again asks for something that needs its time.
-        Pause::Wave(Duration::from_millis(20 << self.repeats.min(6)))
+        // A wave that is planned again asks for something that needs its time; what a new one did decides what is next.
+        Pause::Wave(Duration::from_millis(if self.repeats == 0 { 0 } else { 20 << self.repeats.min(6) }))
     }
 
     fn after_failure(&self) -> Option<Duration> {

@@ -166,6 +166,13 @@ pub enum Awaited {
     Missing(String),
 }
 
+impl Awaited {
+    /// Whether it goes on in this process: no cloud has a say in how long it takes.
+    const fn is_here(&self) -> bool {
+        matches!(self, Self::CopyCaughtUp | Self::CopyInStep | Self::Checks(_) | Self::Quiet | Self::CopyCleared)
+    }
+}
+
 /// Something that needs somebody.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Block {
@@ -197,6 +204,8 @@ impl Plan {
             let waited = now.duration_since(wait.since).max(SignedDuration::ZERO).unsigned_abs();
             let until = wait.expected.map(|at| at.duration_since(now).max(SignedDuration::ZERO).unsigned_abs());
             let poll = (waited.mul_f64(0.03)).clamp(Duration::from_millis(200), Duration::from_secs(15));
+            // What goes on in this process is over sooner than a cloud's operations; looking costs little at first.
+            let poll = if wait.on.is_here() { poll.min(waited / 4).max(Duration::from_millis(50)) } else { poll };
             until.map_or(poll, |until| poll.min(until.max(Duration::from_millis(50))))
         };
         self.waits.iter().map(share).min().unwrap_or(Duration::from_secs(15))
