@@ -275,16 +275,14 @@ fn the_iam_policy_fits_into_a_managed_policy() {
 // What the API server is asked for.
 
 /// What the controller may do: verb, API group, resource, and the call as the code names it, where it is not kube's own.
-const CALLS: [(&str, &str, &str, &str); 10] = [
+const CALLS: [(&str, &str, &str, &str); 9] = [
     // The watcher of kube.
     ("list", "sessionbackend.dev", "sessionbackends", ""),
     ("watch", "sessionbackend.dev", "sessionbackends", ""),
     ("patch", "sessionbackend.dev", "sessionbackends", "patch sessionbackend"),
     ("patch", "sessionbackend.dev", "sessionbackends/status", "patch sessionbackend status"),
     ("get", "", "secrets", "get secret"),
-    // The recorder of kube: an event that comes again is patched.
-    ("create", "events.k8s.io", "events", ""),
-    ("patch", "events.k8s.io", "events", ""),
+    ("create", "events.k8s.io", "events", "create event"),
     ("get", "coordination.k8s.io", "leases", "get lease"),
     ("create", "coordination.k8s.io", "leases", "create lease"),
     ("update", "coordination.k8s.io", "leases", "replace lease"),

@@ -269,7 +269,7 @@ fn carries_while_clients_move(turn: &Cycle) {
         _ => false,
     });
     let stores = [migration.from.as_ref(), Some(&migration.to)].into_iter().flatten();
-    let lost = stores.into_iter().any(|store| turn.observed.is_gone(&store.id));
+    let lost = stores.into_iter().any(|store| turn.observed.is_gone(&store.id, turn.at));
     if moves && turn.plan.steps.is_empty() && !lost {
         let here = turn.observed.copy.present().is_some_and(|copy| copy.here);
         assert!(here, "clients are moved and nobody here carries what they write: {:?}", turn.plan.waits);
