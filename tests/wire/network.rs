@@ -121,7 +121,7 @@ async fn connector_and_rule(
     let journal = hand.journal().await;
     let observed = hand.world.observe(&hand.owner, desired, &journal).await;
     let connector = observed.connectors[&Arn(arn.clone())].present().unwrap();
-    assert!(connector.ours, "{connector:?}");
+    assert_eq!(connector.ours, Some(true), "{connector:?}");
     assert!(observed.rules[&RuleId(rule.clone())].present().unwrap().ours);
 
     let in_use = hand.perform(Step::DeleteConnector { arn: by_hand.connector.as_str().into() }).await.unwrap_err();

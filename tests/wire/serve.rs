@@ -206,7 +206,10 @@ fn sees_what_was_made_by_hand(by_hand: &ByHand, hand: &Hand, observed: &Observed
     assert!(observed.catalog.iter().any(|entry| entry.id == source.id && entry.hosts.contains(&by_hand.host)));
 
     let connector = observed.connectors[&Arn(by_hand.connector.clone())].present().unwrap();
-    assert_eq!((connector.vpc.as_str(), connector.nat, connector.ours), (by_hand.vpc.as_str(), Some(false), false));
+    assert_eq!(
+        (connector.vpc.as_str(), connector.nat, connector.ours),
+        (by_hand.vpc.as_str(), Some(false), Some(false))
+    );
     assert_eq!(connector.groups, vec![by_hand.app_group.as_str().into()]);
     assert_eq!(connector.admitted_by, Some(Vec::new()), "the store's own group does not count");
     let rule = observed.rules[&by_hand.rule.as_str().into()].present().unwrap();
