@@ -49,8 +49,8 @@ fn a_service_account_may_what_its_role_says_and_the_audit_log_tells() {
     let user = format!("system:serviceaccount:{namespace}:worker");
     let events = plane.audit().unwrap();
     let of_worker = |resource: &str| {
-        let asked = events.iter().filter(|event| event["user"]["username"] == user.as_str());
-        let last = asked.filter(|event| event["objectRef"]["resource"] == resource).next_back().unwrap();
+        let mut asked = events.iter().filter(|event| event["user"]["username"] == user.as_str());
+        let last = asked.rfind(|event| event["objectRef"]["resource"] == resource).unwrap();
         last["annotations"]["authorization.k8s.io/decision"].as_str().unwrap().to_owned()
     };
     assert_eq!((of_worker("configmaps"), of_worker("secrets")), ("allow".to_owned(), "forbid".to_owned()));
