@@ -145,7 +145,28 @@ fn stories() -> Vec<Story> {
     let egress = std::mem::replace(&mut web.egress, Egress::Default);
     let billing = Bystander { name: "billing".into(), egress, source: ServiceSource::Image, variables };
     shared.picture.observed.bystanders = Reading::Present(vec![billing]);
+    // Everything is as the spec said, and now it asks for another egress.
+    let mut kept = story("", &["web"]);
+    kept.desired = edited(&kept.desired, |target| {
+        target.services[0].egress = EgressPolicy::Keep;
+        target.migration.retire = Retire::default();
+    });
+    let picture = left_by(&kept);
+    let alone = Story {
+        desired: edited(&kept.desired, |target| target.services[0].egress = EgressPolicy::Default),
+        picture,
+        ..story("change the egress alone", &["web"])
+    };
+    let back = Story {
+        name: "the egress alone fails a check",
+        picture: alone.picture.clone(),
+        desired: alone.desired.clone(),
+        faults: check_fails.clone(),
+        phase: Phase::RolledBack,
+    };
     vec![
+        alone,
+        back,
         Story { phase: Phase::Deleting, ..unread },
         Story { phase: Phase::Deleting, ..shared },
         story("migrate", &["web"]),
@@ -673,4 +694,21 @@ fn what_is_used_or_may_be_is_all_there_after_the_object_is_deleted() {
         }
         assert!(drive.last.plan.blocks.iter().all(|block| block.reason == Reason::InUse), "{:#?}", drive.last.plan);
     }
+}
+
+#[test]
+fn an_egress_that_somebody_puts_back_again_and_again_is_a_persons_to_settle() {
+    let story = stories().into_iter().find(|story| story.name == "change the egress alone").unwrap();
+    let world = start(story.picture.clone(), Faults::default());
+    let mut reasons = vec![];
+    for _ in 0..3 {
+        let drive = drive(&world, &owner(), &story.desired);
+        reasons.push(drive.last.plan.blocks.first().map(|block| block.reason));
+        world.meddle(|picture, _| {
+            let web = picture.observed.services.get_mut("web").and_then(Reading::present_mut).unwrap();
+            web.egress = Egress::Vpc(CONNECTOR.into());
+        });
+    }
+    assert_eq!(reasons, [None, None, Some(Reason::Contested)]);
+    assert_eq!(world.updates()["web"], 4, "two deployments each time: the variables, then the egress");
 }

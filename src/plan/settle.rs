@@ -189,6 +189,19 @@ impl<'a> Draft<'a> {
             );
             return self.leave(target, services);
         }
+        let elsewhere: Vec<_> = services
+            .iter()
+            .filter(|using| self.asks_for_another_egress(using))
+            .map(|using| using.spec.name.as_str())
+            .collect();
+        if !elsewhere.is_empty() && ours.is_some() && self.plan.blocks.is_empty() {
+            self.note(format!(
+                "spec.services asks for another egress of {}: a migration from {} to itself, with its checks, bake and way back",
+                elsewhere.join(", "),
+                store.id
+            ));
+            return self.leave(target, services);
+        }
         for using in outdated {
             self.note(format!(
                 "service {}: it was told another password of {} than the one known here; its variables are not ours and stay",
@@ -197,6 +210,22 @@ impl<'a> Draft<'a> {
         }
         self.say_what_drifted(target, services, store);
         self.retire(target);
+    }
+
+    /// Whether the egress of a service is certainly not what the spec asks for. Of a connector we were to make any of ours
+    /// will do: their names go by the place of the service in the list.
+    fn asks_for_another_egress(&self, using: &Using<'_>) -> bool {
+        let now = &using.service.egress;
+        match (&using.spec.egress, now) {
+            (EgressPolicy::Keep, _) => false,
+            (EgressPolicy::Default, now) => *now != Egress::Default,
+            (EgressPolicy::Connector(asked), now) => *now != Egress::Vpc(asked.clone()),
+            (EgressPolicy::CreateConnector { .. }, Egress::Default) => true,
+            (EgressPolicy::CreateConnector { .. }, Egress::Vpc(arn)) => {
+                let connector = self.inputs.observed.connectors.get(arn).and_then(Reading::present);
+                connector.is_some_and(|connector| connector.ours == Some(false))
+            }
+        }
     }
 
     /// What differs from the spec and is not corrected at rest.
@@ -217,15 +246,11 @@ impl<'a> Draft<'a> {
                 }
             }
         }
+        let is_ours = journal.settled.as_ref().is_some_and(|settled| settled.epoch.is_some());
         for using in services {
-            let asked = match &using.spec.egress {
-                EgressPolicy::Keep | EgressPolicy::CreateConnector { .. } => continue,
-                EgressPolicy::Default => Egress::Default,
-                EgressPolicy::Connector(arn) => Egress::Vpc(arn.clone()),
-            };
-            if asked != using.service.egress {
+            if !is_ours && self.asks_for_another_egress(using) {
                 self.note(format!(
-                    "service {}: its egress is not what spec.services asks for; this version changes it only together with the store",
+                    "service {}: its egress is not what spec.services asks for, and its variables are not ours; change it on the service, or together with the store",
                     using.spec.name
                 ));
             }
@@ -360,6 +385,7 @@ impl<'a> Draft<'a> {
             ended: None,
         };
         // From a store to itself is a new password, which nobody takes back.
+        let moves_egress = migration.services.iter().any(|moved| moved.egress != EgressChange::None);
         let elsewhere = migration.from.as_ref().map(StoreRecord::place) != Some(migration.to.place());
         if elsewhere && self.inputs.journal.reverts > 0 && self.inputs.journal.is_a_revert(&migration) {
             return self.block(
@@ -370,8 +396,20 @@ impl<'a> Draft<'a> {
             );
         }
         let last = self.inputs.journal.migration.as_ref().filter(|_| self.inputs.journal.is_a_revert(&migration));
+        let is_undone_again = last.is_some_and(|last| {
+            let egress = |of: &Migration| of.services.iter().map(|moved| moved.egress.clone()).collect::<Vec<_>>();
+            self.inputs.journal.reverts > 0 && moves_egress && egress(last) == egress(&migration)
+        });
+        if is_undone_again && !elsewhere {
+            return self.block(
+                Reason::Contested,
+                "spec.services",
+                "somebody put the egress of the services back twice after it had been changed as the spec asks",
+                "find out who does it (a pipeline, Terraform) and let it leave the egress alone, or set egress.type: Keep; then say `retry`",
+            );
+        }
         let is_same = |last: &Migration| last.to.binding() == migration.to.binding() && last.told == migration.told;
-        if !elsewhere && last.is_some_and(is_same) {
+        if !elsewhere && !moves_egress && last.is_some_and(is_same) {
             return self.block(
                 Reason::Unclear,
                 "spec.store",
