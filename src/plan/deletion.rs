@@ -276,9 +276,29 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// A store that is missing is looked for once more before it is written off.
-    fn missing(&mut self, id: &StoreId, name: &str) {
-        let since = self.inputs.observed.missed.get(id).copied().unwrap_or(self.inputs.now);
+    /// Whether the store exists. What a list lacks is looked for once more before it is written off; what could not be
+    /// read of it, or of the list, the draft says.
+    fn exists(&mut self, id: &StoreId, name: &str) -> bool {
+        let observed = self.inputs.observed;
+        if observed.catalog.iter().any(|entry| entry.id == *id) {
+            return true;
+        }
+        if let Some(error) = &observed.unlisted {
+            self.unread(&Reading::<()>::Unknown(error.clone()), "the list of stores");
+            return false;
+        }
+        for reading in [&observed.target, &observed.source] {
+            match reading {
+                // Found by itself.
+                Reading::Present(store) if store.id == *id => return true,
+                Reading::Unknown(_) | Reading::Hidden(_) => {
+                    self.unread(reading, &format!("store {name}, which is not listed,"));
+                    return false;
+                }
+                Reading::Present(_) | Reading::Absent => {}
+            }
+        }
+        let since = observed.missed.get(id).copied().unwrap_or(self.inputs.now);
         let certain = Observed::certain(since);
         if self.inputs.now < certain {
             self.wait(Wait {
@@ -289,17 +309,12 @@ impl<'a> Draft<'a> {
                 message: format!("store {name} is not listed; it is looked for once more before it is taken for gone"),
             });
         }
+        false
     }
 
     /// `Some` where the store still exists and no service of the account needs it.
     fn unused_store(&mut self, id: &StoreId, name: &str) -> Option<()> {
-        let observed = self.inputs.observed;
-        if !observed.catalog.iter().any(|entry| entry.id == *id) {
-            if let Some(error) = &observed.unlisted {
-                self.unread(&Reading::<()>::Unknown(error.clone()), "the list of stores");
-            } else {
-                self.missing(id, name);
-            }
+        if !self.exists(id, name) {
             return None;
         }
         let mut users = Users::default();
