@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sessionbackend::api::{self, SessionBackend};
 use sessionbackend::desired::parse_update;
 
+use super::merge;
 use super::plane::{OBJECTS, ask, client, plane};
 use super::verdict::{Refusal, Server, validate};
 
@@ -51,23 +52,6 @@ fn table() -> Table {
 
 fn good() -> Good {
     serde_yaml::from_str(include_str!("good_inputs.yaml")).unwrap()
-}
-
-/// RFC 7386.
-fn merge(base: &mut Value, patch: &Value) {
-    let (Some(base), Some(patch)) = (base.as_object_mut(), patch.as_object()) else {
-        *base = patch.clone();
-        return;
-    };
-    for (key, value) in patch {
-        if value.is_null() {
-            base.remove(key);
-        } else if value.is_object() {
-            merge(base.entry(key).or_insert(json!({})), value);
-        } else {
-            base.insert(key.clone(), value.clone());
-        }
-    }
 }
 
 /// The base with a patch over it, in a namespace and under a name of its own.

@@ -3,5 +3,30 @@
 #![allow(missing_docs, clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used, clippy::pedantic)]
 
 mod admission;
+mod ground;
+mod life;
+mod operator;
 mod plane;
+#[path = "../../sandbox/tests/support/starter.rs"]
+#[allow(dead_code, reason = "these tests make no cache")]
+mod starter;
 mod verdict;
+
+use serde_json::{Value, json};
+
+/// RFC 7386.
+pub(crate) fn merge(base: &mut Value, patch: &Value) {
+    let (Some(base), Some(patch)) = (base.as_object_mut(), patch.as_object()) else {
+        *base = patch.clone();
+        return;
+    };
+    for (key, value) in patch {
+        if value.is_null() {
+            base.remove(key);
+        } else if value.is_object() {
+            merge(base.entry(key).or_insert(json!({})), value);
+        } else {
+            base.insert(key.clone(), value.clone());
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! One test's namespace on the shared control plane and its own sandbox of the clouds, with what a user has made by hand.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use control_plane::ControlPlane;
+use serde_json::{Value, json};
+
+use super::plane::plane;
+use super::starter::{Sandbox, running, string};
+
+/// For what must come; a small machine may be busy.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+/// The service of every test, and the object about it.
+pub(crate) const SERVICE: &str = "web-app";
+pub(crate) const NAME: &str = "web";
+/// What the role of the manifests is bound to there.
+const ITS_NAMESPACE: &str = "namespace: sessionbackend }";
+const ROLES: [&str; 3] = [
+    include_str!("../../manifests/role.yaml"),
+    include_str!("../../manifests/role-binding.yaml"),
+    include_str!("../../manifests/leader-election.yaml"),
+];
+
+/// Waits until `look` finds something.
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(instead) => assert!(Instant::now() < deadline, "not in time: {what}; {instead}"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Where the sandbox's binary is: a setting, or beside this test as `cargo test --workspace` leaves it.
+fn binary() -> PathBuf {
+    let beside = || Some(std::env::current_exe().ok()?.parent()?.parent()?.join("sandbox"));
+    let binary = std::env::var_os("SANDBOX_BIN").map(PathBuf::from).or_else(beside).unwrap();
+    assert!(binary.exists(), "{} is missing: cargo build -p sandbox, or set SANDBOX_BIN", binary.display());
+    binary
+}
+
+pub(crate) struct Ground {
+    pub(crate) plane: &'static ControlPlane,
+    pub(crate) namespace: String,
+    pub(crate) sandbox: Sandbox,
+}
+
+/// A database of Upstash, as its maker knows it.
+pub(crate) struct Database {
+    pub(crate) id: String,
+    pub(crate) url: String,
+}
+
+impl Ground {
+    /// A namespace with the permissions of `manifests/` in it, and a sandbox; nothing where there is no control plane.
+    pub(crate) fn up(of: &str) -> Option<Self> {
+        let plane = plane()?;
+        let namespace = plane.namespace(of).unwrap();
+        let app = format!("web=python3 {}/sandbox/tests/plane/app.py", env!("CARGO_MANIFEST_DIR"));
+        let program = vec![binary().display().to_string()];
+        let sandbox = Sandbox::start(tempfile::tempdir().unwrap(), program, &["--image", &app]);
+        let ground = Self { plane, namespace, sandbox };
+        ground.permit("sessionbackend");
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "upstash-api" },
+            "stringData": { "email": ground.field("upstash_email"), "apiKey": ground.field("upstash_api_key") },
+        });
+        ground.apply(&secret);
+        Some(ground)
+    }
+
+    /// Gives a service account what `manifests/` gives the controller.
+    pub(crate) fn permit(&self, account: &str) {
+        let roles = ROLES.join("\n---\n");
+        assert_eq!(roles.matches(ITS_NAMESPACE).count(), 2, "{roles}");
+        let subject = format!("kind: ServiceAccount, name: {account}");
+        let roles = roles.replace(ITS_NAMESPACE, &format!("namespace: {} }}", self.namespace));
+        let roles = roles.replace("kind: ServiceAccount, name: sessionbackend", &subject);
+        let binding = "kind: RoleBinding\nmetadata:\n  name: ";
+        let roles = roles.replace(binding, &format!("{binding}{account}-"));
+        self.plane.must_with(&format!("-n {} apply -f -", self.namespace), &roles).unwrap();
+    }
+
+    pub(crate) fn field(&self, name: &str) -> String {
+        string(&self.sandbox.ground(), &format!("/{name}"))
+    }
+
+    /// `kubectl` in this namespace; it must succeed.
+    pub(crate) fn kubectl(&self, line: &str) -> String {
+        self.plane.must(&format!("-n {} {line}", self.namespace)).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Applies what a person has written.
+    pub(crate) fn apply(&self, object: &Value) {
+        self.plane.must_with(&format!("-n {} apply -f -", self.namespace), &object.to_string()).unwrap();
+    }
+
+    /// Changes our object as `kubectl edit` does.
+    pub(crate) fn patch(&self, name: &str, patch: &Value) {
+        let mut command = self.plane.kubectl(&format!("-n {} patch sb {name} --type merge", self.namespace));
+        let output = command.arg("-p").arg(patch.to_string()).output().unwrap();
+        assert!(output.status.success(), "{patch}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    pub(crate) fn annotate(&self, name: &str, annotation: &str, value: &str) {
+        self.kubectl(&format!("annotate --overwrite sb {name} sessionbackend.dev/{annotation}={value}"));
+    }
+
+    /// The object as it is.
+    pub(crate) fn object(&self, name: &str) -> Value {
+        serde_json::from_str(&self.kubectl(&format!("get sb {name} -o json"))).unwrap()
+    }
+
+    /// The object once it is so.
+    pub(crate) fn until(&self, name: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        until(what, || {
+            let object = self.object(name);
+            if is(&object) { Ok(object) } else { Err(format!("{:#}", object["status"])) }
+        })
+    }
+
+    /// The object once it is in a phase.
+    pub(crate) fn until_phase(&self, name: &str, phase: &str) -> Value {
+        self.until(name, phase, |object| object["status"]["phase"] == phase)
+    }
+
+    /// The reasons and notes of the events about an object.
+    pub(crate) fn events(&self, name: &str) -> Vec<(String, String)> {
+        let all: Value = serde_json::from_str(&self.kubectl("get events.events.k8s.io -o json")).unwrap();
+        let about = |event: &&Value| event["regarding"]["name"] == name && event["regarding"]["kind"] == "SessionBackend";
+        let text = |event: &Value, member: &str| event[member].as_str().unwrap_or_default().to_owned();
+        let all = all["items"].as_array().unwrap().iter().filter(about);
+        all.map(|event| (text(event, "reason"), text(event, "note"))).collect()
+    }
+
+    /// The cloud calls so far that may have changed something, each as service and operation.
+    pub(crate) fn changes(&self) -> Vec<String> {
+        let log = self.sandbox.json(&["log", "-o", "json", "--mutating"]);
+        let name = |call: &Value| format!("{} {}", string(call, "/service"), string(call, "/operation"));
+        log.as_array().unwrap().iter().map(name).collect()
+    }
+
+    /// How often an operation that may change something was called.
+    pub(crate) fn calls(&self, operation: &str) -> usize {
+        self.changes().iter().filter(|call| call.ends_with(&format!(" {operation}"))).count()
+    }
+
+    /// What was asked of the API server by a service account of this namespace, as verb and resource.
+    pub(crate) fn asked(&self, account: &str) -> Vec<Value> {
+        let user = format!("system:serviceaccount:{}:{account}", self.namespace);
+        let events = self.plane.audit().unwrap().into_iter();
+        events.filter(|event| event["user"]["username"] == user.as_str()).collect()
+    }
+
+    /// A database somebody made in the console.
+    pub(crate) fn database(&self, name: &str) -> Database {
+        let input = json!({ "database_name": name, "platform": "aws", "primary_region": "us-east-1" });
+        let made = self.sandbox.call("upstash", "CreateDatabase", &input);
+        let of = |member: &str| string(&made, &format!("/{member}"));
+        Database {
+            id: of("database_id"),
+            url: format!("rediss://default:{}@{}:{}/0", of("password"), of("endpoint"), made["port"]),
+        }
+    }
+
+    /// A service that is told of a store, or of none; its ARN once it runs.
+    pub(crate) fn service(&self, name: &str, url: Option<&str>) -> String {
+        let role = self.role();
+        let variables = url.map_or_else(|| json!({ "OWN": "kept" }), |url| json!({ "OWN": "kept", "REDIS_URL": url }));
+        let input = json!({
+            "ServiceName": name,
+            "SourceConfiguration": {
+                "AutoDeploymentsEnabled": false,
+                "ImageRepository": {
+                    "ImageIdentifier": "public.ecr.aws/example/web:latest", "ImageRepositoryType": "ECR_PUBLIC",
+                    "ImageConfiguration": { "Port": "8080", "RuntimeEnvironmentVariables": variables },
+                },
+            },
+            "InstanceConfiguration": { "InstanceRoleArn": role },
+            "HealthCheckConfiguration": { "Protocol": "HTTP", "Path": "/", "Interval": 3, "Timeout": 2 },
+        });
+        let arn = string(&self.sandbox.call("apprunner", "CreateService", &input), "/Service/ServiceArn");
+        running(&self.sandbox, &arn);
+        arn
+    }
+
+    /// The instance role of the services, which may read our secrets.
+    fn role(&self) -> String {
+        let which = json!({ "RoleName": "web-instance" });
+        let known = self.sandbox.run(&["call", "iam", "GetRole", &which.to_string()]);
+        if known.status.success() {
+            return string(&serde_json::from_slice(&known.stdout).unwrap(), "/Role/Arn");
+        }
+        let statement = |statement: Value| json!({ "Version": "2012-10-17", "Statement": [statement] }).to_string();
+        let trust = statement(json!({
+            "Effect": "Allow", "Principal": { "Service": "tasks.apprunner.amazonaws.com" }, "Action": "sts:AssumeRole",
+        }));
+        let input = json!({ "RoleName": "web-instance", "AssumeRolePolicyDocument": trust });
+        let role = string(&self.sandbox.call("iam", "CreateRole", &input), "/Role/Arn");
+        let read = statement(json!({
+            "Effect": "Allow", "Action": "secretsmanager:GetSecretValue",
+            "Resource": "arn:aws:secretsmanager:*:*:secret:sessionbackend/*",
+        }));
+        let input = json!({ "RoleName": "web-instance", "PolicyName": "read", "PolicyDocument": read });
+        self.sandbox.call("iam", "PutRolePolicy", &input);
+        role
+    }
+
+    /// The variables the service is told, plain and by reference.
+    pub(crate) fn variables(&self, arn: &str) -> Value {
+        let service = running(&self.sandbox, arn);
+        service["Service"]["SourceConfiguration"]["ImageRepository"]["ImageConfiguration"].clone()
+    }
+}
+
+/// Our object, with a store and what differs.
+pub(crate) fn object(name: &str, store: &Value, differs: &Value) -> Value {
+    let mut object = json!({
+        "apiVersion": "sessionbackend.dev/v1alpha1",
+        "kind": "SessionBackend",
+        "metadata": { "name": name },
+        "spec": {
+            "aws": { "region": "us-east-1" },
+            "services": [{ "name": SERVICE }],
+            "store": store,
+            "env": { "format": "Url" },
+            "app": { "longestRequest": "1s" },
+            "checks": { "extra": [{ "name": "alive", "http": { "path": "/" } }] },
+            "migration": { "bakeTime": "1s", "consent": { "dataLoss": true } },
+        },
+    });
+    super::merge(&mut object["spec"], differs);
+    object
+}
+
+/// A database of Upstash, made if absent.
+pub(crate) fn created(name: &str) -> Value {
+    json!({ "upstash": { "database": { "name": name, "primaryRegion": "us-east-1" }, "apiKeySecretRef": { "name": "upstash-api" } } })
+}
+
+/// A database of Upstash that is there.
+pub(crate) fn adopted(database: &Database) -> Value {
+    json!({ "upstash": { "database": { "id": database.id }, "apiKeySecretRef": { "name": "upstash-api" } } })
+}
