@@ -226,6 +226,7 @@ impl<'a> Visit<'a> {
         let Turn { status, is_partial, pause, released } = turn;
         if let Some(left) = released {
             object.connection.copiers.stop().await;
+            metrics::forget(&object.connection.owner);
             let note = if left.is_empty() { "nothing is left".to_owned() } else { left.join("; ") };
             return self.let_go("Released", &note).await;
         }
@@ -294,8 +295,9 @@ impl<'a> Visit<'a> {
         self.ledger().events(&[event]).await;
         let (context, key) = (self.context, key(self.object, &self.context.kind));
         let known = context.objects.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&key);
-        if let Some(object) = known.filter(|object| object.try_lock().is_ok()) {
-            object.lock().await.connection.copiers.stop().await;
+        if let Some(object) = known.as_ref().and_then(|object| object.try_lock().ok()) {
+            object.connection.copiers.stop().await;
+            metrics::forget(&object.connection.owner);
         }
         (Action::await_change(), "gone")
     }

@@ -57,7 +57,11 @@ pub(crate) struct Database {
 impl Ground {
     /// A namespace with the permissions of `manifests/` in it, and a sandbox; nothing where there is no control plane.
     pub(crate) fn up(of: &str) -> Option<Self> {
-        let plane = plane()?;
+        Some(Self::on(plane()?, of))
+    }
+
+    /// The same on another control plane.
+    pub(crate) fn on(plane: &'static ControlPlane, of: &str) -> Self {
         let namespace = plane.namespace(of).unwrap();
         let app = format!("web=python3 {}/sandbox/tests/plane/app.py", env!("CARGO_MANIFEST_DIR"));
         let program = vec![binary().display().to_string()];
@@ -69,7 +73,7 @@ impl Ground {
             "stringData": { "email": ground.field("upstash_email"), "apiKey": ground.field("upstash_api_key") },
         });
         ground.apply(&secret);
-        Some(ground)
+        ground
     }
 
     /// Gives a service account what `manifests/` gives the controller.
@@ -96,13 +100,6 @@ impl Ground {
     /// Applies what a person has written.
     pub(crate) fn apply(&self, object: &Value) {
         self.plane.must_with(&format!("-n {} apply -f -", self.namespace), &object.to_string()).unwrap();
-    }
-
-    /// Changes our object as `kubectl edit` does.
-    pub(crate) fn patch(&self, name: &str, patch: &Value) {
-        let mut command = self.plane.kubectl(&format!("-n {} patch sb {name} --type merge", self.namespace));
-        let output = command.arg("-p").arg(patch.to_string()).output().unwrap();
-        assert!(output.status.success(), "{patch}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     pub(crate) fn annotate(&self, name: &str, annotation: &str, value: &str) {
@@ -153,6 +150,41 @@ impl Ground {
         let user = format!("system:serviceaccount:{}:{account}", self.namespace);
         let events = self.plane.audit().unwrap().into_iter();
         events.filter(|event| event["user"]["username"] == user.as_str()).collect()
+    }
+
+    /// None of these words is in an object, an event, a log, a metric that was written down, or anything the API server was
+    /// told but Secrets.
+    pub(crate) fn keeps(&self, secrets: &[String]) {
+        let mut places = vec![
+            ("objects and events", self.kubectl("get sb,events,leases,configmaps -o yaml")),
+            ("requests", self.plane.audit().unwrap().iter().map(Value::to_string).collect()),
+        ];
+        for file in std::fs::read_dir(self.sandbox.dir.path()).unwrap().flatten().map(|entry| entry.path()) {
+            if file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("operator-")) {
+                places.push(("a log", std::fs::read_to_string(file).unwrap()));
+            }
+        }
+        assert!(places.len() > 2, "an operator has run here");
+        for (place, text) in places {
+            for secret in secrets.iter().filter(|secret| text.contains(secret.as_str())) {
+                let at = text.find(secret.as_str()).unwrap();
+                let around: String = text[..at].chars().rev().take(300).collect();
+                panic!("{place} has a secret after: {}", around.chars().rev().collect::<String>());
+            }
+        }
+    }
+
+    /// The same of the passwords of all databases, and of the key of the account.
+    pub(crate) fn keeps_its_secrets(&self) {
+        let databases = self.sandbox.call("upstash", "ListDatabases", &json!({}));
+        let password = |database: &Value| {
+            let which = json!({ "id": database["database_id"] });
+            string(&self.sandbox.call("upstash", "GetDatabase", &which), "/password")
+        };
+        let mut secrets: Vec<_> = databases.as_array().unwrap().iter().map(password).collect();
+        assert!(secrets.iter().all(|secret| secret.len() >= 16));
+        secrets.push(self.field("upstash_api_key"));
+        self.keeps(&secrets);
     }
 
     /// A database somebody made in the console.
@@ -238,7 +270,7 @@ pub(crate) fn object(name: &str, store: &Value, differs: &Value) -> Value {
 
 /// A database of Upstash, made if absent.
 pub(crate) fn created(name: &str) -> Value {
-    json!({ "upstash": { "database": { "name": name, "primaryRegion": "us-east-1" }, "apiKeySecretRef": { "name": "upstash-api" } } })
+    json!({ "upstash": { "database": { "name": name, "primaryRegion": "us-east-1" }, "plan": "payg", "apiKeySecretRef": { "name": "upstash-api" } } })
 }
 
 /// A database of Upstash that is there.

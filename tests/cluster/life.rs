@@ -55,6 +55,7 @@ fn a_service_gets_its_store_and_kubectl_shows_it() {
     assert!(released.as_ref().is_some_and(|(_, note)| note.contains("web-sessions")), "{released:?}");
     assert_eq!(operator.metric("sessionbackend_phase", &[]), 0, "no series of an object that is gone");
     assert_eq!(ground.calls("CreateDatabase"), 1);
+    ground.keeps_its_secrets();
 }
 
 #[test]

@@ -3,14 +3,18 @@
 #![allow(missing_docs, clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used, clippy::pedantic)]
 
 mod admission;
+mod canaries;
+mod definition;
 mod ground;
 mod life;
 mod operator;
 mod plane;
+mod replicas;
 #[path = "../../sandbox/tests/support/starter.rs"]
 #[allow(dead_code, reason = "these tests make no cache")]
 mod starter;
 mod verdict;
+mod words;
 
 use serde_json::{Value, json};
 

@@ -1,0 +1,70 @@
+//! The definition that is not there yet, and objects that were stored before it was what it is.
+
+use control_plane::{ControlPlane, Error};
+use serde_json::{Value, json};
+
+use super::ground::{Ground, NAME, SERVICE, adopted, object, until};
+use super::operator::Operator;
+use super::plane::{OBJECTS, define};
+
+/// The definition without anything it says about a spec.
+fn loose() -> String {
+    let mut definition = serde_json::to_value(sessionbackend::api::crd()).unwrap();
+    let open = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+    definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"] = open;
+    definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["required"] = json!([]);
+    definition.to_string()
+}
+
+#[test]
+fn the_definition_may_come_later_and_what_was_stored_before_it_stops_nobody() {
+    // Its own: the definition is everybody's.
+    let plane: &'static ControlPlane = match ControlPlane::start() {
+        Err(Error::Unavailable(_)) if ControlPlane::shared().unwrap().is_none() => return,
+        plane => Box::leak(Box::new(plane.unwrap())),
+    };
+    let ground = Ground::on(plane, "later");
+    let database = ground.database("by-hand");
+    ground.service(SERVICE, Some(&database.url));
+    let operator = Operator::of(&ground, "sessionbackend");
+    until("it says what is missing", || match operator.get("/readyz") {
+        (503, why) if why.contains("sessionbackends.sessionbackend.dev is not installed") => Ok(()),
+        (code, why) => Err(format!("{code} {why}")),
+    });
+    assert_eq!(operator.get("/livez").0, 200);
+    assert!(operator.leads(), "it waits, it does not exit");
+
+    define(plane, &loose());
+    operator.until_ready();
+    // While it is loose: one that cannot be decoded, one that is against a rule, one to be deleted.
+    let mut undecodable = object("undecodable", &adopted(&database), &json!({}));
+    undecodable["spec"]["services"] = json!("web-app");
+    let against = object("against", &adopted(&database), &json!({ "env": { "writer": "ConfigFile" } }));
+    for object in [&undecodable, &against] {
+        ground.apply(object);
+    }
+    define(plane, &sessionbackend::api::crd_yaml().unwrap());
+
+    ground.apply(&object(NAME, &adopted(&database), &json!({})));
+    ground.kubectl(&format!("wait --for=condition=Ready --timeout=120s sb/{NAME}"));
+    let refused = |name: &str, words: &str| {
+        ground.annotate(name, "reconcile-at", "now");
+        let object = ground.until(name, "it says what is wrong", |object| object["status"]["phase"] == "Blocked");
+        let conditions = object["status"]["conditions"].as_array().unwrap();
+        let accepted = conditions.iter().find(|condition| condition["type"] == "Accepted").unwrap();
+        assert_eq!(accepted["status"], "False", "{accepted:#}");
+        assert!(accepted["message"].as_str().unwrap().contains(words), "{accepted:#}");
+    };
+    refused("undecodable", "spec.services: has the wrong type: text; write a list");
+    refused("against", "spec.env.writer: is ConfigFile, which this version cannot wait for");
+
+    // A spec need not be valid to be let go.
+    for name in ["against", "undecodable"] {
+        ground.kubectl(&format!("delete sb {name} --timeout=60s"));
+    }
+    let left: Value = serde_json::from_str(&ground.kubectl(&format!("get {OBJECTS} -o json"))).unwrap();
+    assert_eq!(left["items"].as_array().unwrap().len(), 1);
+    // A control plane of its own is ended here: what is leaked is only its name.
+    drop(operator);
+    plane.stop_api_server();
+}
