@@ -204,7 +204,8 @@ pub fn understand(mut value: Value) -> Result<Entry, Vec<Violation>> {
         }
     };
     match parse(&object) {
-        Ok(desired) if found.is_empty() => Ok(Entry { object, desired }),
+        // What is being deleted needs no valid spec.
+        Ok(desired) if found.is_empty() || matches!(desired, Desired::Absent { .. }) => Ok(Entry { object, desired }),
         Ok(_) => Err(found),
         Err(more) => {
             found.extend(more);

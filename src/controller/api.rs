@@ -49,6 +49,12 @@ impl Error {
         self.code() == Some(404)
     }
 
+    /// Whether the object is against the definition.
+    #[must_use]
+    pub(super) fn is_invalid(&self) -> bool {
+        self.code() == Some(422)
+    }
+
     /// Whether we may not.
     #[must_use]
     pub(super) fn is_forbidden(&self) -> bool {

@@ -18,7 +18,7 @@ use super::secrets::Secrets;
 use super::words::{Said, said};
 use super::{Context, api, key, now};
 use crate::api::admission::Violation;
-use crate::api::{API_VERSION, KIND, Reason, SessionBackendStatus};
+use crate::api::{API_VERSION, KIND, Reason, SessionBackend, SessionBackendStatus};
 use crate::connect::Whose;
 use crate::manifest::{Entry, understand};
 use crate::metrics;
@@ -180,9 +180,11 @@ impl<'a> Visit<'a> {
         if let Some(spec) = self.object.data.get("spec") {
             value["spec"] = spec.clone();
         }
-        understand(value).map_err(|violations| {
+        understand(value.clone()).map_err(|violations| {
             let all: Vec<_> = violations.iter().map(Violation::to_string).collect();
-            Stopped::new(Reason::InvalidSpec, all.join("\n"))
+            let is_decodable = serde_json::from_value::<SessionBackend>(value).is_ok();
+            let reason = if is_decodable { Reason::InvalidSpec } else { Reason::Undecodable };
+            Stopped::new(reason, all.join("\n"))
         })
     }
 
@@ -279,9 +281,13 @@ impl<'a> Visit<'a> {
         if before.is_some_and(|before| says_the_same(before, status)) {
             return Ok(());
         }
-        self.ledger().status(status).await?;
+        let written = self.ledger().status(status).await;
+        // Where the API server takes nothing of an object that was stored before a rule, an event is all that can be said.
+        if written.as_ref().map_or_else(api::Error::is_invalid, |()| true) {
+            self.ledger().events(&transitions(before, status)).await;
+        }
+        written?;
         metrics::status_written();
-        self.ledger().events(&transitions(before, status)).await;
         Ok(())
     }
 

@@ -36,32 +36,40 @@ fn the_definition_may_come_later_and_what_was_stored_before_it_stops_nobody() {
 
     define(plane, &loose());
     operator.until_ready();
-    // While it is loose: one that cannot be decoded, one that is against a rule, one to be deleted.
+    // While it is loose: one that cannot be decoded, one that is against a rule.
     let mut undecodable = object("undecodable", &adopted(&database), &json!({}));
     undecodable["spec"]["services"] = json!("web-app");
     let against = object("against", &adopted(&database), &json!({ "env": { "writer": "ConfigFile" } }));
-    for object in [&undecodable, &against] {
+    for (object, name, reason, words) in [
+        (&undecodable, "undecodable", "Undecodable", "spec.services: has the wrong type: text; write a list"),
+        (&against, "against", "InvalidSpec", "spec.env.writer: is ConfigFile, which this version cannot wait for"),
+    ] {
         ground.apply(object);
+        let blocked = ground.until_phase(name, "Blocked");
+        let conditions = blocked["status"]["conditions"].as_array().unwrap();
+        let accepted = conditions.iter().find(|condition| condition["type"] == "Accepted").unwrap();
+        assert_eq!((&accepted["status"], &accepted["reason"]), (&json!("False"), &json!(reason)), "{accepted:#}");
+        assert!(accepted["message"].as_str().unwrap().contains(words), "{accepted:#}");
     }
-    define(plane, &sessionbackend::api::crd_yaml().unwrap());
 
+    // The definition is tightened, and the operator of the next version meets what is stored.
+    define(plane, &sessionbackend::api::crd_yaml().unwrap());
+    drop(operator);
+    let operator = Operator::alone(&ground);
     ground.apply(&object(NAME, &adopted(&database), &json!({})));
     ground.kubectl(&format!("wait --for=condition=Ready --timeout=120s sb/{NAME}"));
-    let refused = |name: &str, words: &str| {
-        ground.annotate(name, "reconcile-at", "now");
-        let object = ground.until(name, "it says what is wrong", |object| object["status"]["phase"] == "Blocked");
-        let conditions = object["status"]["conditions"].as_array().unwrap();
-        let accepted = conditions.iter().find(|condition| condition["type"] == "Accepted").unwrap();
-        assert_eq!(accepted["status"], "False", "{accepted:#}");
-        assert!(accepted["message"].as_str().unwrap().contains(words), "{accepted:#}");
-    };
-    refused("undecodable", "spec.services: has the wrong type: text; write a list");
-    refused("against", "spec.env.writer: is ConfigFile, which this version cannot wait for");
 
-    // A spec need not be valid to be let go.
-    for name in ["against", "undecodable"] {
-        ground.kubectl(&format!("delete sb {name} --timeout=60s"));
-    }
+    // A spec need not be valid to be let go. One that is not even decodable the API server lets nobody write: a person
+    // corrects it first, and is told so.
+    ground.kubectl("delete sb against --timeout=60s");
+    ground.kubectl("delete sb undecodable --wait=false");
+    until("an event says what is wrong", || {
+        let events = ground.events("undecodable");
+        let told = events.iter().any(|(reason, note)| reason == "Undecodable" && note.contains("spec.services"));
+        if told { Ok(()) } else { Err(format!("{events:#?}")) }
+    });
+    ground.apply(&object("undecodable", &adopted(&database), &json!({})));
+    ground.kubectl("wait --for=delete --timeout=60s sb/undecodable");
     let left: Value = serde_json::from_str(&ground.kubectl(&format!("get {OBJECTS} -o json"))).unwrap();
     assert_eq!(left["items"].as_array().unwrap().len(), 1);
     // A control plane of its own is ended here: what is leaked is only its name.
