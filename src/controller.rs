@@ -35,6 +35,11 @@ mod words;
 
 pub use ledger::FINALIZER;
 
+/// What readiness says of the lease.
+const LEASE: &str = "lease";
+/// Before the first list of a namespace has come.
+const UNLISTED: &str = "the objects have not been listed yet";
+
 /// How a controller is run.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -133,6 +138,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let stop = Stop::on_signals().map_err(Error::Signals)?;
     let clouds = Clouds::new(upstash_url.as_deref()).map_err(Error::Clouds)?;
     let readiness = Readiness::default();
+    readiness.set(LEASE, Some("not asked for yet".to_owned()));
     let at = probes::serve(listen, readiness.clone()).await.map_err(|source| Error::Listen { at: listen, source })?;
     let client = Client::try_default().await.map_err(|error| Error::NoCluster(Box::new(error)))?;
     let own = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
@@ -141,7 +147,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     tracing::info!(%at, namespace = own, watch = watch.join(","), identity, installation, "started");
 
     let election = Election::new(Api::namespaced(client.clone(), &own), &lease, &identity);
-    let trouble = |error: Option<&api::Error>| readiness.set(error.map(|error| format!("the lease {lease}: {error}")));
+    let trouble = |error: Option<&api::Error>| readiness.set(LEASE, error.map(ToString::to_string));
     metrics::leads(false);
     tokio::select! {
         () = election.win(trouble) => {}
@@ -159,7 +165,6 @@ pub async fn run(options: Options) -> Result<(), Error> {
         stop: stop.clone(),
         objects: Mutex::default(),
     });
-    readiness.set(Some("the objects have not been listed yet".to_owned()));
     let controllers = futures::future::join_all(
         watch.iter().map(|namespace| control(Arc::clone(&context), namespace, concurrency, readiness.clone())),
     );
@@ -184,10 +189,11 @@ async fn control(context: Arc<Context>, namespace: &str, concurrency: u16, readi
     let objects: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &kind);
     let writer = reflector::store::Writer::new(kind.clone());
     let reader = writer.as_reader();
-    let told = readiness.clone();
+    let subject = format!("namespace {namespace}");
+    readiness.set(&subject, Some(UNLISTED.to_owned()));
     // Objects are taken as they are: one that cannot be understood must not keep the others from being listed.
     let seen = watcher(objects, watcher::Config::default().timeout(290))
-        .inspect(move |event| told.set(trouble(event)))
+        .inspect(move |event| readiness.set(&subject, trouble(event)))
         .modify(|object| object.managed_fields_mut().clear())
         .reflect(writer)
         .default_backoff()
@@ -207,7 +213,7 @@ async fn control(context: Arc<Context>, namespace: &str, concurrency: u16, readi
 fn trouble(event: &Result<watcher::Event<DynamicObject>, watcher::Error>) -> Option<String> {
     let error = match event {
         Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => {
-            return Some("the objects have not been listed yet".to_owned());
+            return Some(UNLISTED.to_owned());
         }
         Ok(watcher::Event::InitDone | watcher::Event::Apply(_) | watcher::Event::Delete(_)) => return None,
         Err(error) => error,

@@ -94,9 +94,10 @@ impl Side {
 /// Why a key had to be decided against one of its writers. Counted and named in the report, never silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Conflict {
-    /// Both sides wrote different values since they last agreed; the new store's stays.
+    /// Both sides wrote different values since they last agreed. Of a session the one that lives longer stays: where a
+    /// write renews it, that is the later write, as it would be in one store. Else, and of data, the new store's.
     BothChanged,
-    /// Both have it, different, and they never agreed on it; the new store's stays.
+    /// Both have it, different, and they never agreed on it; decided in the same way.
     NeverAgreed,
     /// One side deleted what the other changed; a session is deleted, data keeps the change.
     DeletedAndChanged,
@@ -199,7 +200,11 @@ fn agree(base: Option<Entry>, old: Change, new: Change, kind: Kind) -> (Option<E
         (Changed(old), Changed(new)) => {
             let conflict = (old.digest != new.digest)
                 .then(|| if base.is_some() { Conflict::BothChanged } else { Conflict::NeverAgreed });
-            (Some(later(new, old)), conflict)
+            let stays = match kind {
+                Kind::Session if old.deadline > new.deadline => old,
+                Kind::Session | Kind::Data => new,
+            };
+            (Some(Entry { deadline: max(old.deadline, new.deadline), ..stays }), conflict)
         }
     }
 }

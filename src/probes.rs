@@ -1,5 +1,7 @@
 //! `/livez`, `/readyz` and `/metrics`, over plain HTTP: they tell nothing that is not in the status of objects.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,34 +14,36 @@ use tokio::net::TcpListener;
 
 use crate::metrics;
 
-/// Why the process is not ready, if it is not.
-#[derive(Clone, Debug)]
-pub struct Readiness(Arc<Mutex<Option<String>>>);
-
-impl Default for Readiness {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new(Some("starting".to_owned()))))
-    }
-}
+/// Why the process is not ready, by what it lacks; ready where nothing is said.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<Mutex<BTreeMap<String, String>>>);
 
 impl Readiness {
-    /// It is ready, or it is not for this reason.
-    pub fn set(&self, reason: Option<String>) {
-        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if *current != reason {
-            if let Some(reason) = &reason {
-                tracing::warn!(reason, "not ready");
-            } else {
-                tracing::info!("ready");
-            }
-            *current = reason;
+    /// Of this subject: it is as it should be, or why not.
+    pub fn set(&self, subject: &str, reason: Option<String>) {
+        let mut lacks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lacks.get(subject) == reason.as_ref() {
+            return;
+        }
+        if let Some(reason) = reason {
+            tracing::warn!(subject, reason, "not ready");
+            lacks.insert(subject.to_owned(), reason);
+        } else {
+            tracing::info!(subject, "ready");
+            lacks.remove(subject);
         }
     }
 
-    /// Why not, if not.
+    /// Everything that is lacking, a line each.
     #[must_use]
-    pub fn reason(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn reasons(&self) -> String {
+        let lacks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = String::new();
+        for (subject, reason) in &*lacks {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{subject}: {reason}");
+        }
+        text
     }
 }
 
@@ -64,10 +68,8 @@ pub async fn serve(address: SocketAddr, readiness: Readiness) -> std::io::Result
 }
 
 async fn ready(State(readiness): State<Readiness>) -> (StatusCode, String) {
-    match readiness.reason() {
-        None => (StatusCode::OK, "ok\n".to_owned()),
-        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
-    }
+    let reasons = readiness.reasons();
+    if reasons.is_empty() { (StatusCode::OK, "ok\n".to_owned()) } else { (StatusCode::SERVICE_UNAVAILABLE, reasons) }
 }
 
 async fn numbers() -> impl IntoResponse {

@@ -10,18 +10,23 @@ use crate::api::status::{
     CheckStatus, MigrationStatus, Phase, Retained, ServiceStatus, SessionBackendStatus, StoreStatus, Summary, Usage,
 };
 use crate::checks::{CheckResult, Run, Severity, Verdict};
-use crate::desired::{Desired, Target};
+use crate::desired::{Desired, Mode, Target};
+use crate::effect::Picture;
 use crate::error::{Class, presentable};
+use crate::forecast::forecast;
 use crate::identity::StoreId;
 use crate::journal::{Gate, Migration, Outcome, StoreRecord};
 use crate::observed::{self, Copy, CopyState, Egress, Observed, Reading, Store};
 use crate::plan::{Awaited, Block, Inputs, Plan};
+use crate::render::{Mark, is_news};
 use crate::serving::{Serving, serving};
 
 pub use condition::{EventKind, Transition, transitions};
 
 /// The longest message of a summary: a column of `kubectl get -o wide`.
 const MESSAGE: usize = 400;
+/// The most steps that are foreseen, as the definition admits them.
+const FORESEEN: usize = 200;
 
 /// What is to be said besides the plan.
 #[derive(Clone, Copy, Debug, Default)]
@@ -66,6 +71,7 @@ pub fn project(inputs: &Inputs<'_>, plan: &Plan, aside: &Aside<'_>) -> SessionBa
         store: serving_store(inputs),
         migration: migration.map(|migration| migration_status(migration, plan, copy)),
         checks: results.iter().map(check).collect(),
+        forecast: foreseen(inputs, target),
         usage: inputs.observed.target.present().and_then(usage),
         retained: retained(target, migration),
         conditions: Vec::new(),
@@ -419,10 +425,32 @@ fn check(result: &CheckResult) -> CheckStatus {
     }
 }
 
+/// What would be done, where nothing is to be done but to look.
+fn foreseen(inputs: &Inputs<'_>, target: Option<&Target>) -> Vec<String> {
+    if target.is_none_or(|target| target.mode != Mode::Plan) {
+        return Vec::new();
+    }
+    let picture = Picture { observed: inputs.observed.clone(), journal: inputs.journal.clone() };
+    let ahead = forecast(inputs.owner, inputs.desired, &picture, inputs.now);
+    let steps = ahead.waves.iter().flat_map(|wave| &wave.steps).filter(|step| is_news(step));
+    steps
+        .map(|step| format!("{} {}", Mark::of(step).sign(), presentable(&step.to_string(), MESSAGE)))
+        .take(FORESEEN)
+        .collect()
+}
+
 fn usage(store: &Store) -> Option<Usage> {
-    let server = store.server.present()?;
-    let memory = server.used_memory.saturating_mul(100).checked_div(server.max_memory)?;
-    Some(Usage { memory_percent: u16::try_from(memory / 10 * 10).ok(), ..Usage::default() })
+    let percent = |used: u64, limit: u64| {
+        let percent = used.saturating_mul(100).checked_div(limit)?;
+        u16::try_from(percent / 10 * 10).ok()
+    };
+    let server = store.server.present();
+    let usage = Usage {
+        memory_percent: server.and_then(|server| percent(server.used_memory, server.max_memory)),
+        commands_percent: store.quota.and_then(|quota| percent(quota.used, quota.limit)),
+        ..Usage::default()
+    };
+    (usage != Usage::default()).then_some(usage)
 }
 
 /// The former store of a completed migration, where it was to be kept.

@@ -35,6 +35,10 @@ pub struct SessionBackendStatus {
     #[schemars(length(max = 200))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<CheckStatus>,
+    /// With mode: Plan, what would be done, in order; `+` makes, `~` changes, `-` removes, `·` looks or writes down.
+    #[schemars(length(max = 200))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forecast: Vec<String>,
     /// How much of the store's limits is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,

@@ -43,8 +43,7 @@ impl Values for Documents<'_> {
             return Ok(value.clone());
         }
         let Some(found) = self.document(secret) else {
-            let reference =
-                Reference { field: field.to_owned(), secret: secret.to_owned(), keys: vec![key.to_owned()] };
+            let reference = Reference::at(&references(&self.entry.object.spec), field, secret, key);
             let Violation { field, problem, remedy } = reference.not_found(&self.namespace);
             let remedy = format!("{remedy}: put it into the manifest, or set {}", variable(secret, key));
             return Err(Violation::new(field, problem, remedy));

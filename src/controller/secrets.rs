@@ -20,6 +20,7 @@ use crate::manifest::{Reference, Secret, references};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Secrets {
     namespace: String,
+    named: Vec<Reference>,
     found: BTreeMap<String, Secret>,
     digest: String,
 }
@@ -35,11 +36,12 @@ impl Secrets {
         spec: &SessionBackendSpec,
         desired: &Desired,
     ) -> Result<Self, api::Error> {
-        let mut names: BTreeSet<String> = references(spec).into_iter().map(|reference| reference.secret).collect();
+        let named = references(spec);
+        let mut names: BTreeSet<String> = named.iter().map(|reference| reference.secret.clone()).collect();
         if let Desired::Present(target) = desired {
             names.extend(target.checks.iter().flat_map(Check::secrets).map(|key| key.name.clone()));
         }
-        let mut read = Self { namespace: namespace.to_owned(), ..Self::default() };
+        let mut read = Self { namespace: namespace.to_owned(), named, ..Self::default() };
         let mut parts = Vec::new();
         for name in names {
             let Some(secret) = call("get", "secret", secrets.get_opt(&name)).await? else { continue };
@@ -63,9 +65,7 @@ impl Secrets {
 impl Values for Secrets {
     fn get(&self, field: &str, secret: &str, key: &str) -> Result<SecretString, Violation> {
         let Some(found) = self.found.get(secret) else {
-            let reference =
-                Reference { field: field.to_owned(), secret: secret.to_owned(), keys: vec![key.to_owned()] };
-            return Err(reference.not_found(&self.namespace));
+            return Err(Reference::at(&self.named, field, secret, key).not_found(&self.namespace));
         };
         found.value(field, key).cloned()
     }
@@ -83,7 +83,7 @@ mod tests {
         let secrets = Secrets {
             namespace: "liberty".into(),
             found: BTreeMap::from([("upstash-api".into(), secret)]),
-            digest: String::new(),
+            ..Secrets::default()
         };
         assert_eq!(secrets.get("f", "upstash-api", "apiKey").unwrap().expose_secret(), "canary-0451");
         assert!(!format!("{secrets:?}").contains("canary"));

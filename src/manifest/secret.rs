@@ -181,6 +181,13 @@ pub fn references(spec: &SessionBackendSpec) -> Vec<Reference> {
 }
 
 impl Reference {
+    /// The one of `all` at `field`, or one that needs `key` only.
+    #[must_use]
+    pub fn at(all: &[Self], field: &str, secret: &str, key: &str) -> Self {
+        let known = all.iter().find(|known| known.field == field && known.secret == secret).cloned();
+        known.unwrap_or_else(|| Self { field: field.to_owned(), secret: secret.to_owned(), keys: vec![key.to_owned()] })
+    }
+
     /// What is said where the Secret is in neither the file nor the cluster.
     #[must_use]
     pub fn not_found(&self, namespace: &str) -> Violation {

@@ -81,8 +81,23 @@ fn expiry_is_not_deletion() {
 }
 
 #[test]
-fn two_different_changes_are_a_conflict_the_new_store_wins() {
-    let out = session(entry(1, NOW + 1_000), entry(2, NOW + 9_000), entry(3, NOW + 5_000));
+fn of_two_different_changes_of_a_session_the_later_one_stays_and_it_is_a_conflict() {
+    let (base, early, late) = (entry(1, NOW + 1_000), entry(2, NOW + 5_000), entry(3, NOW + 9_000));
+    let put = Act::Put(Deadline::at(NOW + 9_000));
+    let out = session(base, late, early);
+    assert_eq!((out.agreed, out.old, out.new), (late, Act::Keep, put));
+    assert_eq!(out.conflict, Some(Conflict::BothChanged));
+    let out = session(base, early, late);
+    assert_eq!((out.agreed, out.old, out.new), (late, put, Act::Keep));
+    assert_eq!(out.conflict, Some(Conflict::BothChanged));
+}
+
+#[test]
+fn of_two_different_changes_that_end_at_once_and_of_data_the_new_store_wins() {
+    let (old, new) = (entry(2, NOW + 9_000), entry(3, NOW + 9_000));
+    assert_eq!(session(entry(1, NOW + 1_000), old, new).agreed, new);
+    assert_eq!(session(entry(1, -1), entry(2, -1), entry(3, -1)).agreed, entry(3, -1));
+    let out = merge(entry(1, NOW + 1_000), old, entry(3, NOW + 5_000), Kind::Data, NOW);
     assert_eq!(out.agreed, entry(3, NOW + 9_000));
     assert_eq!((out.old, out.new), (Act::Put(Deadline::at(NOW + 9_000)), Act::Renew(Deadline::at(NOW + 9_000))));
     assert_eq!(out.conflict, Some(Conflict::BothChanged));

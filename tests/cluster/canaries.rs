@@ -34,7 +34,8 @@ fn what_people_put_into_secrets_is_seen_nowhere_else_even_where_it_is_wrong() {
     ground.apply(&object("wrong-key", &refused, &json!({})));
     ground.apply(&object("odd-url", &external("odd-url"), &json!({ "services": [{ "name": "second-app" }] })));
     ground.apply(&object("no-server", &external("no-server"), &json!({ "services": [{ "name": "second-app" }] })));
-    let header = json!([{ "name": "Authorization", "prefix": "Bearer ", "secretKeyRef": { "name": "probe", "key": "token" } }]);
+    let header =
+        json!([{ "name": "Authorization", "prefix": "Bearer ", "secretKeyRef": { "name": "probe", "key": "token" } }]);
     let check = json!({ "name": "alive", "http": { "path": "/status?code=401", "headers": header } });
     let differs = json!({ "services": [{ "name": "third-app" }], "checks": { "extra": [check] } });
     ground.apply(&object("checked", &created("checked"), &differs));

@@ -127,7 +127,8 @@ impl Ground {
     /// The reasons and notes of the events about an object.
     pub(crate) fn events(&self, name: &str) -> Vec<(String, String)> {
         let all: Value = serde_json::from_str(&self.kubectl("get events.events.k8s.io -o json")).unwrap();
-        let about = |event: &&Value| event["regarding"]["name"] == name && event["regarding"]["kind"] == "SessionBackend";
+        let about =
+            |event: &&Value| event["regarding"]["name"] == name && event["regarding"]["kind"] == "SessionBackend";
         let text = |event: &Value, member: &str| event[member].as_str().unwrap_or_default().to_owned();
         let all = all["items"].as_array().unwrap().iter().filter(about);
         all.map(|event| (text(event, "reason"), text(event, "note"))).collect()

@@ -86,7 +86,8 @@ fn at_rest_a_hundred_reconciliations_change_nothing_and_write_nothing() {
     assert_eq!(ground.object(NAME)["status"], status);
     let asked = ground.asked("sessionbackend").split_off(asked);
     let wrote = |event: &&Value| !["get", "list", "watch"].contains(&event["verb"].as_str().unwrap());
-    let writes: Vec<_> = asked.iter().filter(wrote).filter(|event| event["objectRef"]["resource"] != "leases").collect();
+    let writes: Vec<_> =
+        asked.iter().filter(wrote).filter(|event| event["objectRef"]["resource"] != "leases").collect();
     assert!(writes.is_empty(), "{writes:#?}");
     let reading = ["Describe", "List", "Get", "Filter", "Simulate"];
     let (_, metrics) = operator.get("/metrics");

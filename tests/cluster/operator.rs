@@ -56,7 +56,8 @@ impl Operator {
         command.args(["--listen", "127.0.0.1:0", "--log-format", "json", "--identity", identity]);
         command.env("KUBECONFIG", kubeconfig).env("SESSIONBACKEND_LOG", "trace");
         let log = sandbox.dir.path().join(format!("operator-{identity}.log"));
-        let mut process = Process::start(&command, &File::options().create(true).append(true).open(&log).unwrap()).unwrap();
+        let mut process =
+            Process::start(&command, &File::options().create(true).append(true).open(&log).unwrap()).unwrap();
         let from = lines(&log).len();
         let at = until("the operator starts", || {
             let lines = lines(&log);

@@ -24,7 +24,12 @@ fn writes(ground: &Ground, account: &str, since: usize) -> Vec<String> {
         let object = &event["objectRef"];
         format!("{} {} {}", event["verb"], object["resource"], object["name"]).replace('"', "")
     };
-    asked.iter().filter(taken).map(name).filter(|name| !["get", "list", "watch"].iter().any(|verb| name.starts_with(verb))).collect()
+    asked
+        .iter()
+        .filter(taken)
+        .map(name)
+        .filter(|name| !["get", "list", "watch"].iter().any(|verb| name.starts_with(verb)))
+        .collect()
 }
 
 #[test]

@@ -38,12 +38,18 @@ fn nothing_is_changed_while_an_object_is_paused_or_only_looks() {
     let mut looks = object(NAME, &created("web-sessions"), &json!({ "mode": "Plan" }));
     ground.apply(&looks);
     let looked = ground.until(NAME, "it has looked", |object| says(object, "Ready", "PlanOnly"));
-    assert_eq!((&looked["status"]["phase"], condition(&looked, "Stalled")["status"].as_str()), (&json!("Planning"), Some("False")));
+    assert_eq!(
+        (&looked["status"]["phase"], condition(&looked, "Stalled")["status"].as_str()),
+        (&json!("Planning"), Some("False"))
+    );
     assert_eq!(ground.changes(), before, "mode: Plan");
 
     ground.annotate(NAME, "paused", "maybe");
     let odd = ground.until_phase(NAME, "Paused");
-    assert!(condition(&odd, "Accepted")["message"].as_str().unwrap().contains("is neither \"true\" nor \"false\""), "{odd:#}");
+    assert!(
+        condition(&odd, "Accepted")["message"].as_str().unwrap().contains("is neither \"true\" nor \"false\""),
+        "{odd:#}"
+    );
     looks["spec"]["mode"] = json!("Apply");
     ground.apply(&looks);
     ground.annotate(NAME, "paused", "true");
