@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 /// deadline has expired. Calling it a deletion would log out a user who renewed on the other side in the last moment.
 pub const CLOCK_GRACE: i64 = 500;
 
+/// Deadlines that are no further apart say nothing about which write was the later one, in milliseconds: two servers' clocks
+/// are compared over a network.
+pub const SAME_MOMENT: i64 = 100;
+
 /// When a key ends: milliseconds since the epoch by the old store's clock, or never.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Deadline(i64);
@@ -201,7 +205,7 @@ fn agree(base: Option<Entry>, old: Change, new: Change, kind: Kind) -> (Option<E
             let conflict = (old.digest != new.digest)
                 .then(|| if base.is_some() { Conflict::BothChanged } else { Conflict::NeverAgreed });
             let stays = match kind {
-                Kind::Session if old.deadline > new.deadline => old,
+                Kind::Session if old.deadline > new.deadline.shifted(SAME_MOMENT) => old,
                 Kind::Session | Kind::Data => new,
             };
             (Some(Entry { deadline: max(old.deadline, new.deadline), ..stays }), conflict)

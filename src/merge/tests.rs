@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::{Act, CLOCK_GRACE, Conflict, Deadline, Entry, Kind, Outcome, Side, merge};
+use super::{Act, CLOCK_GRACE, Conflict, Deadline, Entry, Kind, Outcome, SAME_MOMENT, Side, merge};
 
 const NOW: i64 = 1_000_000;
 
@@ -95,6 +95,7 @@ fn of_two_different_changes_of_a_session_the_later_one_stays_and_it_is_a_conflic
 #[test]
 fn of_two_different_changes_that_end_at_once_and_of_data_the_new_store_wins() {
     let (old, new) = (entry(2, NOW + 9_000), entry(3, NOW + 9_000));
+    assert_eq!(session(None, entry(2, NOW + 9_000 + SAME_MOMENT), new).agreed, entry(3, NOW + 9_000 + SAME_MOMENT));
     assert_eq!(session(entry(1, NOW + 1_000), old, new).agreed, new);
     assert_eq!(session(entry(1, -1), entry(2, -1), entry(3, -1)).agreed, entry(3, -1));
     let out = merge(entry(1, NOW + 1_000), old, entry(3, NOW + 5_000), Kind::Data, NOW);
