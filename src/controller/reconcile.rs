@@ -108,9 +108,7 @@ impl<'a> Visit<'a> {
             && !ledger.is_kept()
             && let Err(error) = ledger.keep().await
         {
-            // Seen before somebody else's write; the newer object is on its way.
-            tracing::debug!(object = self.name(), %error, "the finalizer could not be put on");
-            return (Action::requeue(SOON), "conflict");
+            return self.not_kept(&error).await;
         }
         let object = match self.known().await {
             Ok(object) => object,
@@ -247,6 +245,17 @@ impl<'a> Visit<'a> {
         }
     }
 
+    /// The finalizer could not be put on.
+    async fn not_kept(&self, error: &api::Error) -> (Action, &'static str) {
+        if error.is_conflict() || error.is_not_found() {
+            // Seen before somebody else's write; the newer object is on its way.
+            tracing::debug!(object = self.name(), %error, "the finalizer could not be put on");
+            return (Action::requeue(SOON), "conflict");
+        }
+        let stopped = self.understood().err().filter(|_| error.is_invalid());
+        self.stop(&stopped.unwrap_or_else(|| Stopped::by_the_api_server(error))).await
+    }
+
     /// Writes that the object cannot be turned, and why.
     async fn stop(&self, stopped: &Stopped) -> (Action, &'static str) {
         let Stopped { reason, message } = stopped;
@@ -263,6 +272,10 @@ impl<'a> Visit<'a> {
         };
         let status = unplanned(*reason, message, &aside, now());
         let written = self.write(before.as_ref(), &status).await;
+        if *reason == Reason::Undecodable && written.is_err() {
+            // The API server takes nothing of an object it cannot type: an event is all that can be said.
+            self.ledger().events(&transitions(before.as_ref(), &status)).await;
+        }
         if let (Ok(()), Some(object)) = (&written, known) {
             object.lock().await.written = Some(status);
         }
@@ -281,13 +294,9 @@ impl<'a> Visit<'a> {
         if before.is_some_and(|before| says_the_same(before, status)) {
             return Ok(());
         }
-        let written = self.ledger().status(status).await;
-        // Where the API server takes nothing of an object that was stored before a rule, an event is all that can be said.
-        if written.as_ref().map_or_else(api::Error::is_invalid, |()| true) {
-            self.ledger().events(&transitions(before, status)).await;
-        }
-        written?;
+        self.ledger().status(status).await?;
         metrics::status_written();
+        self.ledger().events(&transitions(before, status)).await;
         Ok(())
     }
 

@@ -52,22 +52,27 @@ fn the_definition_may_come_later_and_what_was_stored_before_it_stops_nobody() {
         assert!(accepted["message"].as_str().unwrap().contains(words), "{accepted:#}");
     }
 
-    // The definition is tightened, and the operator of the next version meets what is stored.
-    define(plane, &sessionbackend::api::crd_yaml().unwrap());
+    // The definition is tightened, and the operator of the next version meets what is stored, one of it for the first time.
     drop(operator);
+    let mut unseen = undecodable.clone();
+    unseen["metadata"]["name"] = json!("unseen");
+    ground.apply(&unseen);
+    define(plane, &sessionbackend::api::crd_yaml().unwrap());
     let operator = Operator::alone(&ground);
     ground.apply(&object(NAME, &adopted(&database), &json!({})));
     ground.kubectl(&format!("wait --for=condition=Ready --timeout=120s sb/{NAME}"));
 
-    // A spec need not be valid to be let go. One that is not even decodable the API server lets nobody write: a person
-    // corrects it first, and is told so.
+    // Of what cannot be decoded the API server lets nobody write anything, a status included.
+    until("an event says what is wrong", || {
+        let events = ground.events("unseen");
+        let told = events.iter().any(|(_, note)| note.contains("spec.services: has the wrong type: text; write a list"));
+        if told { Ok(()) } else { Err(format!("{events:#?} {:#?}", operator.warnings())) }
+    });
+    ground.kubectl("delete sb unseen --timeout=60s");
+
+    // A spec need not be valid to be let go; one that cannot be decoded a person corrects first.
     ground.kubectl("delete sb against --timeout=60s");
     ground.kubectl("delete sb undecodable --wait=false");
-    until("an event says what is wrong", || {
-        let events = ground.events("undecodable");
-        let told = events.iter().any(|(reason, note)| reason == "Undecodable" && note.contains("spec.services"));
-        if told { Ok(()) } else { Err(format!("{events:#?}")) }
-    });
     ground.apply(&object("undecodable", &adopted(&database), &json!({})));
     ground.kubectl("wait --for=delete --timeout=60s sb/undecodable");
     let left: Value = serde_json::from_str(&ground.kubectl(&format!("get {OBJECTS} -o json"))).unwrap();

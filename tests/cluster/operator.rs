@@ -111,9 +111,11 @@ impl Operator {
         self.process.wait().unwrap()
     }
 
-    /// What it has logged.
-    pub(crate) fn log(&self) -> Vec<Value> {
-        lines(&self.log)
+    /// The last warnings it has logged.
+    pub(crate) fn warnings(&self) -> Vec<Value> {
+        let mut warnings = lines(&self.log);
+        warnings.retain(|line| line["level"] == "WARN" || line["message"].as_str().is_some_and(|said| said.contains("finalizer")));
+        warnings.split_off(warnings.len().saturating_sub(8))
     }
 
     /// The log as text.
