@@ -4,7 +4,8 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -17,7 +18,7 @@ use kube::{Client, ResourceExt as _};
 
 use self::lease::{Election, Leadership};
 use self::object::Object;
-use crate::api::SessionBackend;
+use crate::api::{SessionBackend, SessionBackendStatus};
 use crate::clock::{Clock, Time as _};
 use crate::connect::Clouds;
 use crate::error::chain;
@@ -37,6 +38,8 @@ pub use ledger::FINALIZER;
 
 /// What readiness says of the lease.
 const LEASE: &str = "lease";
+/// How long visits in flight may take once the word to stop has come: a cloud call has 30 s.
+const GRACE: Duration = Duration::from_secs(45);
 /// Before the first list of a namespace has come.
 const UNLISTED: &str = "the objects have not been listed yet";
 
@@ -95,34 +98,64 @@ struct Context {
     leadership: Leadership,
     stop: Stop,
     identity: String,
-    objects: Mutex<HashMap<ObjectRef<DynamicObject>, Arc<tokio::sync::Mutex<Object>>>>,
+    objects: Mutex<HashMap<ObjectRef<DynamicObject>, Known>>,
+    /// What was last said of objects that have no world.
+    told: Mutex<HashMap<ObjectRef<DynamicObject>, Told>>,
 }
 
+/// An object, and the uid it is known under: a name can come again.
+type Known = (Option<String>, Arc<tokio::sync::Mutex<Object>>);
+/// A status, and the uid of whom it was said.
+type Told = (Option<String>, SessionBackendStatus);
+
 impl Context {
-    fn known(&self, key: &ObjectRef<DynamicObject>) -> Option<Arc<tokio::sync::Mutex<Object>>> {
-        self.objects.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    fn objects(&self) -> MutexGuard<'_, HashMap<ObjectRef<DynamicObject>, Known>> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keep(&self, key: ObjectRef<DynamicObject>, object: Object) -> Arc<tokio::sync::Mutex<Object>> {
+    fn known(&self, key: &ObjectRef<DynamicObject>) -> Option<Known> {
+        self.objects().get(key).cloned()
+    }
+
+    fn keep(
+        &self,
+        key: ObjectRef<DynamicObject>,
+        uid: Option<String>,
+        object: Object,
+    ) -> Arc<tokio::sync::Mutex<Object>> {
         let object = Arc::new(tokio::sync::Mutex::new(object));
-        self.objects.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&object));
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        self.objects().insert(key, (uid, Arc::clone(&object)));
         object
     }
 
-    /// Ends what an object runs in this process, and forgets it.
+    fn told(&self, key: &ObjectRef<DynamicObject>, uid: Option<&String>) -> Option<SessionBackendStatus> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.get(key).filter(|(known, _)| known.as_ref() == uid).map(|(_, status)| status.clone())
+    }
+
+    fn tell(&self, key: ObjectRef<DynamicObject>, uid: Option<String>, status: SessionBackendStatus) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (uid, status));
+    }
+
+    /// Forgets an object, and gives back what it may still run in this process.
+    fn leave(&self, key: &ObjectRef<DynamicObject>) -> Option<Known> {
+        metrics::forget(key.namespace.as_deref().unwrap_or_default(), &key.name);
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.objects().remove(key)
+    }
+
+    /// Forgets an object, and ends what it runs in this process.
     async fn forget(&self, key: &ObjectRef<DynamicObject>) {
-        let known = self.objects.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-        if let Some(object) = known {
-            let object = object.lock().await;
-            object.connection.copiers.stop().await;
-            metrics::forget(&object.connection.owner);
+        if let Some((_, object)) = self.leave(key) {
+            object.lock().await.connection.copiers.stop().await;
         }
     }
 
     /// Ends what all objects run in this process.
     async fn end(&self) {
-        let all = std::mem::take(&mut *self.objects.lock().unwrap_or_else(PoisonError::into_inner));
-        futures::future::join_all(all.into_values().map(|object| async move {
+        let all = std::mem::take(&mut *self.objects());
+        futures::future::join_all(all.into_values().map(|(_, object)| async move {
             object.lock().await.connection.copiers.stop().await;
         }))
         .await;
@@ -135,7 +168,7 @@ impl Context {
 /// When it cannot begin, or has lost the lease.
 pub async fn run(options: Options) -> Result<(), Error> {
     let Options { installation, namespace, watch, listen, identity, lease, concurrency, upstash_url } = options;
-    let stop = Stop::on_signals().map_err(Error::Signals)?;
+    let stop = Stop::on_signals(|text| tracing::info!("{text}")).map_err(Error::Signals)?;
     let clouds = Clouds::new(upstash_url.as_deref()).map_err(Error::Clouds)?;
     let readiness = Readiness::default();
     readiness.set(LEASE, Some("not asked for yet".to_owned()));
@@ -164,6 +197,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         leadership: election.leadership(),
         stop: stop.clone(),
         objects: Mutex::default(),
+        told: Mutex::default(),
     });
     let controllers = futures::future::join_all(
         watch.iter().map(|namespace| control(Arc::clone(&context), namespace, concurrency, readiness.clone())),
@@ -191,9 +225,24 @@ async fn control(context: Arc<Context>, namespace: &str, concurrency: u16, readi
     let reader = writer.as_reader();
     let subject = format!("namespace {namespace}");
     readiness.set(&subject, Some(UNLISTED.to_owned()));
+    let listed = Arc::new(AtomicBool::new(false));
+    let (told, gone) = (Arc::clone(&listed), Arc::clone(&context));
     // Objects are taken as they are: one that cannot be understood must not keep the others from being listed.
     let seen = watcher(objects, watcher::Config::default().timeout(290))
-        .inspect(move |event| readiness.set(&subject, trouble(event)))
+        .inspect(move |event| {
+            match event {
+                Ok(watcher::Event::InitDone) => told.store(true, Ordering::SeqCst),
+                Ok(watcher::Event::Delete(object)) => {
+                    // Without our finalizer nobody asked us; what runs here for it is ended all the same.
+                    let (gone, key) = (Arc::clone(&gone), key(object, &gone.kind));
+                    tokio::spawn(async move { gone.forget(&key).await });
+                }
+                Ok(watcher::Event::Init | watcher::Event::InitApply(_) | watcher::Event::Apply(_)) | Err(_) => {}
+            }
+            if let Some(news) = trouble(event) {
+                readiness.set(&subject, news);
+            }
+        })
         .modify(|object| object.managed_fields_mut().clear())
         .reflect(writer)
         .default_backoff()
@@ -201,21 +250,31 @@ async fn control(context: Arc<Context>, namespace: &str, concurrency: u16, readi
         // Our own writes of status change neither.
         .predicate_filter(predicates::generation.combine(predicates::annotations), PredicateConfig::default());
     let stop = context.stop.clone();
-    Controller::for_stream_with(seen, reader, kind)
+    let asked = stop.clone();
+    let running = Controller::for_stream_with(seen, reader, kind)
         .with_config(Running::default().concurrency(concurrency))
-        .graceful_shutdown_on(async move { stop.asked().await })
+        .graceful_shutdown_on(async move { asked.asked().await })
         .run(reconcile::reconcile, |_, _, _| Action::requeue(Duration::from_secs(5)), context)
-        .for_each(|_| std::future::ready(()))
-        .await;
+        .for_each(|_| std::future::ready(()));
+    // Visits in flight are finished; a namespace that was never listed has none, and waits for its list for ever.
+    let patience = async {
+        stop.asked().await;
+        if listed.load(Ordering::SeqCst) {
+            Clock.sleep(GRACE).await;
+        }
+    };
+    tokio::select! {
+        () = running => {}
+        () = patience => {}
+    }
 }
 
-/// Why the objects cannot be seen, if they cannot.
-fn trouble(event: &Result<watcher::Event<DynamicObject>, watcher::Error>) -> Option<String> {
+/// What an event of the watch says about readiness: that all is well, why the objects cannot be seen, or nothing.
+#[expect(clippy::option_option, reason = "no news, good news, and why not")]
+fn trouble(event: &Result<watcher::Event<DynamicObject>, watcher::Error>) -> Option<Option<String>> {
     let error = match event {
-        Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => {
-            return Some(UNLISTED.to_owned());
-        }
-        Ok(watcher::Event::InitDone | watcher::Event::Apply(_) | watcher::Event::Delete(_)) => return None,
+        Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => return Some(Some(UNLISTED.to_owned())),
+        Ok(watcher::Event::InitDone | watcher::Event::Apply(_) | watcher::Event::Delete(_)) => return Some(None),
         Err(error) => error,
     };
     let missing = match error {
@@ -225,13 +284,17 @@ fn trouble(event: &Result<watcher::Event<DynamicObject>, watcher::Error>) -> Opt
         watcher::Error::WatchError(status) => status.code == 404,
         watcher::Error::WatchFailed(_) | watcher::Error::NoResourceVersion => false,
     };
-    Some(if missing {
-        "the CustomResourceDefinition sessionbackends.sessionbackend.dev is not installed; \
-         `sessionbackend crd | kubectl apply -f -` installs it"
-            .to_owned()
-    } else {
-        format!("the objects cannot be watched: {}", chain(error))
-    })
+    if missing {
+        let install = "the CustomResourceDefinition sessionbackends.sessionbackend.dev is not installed; \
+                       `sessionbackend crd | kubectl apply -f -` installs it";
+        return Some(Some(install.to_owned()));
+    }
+    if let watcher::Error::InitialListFailed(_) = error {
+        return Some(Some(format!("the objects cannot be listed: {}", chain(error))));
+    }
+    // A watch that breaks off is begun again where it was, and says nothing of it.
+    tracing::warn!(error = chain(error), "the watch is begun again");
+    None
 }
 
 /// Reads the clock for whoever needs no other.

@@ -14,7 +14,7 @@ use crate::error::presentable;
 
 mod secret;
 
-pub use secret::{Reference, Secret, external_url, references, variable};
+pub use secret::{NOT_FOUND, Reference, Secret, external_url, references, variable};
 
 /// What an API server's store takes: etcd refuses requests above 1.5 MiB.
 pub const MAX_BYTES: usize = 1_400 * 1024;

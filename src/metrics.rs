@@ -14,7 +14,6 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::SessionBackendStatus;
 use crate::error::Class;
-use crate::identity::Owner;
 use crate::observed::Copy;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -60,6 +59,7 @@ struct Conditioned {
 struct Checked {
     namespace: String,
     name: String,
+    service: String,
     check: String,
 }
 
@@ -151,8 +151,7 @@ impl Metrics {
         Self { registry, ..metrics }
     }
 
-    fn show(&self, owner: &Owner, shown: Shown) {
-        let key = (owner.namespace.clone(), owner.name.clone());
+    fn show(&self, key: (String, String), shown: Shown) {
         let mut all = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let former = all.remove(&key).unwrap_or_default();
         for phase in former.phase.iter().filter(|phase| shown.phase.as_ref() != Some(phase)) {
@@ -193,27 +192,30 @@ pub fn leads(leads: bool) {
     METRICS.leader.set(i64::from(leads));
 }
 
-/// How an object is now.
-pub fn object(owner: &Owner, copy: Option<&Copy>, status: &SessionBackendStatus) {
-    let (namespace, name) = (owner.namespace.clone(), owner.name.clone());
-    let named = Named { namespace: namespace.clone(), name: name.clone() };
+/// How the copy of an object stands.
+pub fn copy(namespace: &str, name: &str, copy: Option<&Copy>) {
+    let named = Named { namespace: namespace.to_owned(), name: name.to_owned() };
     let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     for (state, count) in [("copied", copy.map(|copy| copy.copied)), ("total", copy.map(|copy| copy.total))] {
-        let keys = Keys { namespace: namespace.clone(), name: name.clone(), state };
+        let keys = Keys { namespace: namespace.to_owned(), name: name.to_owned(), state };
         match count {
             Some(count) => drop(METRICS.keys.get_or_create(&keys).set(whole(count))),
             None => drop(METRICS.keys.remove(&keys)),
         }
     }
-    if let Some(copy) = copy {
-        METRICS.conflicts.get_or_create(&named).set(whole(copy.conflicts));
-        if let Some(lag) = copy.lag_ms {
-            METRICS.lag.get_or_create(&named).set(Duration::from_millis(lag).as_secs_f64());
-        }
-    } else {
-        METRICS.conflicts.remove(&named);
-        METRICS.lag.remove(&named);
+    match copy {
+        Some(copy) => drop(METRICS.conflicts.get_or_create(&named).set(whole(copy.conflicts))),
+        None => drop(METRICS.conflicts.remove(&named)),
     }
+    match copy.and_then(|copy| copy.lag_ms) {
+        Some(lag) => drop(METRICS.lag.get_or_create(&named).set(Duration::from_millis(lag).as_secs_f64())),
+        None => drop(METRICS.lag.remove(&named)),
+    }
+}
+
+/// What is said of an object now.
+pub fn object(namespace: &str, name: &str, status: &SessionBackendStatus) {
+    let (namespace, name) = (namespace.to_owned(), name.to_owned());
     let mut shown = Shown {
         phase: status.phase.map(|phase| InPhase {
             namespace: namespace.clone(),
@@ -236,22 +238,22 @@ pub fn object(owner: &Owner, copy: Option<&Copy>, status: &SessionBackendStatus)
         shown.conditions.push(labels);
     }
     for check in status.checks.iter().filter(|check| check.verdict != "Skipped") {
-        let labels = Checked { namespace: namespace.clone(), name: name.clone(), check: check.name.clone() };
+        let labels = Checked {
+            namespace: namespace.clone(),
+            name: name.clone(),
+            service: check.service.clone().unwrap_or_default(),
+            check: check.name.clone(),
+        };
         METRICS.checks.get_or_create(&labels).set(i64::from(check.verdict == "Pass"));
         shown.checks.push(labels);
     }
-    METRICS.show(owner, shown);
+    METRICS.show((namespace, name), shown);
 }
 
 /// An object is gone.
-pub fn forget(owner: &Owner) {
-    METRICS.show(owner, Shown::default());
-    let named = Named { namespace: owner.namespace.clone(), name: owner.name.clone() };
-    METRICS.conflicts.remove(&named);
-    METRICS.lag.remove(&named);
-    for state in ["copied", "total"] {
-        METRICS.keys.remove(&Keys { namespace: named.namespace.clone(), name: named.name.clone(), state });
-    }
+pub fn forget(namespace: &str, name: &str) {
+    METRICS.show((namespace.to_owned(), name.to_owned()), Shown::default());
+    copy(namespace, name, None);
 }
 
 /// Everything, in the text format of OpenMetrics.

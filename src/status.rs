@@ -25,6 +25,8 @@ pub use condition::{EventKind, Transition, transitions};
 
 /// The longest message of a summary: a column of `kubectl get -o wide`.
 const MESSAGE: usize = 400;
+/// The most notes, as the definition admits them.
+const NOTES: usize = 50;
 /// The most steps that are foreseen, as the definition admits them.
 const FORESEEN: usize = 200;
 
@@ -74,6 +76,7 @@ pub fn project(inputs: &Inputs<'_>, plan: &Plan, aside: &Aside<'_>) -> SessionBa
         forecast: foreseen(inputs, target),
         usage: inputs.observed.target.present().and_then(usage),
         retained: retained(target, migration),
+        notes: plan.notes.iter().map(|note| presentable(note, MESSAGE)).take(NOTES).collect(),
         conditions: Vec::new(),
     };
     status.conditions = conditions(&condition::findings(inputs, plan, run, aside), aside, inputs.now);

@@ -23,11 +23,11 @@ impl Stop {
         (Asker(asker), Self(stop))
     }
 
-    /// Asked for by the signals of this process, and said on standard error.
+    /// Asked for by the signals of this process; `tell` says so.
     ///
     /// # Errors
     /// When the signals cannot be listened to.
-    pub fn on_signals() -> std::io::Result<Self> {
+    pub fn on_signals(tell: impl Fn(&str) + Send + 'static) -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let (asker, stop) = Self::new();
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -40,7 +40,7 @@ impl Stop {
                 if turn > 0 {
                     std::process::exit(crate::cli::exit::INTERRUPTED.into());
                 }
-                eprintln!("stopping after the call in flight; once more stops at once");
+                tell("stopping after the call in flight; once more stops at once");
                 asker.ask();
             }
         });

@@ -74,9 +74,9 @@ words! {
         Stalled,
         /// The spec is valid.
         Accepted,
-        /// The store of the spec exists and accepts writes.
+        /// The store of the spec exists and serves, by its vendor's word.
         StoreAvailable,
-        /// The last deployment of every service is ours and succeeded.
+        /// Every service runs, and none is being deployed.
         ServicesDeployed,
         /// The checks pass.
         Validated,

@@ -46,6 +46,10 @@ pub struct SessionBackendStatus {
     #[schemars(length(max = 50))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub retained: Vec<Retained>,
+    /// What is worth knowing though nothing is wrong: what was found changed, what stays as it is.
+    #[schemars(length(max = 50))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Conditions: Ready, Reconciling, Stalled and those of this resource.
     #[schemars(length(max = 16))]
     #[serde(skip_serializing_if = "Vec::is_empty")]

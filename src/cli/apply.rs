@@ -20,7 +20,7 @@ pub async fn apply(session: &Session) -> Result<u8, Error> {
 
 /// Drives one object after another; the first that does not get to its end is the last.
 pub(super) async fn drive_all(session: &Session, objects: &[Connection]) -> Result<u8, Error> {
-    let stop = Stop::on_signals().map_err(Error::Signals)?;
+    let stop = Stop::on_signals(|text| eprintln!("{text}")).map_err(Error::Signals)?;
     for (at, Connection { owner, desired, world, copiers, .. }) in objects.iter().enumerate() {
         let report = Report::new(session, &owner.to_string());
         let drive = Drive { world, time: &Clock, stop: &stop, tell: &|told| report.tell(told) };

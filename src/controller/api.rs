@@ -19,6 +19,14 @@ pub(super) enum Error {
         /// The server's words.
         source: Box<kube::Error>,
     },
+    /// Nothing was called: another replica may act by now.
+    #[error("{verb} {resource}: not called, another replica may act by now")]
+    Deposed {
+        /// What was to be asked for.
+        verb: &'static str,
+        /// Of what.
+        resource: &'static str,
+    },
     /// It did not answer.
     #[error("{verb} {resource}: the API server did not answer within {} s", DEADLINE.as_secs())]
     Silent {
@@ -33,7 +41,7 @@ impl Error {
     fn code(&self) -> Option<u16> {
         match self {
             Self::Answered { source, .. } => code(source),
-            Self::Silent { .. } => None,
+            Self::Deposed { .. } | Self::Silent { .. } => None,
         }
     }
 

@@ -33,8 +33,12 @@ impl Leadership {
     /// Whether the lease is held at this moment.
     #[must_use]
     pub(super) fn is_held(&self) -> bool {
-        let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        until.is_some_and(|until| Instant::now() < until)
+        self.until().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Until when this process believes in it, as things are.
+    fn until(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set(&self, until: Option<Instant>) {
@@ -114,14 +118,13 @@ impl Election {
     pub(super) async fn keep(&self) {
         loop {
             Clock.sleep(PERIOD).await;
-            if !self.leadership.is_held() {
-                break;
-            }
+            let Some(until) = self.leadership.until().filter(|until| Instant::now() < *until) else { break };
             let asked = Instant::now();
-            match self.renew().await {
-                Ok(true) => self.leadership.set(Some(asked + BELIEF)),
-                Ok(false) => break,
-                Err(error) => tracing::warn!(%error, "the lease could not be renewed"),
+            // An answer that comes when the others may have taken it helps nobody.
+            match tokio::time::timeout_at(until, self.renew()).await {
+                Ok(Ok(true)) => self.leadership.set(Some(asked + BELIEF)),
+                Ok(Ok(false)) | Err(_) => break,
+                Ok(Err(error)) => tracing::warn!(%error, "the lease could not be renewed"),
             }
         }
         self.leadership.set(None);

@@ -9,8 +9,10 @@ use kube::{Client, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::api::{self, call};
+use super::lease::Leadership;
 use crate::api::{API_VERSION, KIND, SessionBackendStatus};
 use crate::clock::{Clock, Time as _};
+use crate::error::presentable;
 use crate::status::{EventKind, Transition};
 
 /// Who owns the fields of a status.
@@ -18,6 +20,8 @@ const FIELD_MANAGER: &str = "sessionbackend";
 /// Keeps an object until what it claims is let go.
 pub const FINALIZER: &str = "sessionbackend.dev/release";
 const RESOURCE: &str = "sessionbackend";
+/// The API server takes 1,024 bytes; what is cut gets an ellipsis of three.
+const NOTE: usize = 1024 - '…'.len_utf8();
 
 /// Where one object is written.
 pub(super) struct Ledger<'a> {
@@ -27,6 +31,8 @@ pub(super) struct Ledger<'a> {
     pub(super) client: &'a Client,
     /// Who says them.
     pub(super) identity: &'a str,
+    /// Whether this process may act.
+    pub(super) leadership: &'a Leadership,
     /// The object as it was last seen.
     pub(super) object: &'a DynamicObject,
     /// Its kind.
@@ -47,6 +53,7 @@ impl Ledger<'_> {
         });
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         let name = self.object.name_any();
+        self.may("patch", "sessionbackend status")?;
         call("patch", "sessionbackend status", self.objects.patch_status(&name, &parameters, &Patch::Apply(&applied)))
             .await
             .map(drop)
@@ -93,9 +100,15 @@ impl Ledger<'_> {
         metadata["resourceVersion"] = json!(self.object.resource_version());
         metadata["uid"] = json!(self.object.uid());
         let patch = Patch::Merge(json!({ "metadata": metadata }));
+        self.may("patch", RESOURCE)?;
         call("patch", RESOURCE, self.objects.patch(&self.object.name_any(), &PatchParams::default(), &patch))
             .await
             .map(drop)
+    }
+
+    /// Whoever was frozen past his lease writes nothing.
+    fn may(&self, verb: &'static str, resource: &'static str) -> Result<(), api::Error> {
+        if self.leadership.is_held() { Ok(()) } else { Err(api::Error::Deposed { verb, resource }) }
     }
 
     /// Publishes what has changed, each as an event of its own. kube's recorder would make a series of those with the same
@@ -103,6 +116,9 @@ impl Ledger<'_> {
     pub(super) async fn events(&self, transitions: &[Transition]) {
         let events: Api<Event> = Api::namespaced(self.client.clone(), &self.object.namespace().unwrap_or_default());
         for transition in transitions {
+            if self.may("create", "event").is_err() {
+                return;
+            }
             let event = self.event(transition, Clock.now());
             if let Err(error) = call("create", "event", events.create(&PostParams::default(), &event)).await {
                 tracing::warn!(%error, reason = transition.reason, "an event could not be published");
@@ -113,7 +129,8 @@ impl Ledger<'_> {
     fn event(&self, Transition { kind, reason, message }: &Transition, now: Timestamp) -> Event {
         Event {
             metadata: ObjectMeta {
-                name: Some(format!("{}.{:x}", self.object.name_any(), now.as_nanosecond())),
+                // A name has at most 253 characters.
+                name: Some(format!("{:.230}.{:x}", self.object.name_any(), now.as_nanosecond())),
                 namespace: self.object.namespace(),
                 ..ObjectMeta::default()
             },
@@ -123,7 +140,7 @@ impl Ledger<'_> {
                 EventKind::Warning => "Warning".to_owned(),
             }),
             reason: Some(reason.clone()),
-            note: Some(message.clone()).filter(|note| !note.is_empty()),
+            note: Some(presentable(message, NOTE)).filter(|note| !note.is_empty()),
             action: Some("Reconcile".to_owned()),
             regarding: Some(self.object.object_ref(self.kind)),
             reporting_controller: Some(FIELD_MANAGER.to_owned()),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::lease::Leadership;
 use super::secrets::Secrets;
@@ -17,13 +18,15 @@ use crate::connect::Connection;
 use crate::desired::{Desired, Mode};
 use crate::engine::{Cycle, Memory, World, cycle};
 use crate::error::{Class, CloudError};
+use crate::identity::MigrationId;
 use crate::identity::Owner;
 use crate::journal::{Entry, Journal};
+use crate::manifest::NOT_FOUND;
 use crate::metrics;
 use crate::observed::{Observed, Reading};
 use crate::plan::{Inputs, after};
 use crate::render::apply::{both_in_use, checks as lines_of};
-use crate::status::{Aside, project};
+use crate::status::{Aside, project, says_the_same};
 use crate::step::Step;
 use crate::stop::{Stop, Waves};
 use crate::word::{Answer, Word, answer_to};
@@ -35,6 +38,8 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 const ATTENTIVE: Duration = Duration::from_secs(2);
 /// How often an object that needs a person is looked at: what stops it may be gone.
 const BLOCKED: Duration = Duration::from_mins(1);
+/// After so long a status of ours has come back from the API server.
+const SETTLED: Duration = Duration::from_secs(5);
 /// How often Secrets are read again while something is under way.
 const SECRETS: Duration = Duration::from_mins(1);
 
@@ -49,9 +54,28 @@ pub(super) struct Object {
     /// The status that was written last.
     pub(super) written: Option<SessionBackendStatus>,
     memory: Memory,
+    /// What is to be said of the annotations.
+    pub(super) remarks: Vec<String>,
     backoff: Backoff,
-    remark: Option<String>,
+    /// What keeps the Secrets from being read again.
+    trouble: Option<String>,
+    /// The word that was written down last, while its annotation is there.
+    heard: Option<(MigrationId, Word)>,
+    /// Both stores may be in use.
+    attentive: bool,
+    /// When the status was written last.
+    wrote: Option<Instant>,
     told: checks::Told,
+}
+
+/// What became of a word.
+pub(super) enum Heard {
+    /// It is written down.
+    TakenUp,
+    /// It was before.
+    Before,
+    /// It makes no sense now, and what to do.
+    No(String),
 }
 
 /// What a turn came to.
@@ -70,8 +94,53 @@ impl Object {
     /// Not turned yet.
     #[must_use]
     pub(super) fn new(connection: Connection, secrets: Secrets, read: Timestamp) -> Self {
-        let (memory, backoff) = (Memory::default(), Backoff::default());
-        Self { connection, secrets, read, written: None, memory, backoff, remark: None, told: checks::Told::default() }
+        Self {
+            connection,
+            secrets,
+            read,
+            written: None,
+            remarks: Vec::new(),
+            memory: Memory::default(),
+            backoff: Backoff::default(),
+            trouble: None,
+            heard: None,
+            attentive: false,
+            wrote: None,
+            told: checks::Told::default(),
+        }
+    }
+
+    /// Whether it is connected to what is wanted.
+    pub(super) fn is_for(&self, generation: Option<i64>, desired: &Desired) -> bool {
+        self.connection.generation == generation && self.connection.desired == *desired
+    }
+
+    /// Whether both stores may be in use, so that somebody has to go on.
+    pub(super) fn is_attentive(&self) -> bool {
+        self.attentive
+    }
+
+    /// The Secrets are as they were.
+    pub(super) fn kept(&mut self, now: Timestamp) {
+        (self.read, self.trouble) = (now, None);
+    }
+
+    /// It goes on as it was, although this is in the way.
+    pub(super) fn kept_though(&mut self, now: Timestamp, trouble: String) {
+        (self.read, self.trouble) = (now, Some(trouble));
+    }
+
+    /// The status was written, unless it said the same `before`.
+    pub(super) fn wrote(&mut self, status: SessionBackendStatus, before: Option<&SessionBackendStatus>) {
+        if before.is_none_or(|before| !says_the_same(before, &status)) {
+            self.wrote = Some(Instant::now());
+        }
+        self.written = Some(status);
+    }
+
+    /// Whether our last write has had time to come back.
+    pub(super) fn is_settled(&self, now: Instant) -> bool {
+        self.wrote.is_none_or(|wrote| now.duration_since(wrote) > SETTLED)
     }
 
     /// Whether the Secrets should be read again.
@@ -86,31 +155,30 @@ impl Object {
 
     /// Another world for the same object; what was learned of its failures counts no more.
     pub(super) fn reconnect(&mut self, connection: Connection, secrets: Secrets, read: Timestamp) {
-        (self.connection, self.secrets, self.read) = (connection, secrets, read);
+        (self.connection, self.secrets) = (connection, secrets);
         self.backoff = Backoff::default();
+        self.kept(read);
     }
 
     /// One turn.
     pub(super) async fn turn(&mut self, said: &Said, leadership: &Leadership, stop: &Stop) -> Turn {
-        if said.words.is_empty() {
-            self.remark = None;
-        }
         let Connection { owner, desired, world, checker, generation, .. } = &self.connection;
         let led = Led { world, leadership, waves: Waves::until(stop) };
         let looks = looking(desired);
         let wanted = if said.paused { &looks } else { desired };
         let turn = Box::pin(cycle(&led, owner, wanted, &mut self.memory, || Clock.now())).await;
         self.backoff.count(&turn);
+        self.attentive = turn.journal.open_migration().is_some_and(both_in_use);
         let resting = turn.plan.is_converged() && turn.journal.open_migration().is_none();
         let checking = resting && !said.paused && self.check_at_rest(&led, &turn).await;
-        let remark = self.remark.as_deref().or(said.nonsense.first().map(String::as_str));
+        let remark = self.trouble.iter().chain(&self.remarks).cloned().collect::<Vec<_>>().join("; ");
         let now = Clock.now();
         let aside = Aside {
             generation: *generation,
             previous: self.written.as_ref(),
             failure: self.backoff.failure(),
             paused: said.paused,
-            remark,
+            remark: Some(remark.as_str()).filter(|remark| !remark.is_empty()),
         };
         let mut observed = turn.observed.clone();
         observed.checks = if resting { finished(checker.runs()) } else { observed.checks };
@@ -128,18 +196,19 @@ impl Object {
             now: turn.at,
         };
         let status = project(&inputs, &turn.plan, &aside);
-        metrics::object(owner, observed.copy.present(), &status);
+        metrics::copy(&owner.namespace, &owner.name, observed.copy.present());
         let deleted = matches!(desired, Desired::Absent { .. }) && turn.plan.is_converged() && !said.paused;
         Turn {
             pause: if checking { Duration::from_millis(500) } else { self.pause(&turn, now) },
-            is_partial: checking && !observed.checks.contains_key(&Stage::Rest) && self.written.is_some(),
+            // Ready is not said before the first checks have.
+            is_partial: checking && !observed.checks.contains_key(&Stage::Rest),
             released: deleted.then(|| turn.plan.notes.clone()),
             status,
         }
     }
 
     fn pause(&self, turn: &Cycle, now: Timestamp) -> Duration {
-        let attentive = turn.journal.open_migration().is_some_and(both_in_use);
+        let attentive = self.attentive;
         match self.backoff.pause(turn, if attentive { ATTENTIVE } else { LONGEST_PAUSE }, now) {
             Pause::Failed(pause, _) | Pause::Wave(pause) => pause,
             Pause::Idle(_) if turn.plan.is_converged() => match &self.connection.desired {
@@ -168,36 +237,38 @@ impl Object {
         due || last.is_some_and(|run| run.finished.is_none())
     }
 
-    /// Writes a person's word down; whether it is taken up, so that nobody has to say it any more.
+    /// Writes a person's word down, once as long as its annotation says the same.
     ///
     /// # Errors
     /// When the journal cannot be read or written.
     pub(super) async fn hear(
         &mut self,
-        (annotation, id, word): &(&'static str, crate::identity::MigrationId, Word),
+        (_, id, word): (&str, &MigrationId, Word),
         leadership: &Leadership,
         stop: &Stop,
-    ) -> Result<bool, CloudError> {
+    ) -> Result<Heard, CloudError> {
         let Connection { owner, world, .. } = &self.connection;
+        let said = (id.clone(), word);
+        if self.heard.as_ref() == Some(&said) {
+            return Ok(Heard::Before);
+        }
         let journal = match world.journal(owner).await {
             Reading::Present(journal) => journal,
             Reading::Absent => Journal::default(),
             Reading::Unknown(error) => return Err(error),
             Reading::Hidden(why) => return Err(CloudError::new(Class::Denied, "sessionbackend", "journal", "", &why)),
         };
-        self.remark = None;
-        match answer_to(&journal, id, word) {
+        Ok(match answer_to(&journal, id, &said.1) {
             Answer::Say(entry) => {
                 let led = Led { world, leadership, waves: Waves::until(stop) };
                 let step = Step::Journal { expect: journal.sequence, entry };
-                led.perform(owner, &step, &journal, Clock.now()).await.map(|_| true)
+                led.perform(owner, &step, &journal, Clock.now()).await?;
+                self.heard = Some(said);
+                Heard::TakenUp
             }
-            Answer::Said(_) => Ok(true),
-            Answer::No(what, remedy) => {
-                self.remark = Some(format!("metadata.annotations[{annotation}]: {what}; {remedy}, or remove it"));
-                Ok(false)
-            }
-        }
+            Answer::Said(_) => Heard::Before,
+            Answer::No(what, remedy) => Heard::No(format!("{what}; {remedy}")),
+        })
     }
 }
 
@@ -223,7 +294,7 @@ fn finished(mut runs: BTreeMap<Stage, Run>) -> BTreeMap<Stage, Run> {
 pub(super) fn reason(error: &crate::connect::Error) -> Reason {
     use crate::connect::Error;
     match error {
-        Error::Violation(violation) if violation.problem.ends_with("is not found") => Reason::SecretNotFound,
+        Error::Violation(violation) if violation.problem.ends_with(NOT_FOUND) => Reason::SecretNotFound,
         Error::Violation(_) => Reason::SecretInvalid,
         Error::Cloud(error) => Reason::of_class(error.class),
     }

@@ -1,8 +1,11 @@
 //! One reconciliation: understand the object, hear what people say, take one turn, write what it came to. Runs to its end
 //! whatever fails: every exit leaves a status that says why.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures::FutureExt as _;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
@@ -13,7 +16,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::ledger::Ledger;
-use super::object::{self, Object, Turn};
+use super::object::{self, Heard, Object, Turn};
 use super::secrets::Secrets;
 use super::words::{Said, said};
 use super::{Context, api, key, now};
@@ -55,7 +58,13 @@ impl Stopped {
 /// One reconciliation of one object.
 pub(super) async fn reconcile(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, Error> {
     let began = Instant::now();
-    let (action, result) = Visit::new(&object, &context).make().await;
+    let visit = Visit::new(&object, &context);
+    // One object that breaks us must not keep the others from being worked on.
+    let made = AssertUnwindSafe(Box::pin(visit.make())).catch_unwind().await;
+    let (action, result) = made.unwrap_or_else(|_| {
+        tracing::error!(object = visit.name(), "this is a defect: the visit ended in a panic");
+        (Action::requeue(PERSON), "panicked")
+    });
     metrics::reconciled(result, began.elapsed());
     Ok(action)
 }
@@ -81,6 +90,7 @@ impl<'a> Visit<'a> {
             objects: &self.objects,
             client: &self.context.client,
             identity: &self.context.identity,
+            leadership: &self.context.leadership,
             object: self.object,
             kind: &self.context.kind,
         }
@@ -115,13 +125,11 @@ impl<'a> Visit<'a> {
             Err(stopped) => return self.stop(&stopped).await,
         };
         let mut object = object.lock().await;
-        if let Some(action) = self.hear(&mut object).await {
-            return action;
-        }
         if self.said.paused && self.is_deleted() {
             drop(object);
             return self.stop(&Stopped::new(Reason::Paused, Reason::Paused.remedy())).await;
         }
+        self.hear(&mut object).await;
         let turn = object.turn(&self.said, &self.context.leadership, &self.context.stop).await;
         self.record(&mut object, turn).await
     }
@@ -136,9 +144,7 @@ impl<'a> Visit<'a> {
         let desired = if self.is_deleted() { entry.desired.deleted() } else { entry.desired };
         let key = key(self.object, &self.context.kind);
         let generation = self.object.metadata.generation;
-        let known = self.context.known(&key);
         let secrets: Api<Secret> = Api::namespaced(self.context.client.clone(), &self.namespace);
-        let read = || Secrets::read(&secrets, &self.namespace, &entry.object.spec, &desired);
         let whose = Whose {
             installation: &self.context.installation,
             namespace: &self.namespace,
@@ -147,23 +153,37 @@ impl<'a> Visit<'a> {
             spec: &entry.object.spec,
             desired: &desired,
         };
-        let failed = |error: &crate::connect::Error| Stopped::new(object::reason(error), error.to_string());
-        let Some(known) = known else {
-            let found = read().await.map_err(|error| Stopped::by_the_api_server(&error))?;
-            let connection = Box::pin(self.context.clouds.connect(whose, &found, None)).await;
-            let mut object = Object::new(connection.map_err(|error| failed(&error))?, found, now());
+        let connect = async |former: Option<&Object>| {
+            let found = Secrets::read(&secrets, &self.namespace, &entry.object.spec, &desired).await;
+            let found = found.map_err(|error| Stopped::by_the_api_server(&error))?;
+            let is_known = former.filter(|former| former.is_for(generation, &desired));
+            if is_known.is_some_and(|former| !found.differ_from(&former.secrets)) {
+                return Ok(None);
+            }
+            let connected = self.context.clouds.connect(whose, &found, former.map(|former| &former.connection));
+            let failed = |error| Stopped::new(object::reason(&error), error.to_string());
+            Ok(Some((Box::pin(connected).await.map_err(failed)?, found)))
+        };
+        let uid = self.object.uid();
+        let Some(known) = self.context.known(&key).filter(|(known, _)| *known == uid).map(|(_, known)| known) else {
+            // Another object had the name: what was begun for it is ended.
+            self.context.forget(&key).await;
+            let made = connect(None).await?;
+            let Some((connection, found)) = made else { return Err(Stopped::new(Reason::Progressing, "")) };
+            let mut object = Object::new(connection, found, now());
             object.written = self.former();
-            return Ok(self.context.keep(key, object));
+            return Ok(self.context.keep(key, uid, object));
         };
         let mut object = known.lock().await;
-        let is_changed = object.connection.generation != generation || object.connection.desired != desired;
-        if is_changed || object.is_due(now()) {
-            let found = read().await.map_err(|error| Stopped::by_the_api_server(&error))?;
-            if is_changed || found.differ_from(&object.secrets) {
-                let connection = Box::pin(self.context.clouds.connect(whose, &found, Some(&object.connection))).await;
-                object.reconnect(connection.map_err(|error| failed(&error))?, found, now());
-            } else {
-                object.read = now();
+        if !object.is_for(generation, &desired) || object.is_due(now()) {
+            match connect(Some(&object)).await {
+                Ok(Some((connection, found))) => object.reconnect(connection, found, now()),
+                Ok(None) => object.kept(now()),
+                // Whoever keeps two stores in step goes on as he was; what is in the way is told.
+                Err(stopped) if object.is_attentive() || object.is_for(generation, &desired) => {
+                    object.kept_though(now(), stopped.message);
+                }
+                Err(stopped) => return Err(stopped),
             }
         }
         drop(object);
@@ -191,34 +211,44 @@ impl<'a> Visit<'a> {
         serde_json::from_value(self.object.data.get("status")?.clone()).ok()
     }
 
-    /// Takes up the words in the annotations; an action where that comes before anything else.
-    async fn hear(&self, object: &mut Object) -> Option<(Action, &'static str)> {
-        for word in &self.said.words {
-            match object.hear(word, &self.context.leadership, &self.context.stop).await {
-                Ok(true) => {
-                    let (annotation, id, _) = word;
+    /// Takes up the words in the annotations. What cannot be written down now is tried again at the next visit; the turn is
+    /// taken in any case.
+    async fn hear(&self, object: &mut Object) {
+        object.remarks.clone_from(&self.said.nonsense);
+        for (annotation, id, word) in &self.said.words {
+            if self.said.paused {
+                object.remarks.push(format!(
+                    "metadata.annotations[{annotation}]: is taken up when the object is not paused any more"
+                ));
+                continue;
+            }
+            match object.hear((annotation, id, word.clone()), &self.context.leadership, &self.context.stop).await {
+                Ok(Heard::TakenUp) => {
                     tracing::info!(object = self.name(), annotation, migration = %id, "taken up");
-                    if let Err(error) = self.ledger().taken_up(annotation).await {
-                        tracing::debug!(object = self.name(), %error, "an annotation could not be removed");
-                        return Some((Action::requeue(SOON), "conflict"));
-                    }
-                    let event = Transition {
-                        kind: EventKind::Normal,
-                        reason: "WordTakenUp".to_owned(),
-                        message: format!("{annotation}: migration {id}"),
-                    };
+                    let message = format!("{annotation}: migration {id}");
+                    let event = Transition { kind: EventKind::Normal, reason: "WordTakenUp".to_owned(), message };
                     self.ledger().events(&[event]).await;
-                    // The object with the next word is on its way, with another version than this one.
-                    return Some((Action::requeue(SOON), "heard"));
+                    self.remove(annotation).await;
                 }
-                Ok(false) => {}
+                Ok(Heard::Before) => self.remove(annotation).await,
+                Ok(Heard::No(why)) => {
+                    object.remarks.push(format!("metadata.annotations[{annotation}]: {why}, or remove it"));
+                }
                 Err(error) => {
                     tracing::warn!(object = self.name(), %error, "a word could not be written down");
-                    return Some((Action::requeue(SOON), "conflict"));
+                    object
+                        .remarks
+                        .push(format!("metadata.annotations[{annotation}]: could not be written down yet: {error}"));
                 }
             }
         }
-        None
+    }
+
+    /// Removes an annotation that was taken up; where that fails it is heard again, and known.
+    async fn remove(&self, annotation: &str) {
+        if let Err(error) = self.ledger().taken_up(annotation).await {
+            tracing::debug!(object = self.name(), %error, annotation, "could not be removed");
+        }
     }
 
     /// Writes what a turn came to.
@@ -226,16 +256,17 @@ impl<'a> Visit<'a> {
         let Turn { status, is_partial, pause, released } = turn;
         if let Some(left) = released {
             object.connection.copiers.stop().await;
-            metrics::forget(&object.connection.owner);
             let note = if left.is_empty() { "nothing is left".to_owned() } else { left.join("; ") };
             return self.let_go("Released", &note).await;
         }
         if is_partial {
             return (Action::requeue(pause), "looking");
         }
-        match self.write(object.written.as_ref(), &status).await {
+        metrics::object(&self.namespace, &self.object.name_any(), &status);
+        let before = object.written.clone().filter(|_| !self.is_overwritten(object));
+        match self.write(before.as_ref(), &status).await {
             Ok(()) => {
-                object.written = Some(status);
+                object.wrote(status, before.as_ref());
                 (Action::requeue(pause), "turned")
             }
             Err(error) => {
@@ -256,13 +287,21 @@ impl<'a> Visit<'a> {
         self.stop(&stopped.unwrap_or_else(|| Stopped::by_the_api_server(error))).await
     }
 
+    /// Whether somebody else has written the status since we did: a leader that was frozen, a restore. What was seen right
+    /// after our own write is older than it.
+    fn is_overwritten(&self, object: &Object) -> bool {
+        let Some(written) = object.written.as_ref().filter(|_| object.is_settled(Instant::now())) else { return false };
+        !self.former().is_some_and(|seen| says_the_same(&seen, written))
+    }
+
     /// Writes that the object cannot be turned, and why.
     async fn stop(&self, stopped: &Stopped) -> (Action, &'static str) {
         let Stopped { reason, message } = stopped;
-        let known = self.context.known(&key(self.object, &self.context.kind));
+        let key = key(self.object, &self.context.kind);
+        let known = self.context.known(&key).map(|(_, known)| known);
         let before = match &known {
             Some(object) => object.lock().await.written.clone(),
-            None => self.former(),
+            None => self.context.told(&key, self.object.uid().as_ref()).or_else(|| self.former()),
         };
         let aside = Aside {
             generation: self.object.metadata.generation,
@@ -271,13 +310,13 @@ impl<'a> Visit<'a> {
             ..Aside::default()
         };
         let status = unplanned(*reason, message, &aside, now());
+        metrics::object(&self.namespace, &self.object.name_any(), &status);
         let written = self.write(before.as_ref(), &status).await;
-        if *reason == Reason::Undecodable && written.is_err() {
-            // The API server takes nothing of an object it cannot type: an event is all that can be said.
-            self.ledger().events(&transitions(before.as_ref(), &status)).await;
-        }
-        if let (Ok(()), Some(object)) = (&written, known) {
-            object.lock().await.written = Some(status);
+        let is_said = written.as_ref().map_or_else(api::Error::is_invalid, |()| true);
+        match known {
+            Some(object) if is_said => object.lock().await.wrote(status, before.as_ref()),
+            None if is_said => self.context.tell(key, self.object.uid(), status),
+            Some(_) | None => {}
         }
         if let Err(error) = written {
             tracing::warn!(object = self.name(), %error, "the status could not be written");
@@ -305,15 +344,10 @@ impl<'a> Visit<'a> {
         let event = Transition { kind: EventKind::Normal, reason: reason.to_owned(), message: note.to_owned() };
         if let Err(error) = self.ledger().let_go().await {
             tracing::warn!(object = self.name(), %error, "the finalizer could not be taken off");
-            return (Action::requeue(SOON), "conflict");
+            return (Action::requeue(if error.is_conflict() { SOON } else { LATER }), "conflict");
         }
         self.ledger().events(&[event]).await;
-        let (context, key) = (self.context, key(self.object, &self.context.kind));
-        let known = context.objects.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&key);
-        if let Some(object) = known.as_ref().and_then(|object| object.try_lock().ok()) {
-            object.connection.copiers.stop().await;
-            metrics::forget(&object.connection.owner);
-        }
+        self.context.leave(&key(self.object, &self.context.kind));
         (Action::await_change(), "gone")
     }
 }

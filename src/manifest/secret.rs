@@ -13,6 +13,9 @@ use crate::api::{SessionBackendSpec, spec};
 use crate::env::parse_url;
 use crate::identity::{Address, digest};
 
+/// How the problem of a Secret that is nowhere ends.
+pub const NOT_FOUND: &str = "is not found";
+
 /// A `v1` Secret.
 #[derive(Clone, Debug)]
 pub struct Secret {
@@ -194,7 +197,7 @@ impl Reference {
         let keys = self.keys.join(", ");
         Violation::new(
             &self.field,
-            format!("Secret {namespace}/{} is not found", self.secret),
+            format!("Secret {namespace}/{} {NOT_FOUND}", self.secret),
             format!("create it with the keys {keys}"),
         )
     }

@@ -216,6 +216,12 @@ pub fn transitions(before: Option<&SessionBackendStatus>, now: &SessionBackendSt
             message: presentable(&said(&now.summary.store, &now.summary.message), EVENT),
         });
     }
+    let known = before.map(|before| before.notes.as_slice()).unwrap_or_default();
+    events.extend(now.notes.iter().filter(|note| !known.contains(note)).map(|note| Transition {
+        kind: EventKind::Normal,
+        reason: "Note".to_owned(),
+        message: presentable(note, EVENT),
+    }));
     for condition in &now.conditions {
         let told = match condition.type_.parse::<Kind>() {
             Ok(Kind::Reconciling | Kind::ServicesDeployed) | Err(_) => true,

@@ -167,7 +167,7 @@ impl Ground {
         }
         assert!(places.len() > 2, "an operator has run here");
         for (place, text) in places {
-            for secret in secrets.iter().filter(|secret| text.contains(secret.as_str())) {
+            if let Some(secret) = secrets.iter().find(|secret| text.contains(secret.as_str())) {
                 let at = text.find(secret.as_str()).unwrap();
                 let around: String = text[..at].chars().rev().take(300).collect();
                 panic!("{place} has a secret after: {}", around.chars().rev().collect::<String>());
