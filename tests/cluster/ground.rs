@@ -167,11 +167,10 @@ impl Ground {
         }
         assert!(places.len() > 2, "an operator has run here");
         for (place, text) in places {
-            if let Some(secret) = secrets.iter().find(|secret| text.contains(secret.as_str())) {
-                let at = text.find(secret.as_str()).unwrap();
-                let around: String = text[..at].chars().rev().take(300).collect();
-                panic!("{place} has a secret after: {}", around.chars().rev().collect::<String>());
-            }
+            let found = secrets.iter().find_map(|secret| text.find(secret.as_str()));
+            let before = found.map(|at| text[..at].chars().rev().take(300).collect::<Vec<_>>());
+            let before = before.map(|reversed| reversed.into_iter().rev().collect::<String>());
+            assert_eq!(before, None, "{place} has a secret after this");
         }
     }
 
