@@ -59,6 +59,6 @@ bench: setup ## Plans a second, simulated migrations a second, and a move agains
 	@$(CARGO) build --quiet --workspace --bins
 	@scripts/pace
 
-soak: setup ## 10 x migrate, 5 x each rollback, and as many stories as 50 kills -9 take; resumable (KILLS=50 SOAK_DIR=target/soak)
+soak: setup ## 10 x migrate, 5 x each rollback, as many stories as 50 kills -9 take, the operator killed at every call; resumable (KILLS=50 SOAK_DIR=target/soak)
 	@$(CARGO) build --quiet --workspace --bins
 	@scripts/soak

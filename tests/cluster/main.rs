@@ -6,6 +6,7 @@ mod admission;
 mod canaries;
 mod definition;
 mod ground;
+mod kills;
 mod life;
 mod operator;
 mod plane;

@@ -8,6 +8,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::Value;
 
+use super::ground::until;
+
 /// The collection of our objects.
 pub(crate) const OBJECTS: &str = "sessionbackends";
 
@@ -23,7 +25,11 @@ pub(crate) fn plane() -> Option<&'static ControlPlane> {
 pub(crate) fn define(plane: &ControlPlane, definition: &str) {
     plane.must_with("apply --server-side --validate=strict -f -", definition).unwrap();
     let name = format!("customresourcedefinition/{OBJECTS}.sessionbackend.dev");
-    plane.must(&format!("wait --for=condition=Established --timeout=60s {name}")).unwrap();
+    // kubectl gives up where there is no condition at all yet.
+    until("the definition is established", || {
+        let line = format!("wait --for=condition=Established --timeout=60s {name}");
+        plane.must(&line).map_err(|error| error.to_string())
+    });
 }
 
 /// A client of the API server as an administrator, for one runtime.
