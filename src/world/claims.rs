@@ -111,14 +111,22 @@ impl CloudWorld {
         let next = claimed(found.as_ref(), variables, &owner.path())
             .map_err(|what| CloudError::new(Class::Exists, "sessionbackend", operation, "", &what))?;
         let (content, token) = (text(&next)?, token(&name, next.sequence));
+        // Shown first: a process that ends after the claim was written leaves nobody who would come back to show it.
+        self.show_claims(owner, service, variables).await;
         let outcome = if found.is_some() {
             self.aws.secretsmanager.put(&name, &content, &token).await
         } else {
             self.create_claims(service, &name, &content, &token, operation).await
         };
-        overtaken(outcome, operation)?;
-        self.show_claims(owner, service, variables).await;
-        Ok(())
+        let outcome = overtaken(outcome, operation);
+        if outcome.as_ref().is_err_and(|error| error.class == Class::Conflict) {
+            // Somebody else was faster, and may hold what was shown as ours.
+            let path = owner.path();
+            let holders = found.iter().flat_map(|found| &found.holders);
+            let ours: Vec<_> = holders.filter(|(_, holder)| **holder == path).map(|(name, _)| name.clone()).collect();
+            self.show_claims(owner, service, &ours).await;
+        }
+        outcome
     }
 
     async fn create_claims(
@@ -145,9 +153,8 @@ impl CloudWorld {
         let name = Owner::claims_secret(service).0;
         let Some(found) = self.claims_at(service, Some(expect), operation).await? else { return Ok(()) };
         let next = released(&found, &owner.path());
-        overtaken(self.aws.secretsmanager.put(&name, &text(&next)?, &token(&name, next.sequence)).await, operation)?;
         self.show_claims(owner, service, &[]).await;
-        Ok(())
+        overtaken(self.aws.secretsmanager.put(&name, &text(&next)?, &token(&name, next.sequence)).await, operation)
     }
 
     /// Sets the tags that show our claims on a service, and takes away those that show none of ours any more.

@@ -264,7 +264,8 @@ async fn claim(sandbox: &Sandbox, by_hand: &ByHand, hand: &Hand, desired: &Desir
     assert_eq!(again.class, Class::Conflict, "{again}");
     hand.perform(claim(Some(1))).await.unwrap();
     let shown = json!({ "Key": "sessionbackend.dev/claim/REDIS_URL", "Value": hand.owner.path() });
-    assert_eq!(tags(sandbox, by_hand), json!([shown, theirs[0]]));
+    let both = json!([shown, theirs[0]]);
+    assert_eq!(tags(sandbox, by_hand), both);
     let observed = observe(hand, desired).await;
     let claims = observed.claims["web-app"].present().unwrap();
     assert_eq!((claims.sequence, claims.holders["REDIS_URL"].as_str()), (2, hand.owner.path().as_str()));
@@ -274,6 +275,15 @@ async fn claim(sandbox: &Sandbox, by_hand: &ByHand, hand: &Hand, desired: &Desir
     hand.perform(Step::Release { service: "web-app".into(), expect: 2 }).await.unwrap();
     assert_eq!(tags(sandbox, by_hand), theirs);
     assert!(!observe(hand, &absent).await.claims.contains_key("web-app"));
+
+    // Who ends before the answer comes back has shown its claim, and has taken away what showed one it has released.
+    let loses = json!({ "service": "secretsmanager", "operation": "PutSecretValue", "call": "lost-reply", "count": 1 });
+    for (step, tagged) in [(claim(Some(3)), &both), (Step::Release { service: "web-app".into(), expect: 4 }, &theirs)] {
+        sandbox.fault(&loses);
+        let lost = hand.perform(step).await.unwrap_err();
+        assert!(lost.class.is_ambiguous(), "{lost}");
+        assert_eq!(tags(sandbox, by_hand), *tagged);
+    }
 }
 
 fn keeps_the_way_back_in_the_vault(sandbox: &Sandbox, hand: &Hand) {
