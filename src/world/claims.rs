@@ -119,8 +119,8 @@ impl CloudWorld {
             self.create_claims(service, &name, &content, &token, operation).await
         };
         let outcome = overtaken(outcome, operation);
-        if outcome.as_ref().is_err_and(|error| error.class == Class::Conflict) {
-            // Somebody else was faster, and may hold what was shown as ours.
+        if outcome.as_ref().is_err_and(|error| !error.class.is_ambiguous()) {
+            // Nothing was claimed: somebody else was faster, or it was refused.
             let path = owner.path();
             let holders = found.iter().flat_map(|found| &found.holders);
             let ours: Vec<_> = holders.filter(|(_, holder)| **holder == path).map(|(name, _)| name.clone()).collect();
