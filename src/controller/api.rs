@@ -57,10 +57,12 @@ impl Error {
         self.code() == Some(404)
     }
 
-    /// Whether the object is against the definition.
+    /// Whether the object is against the definition. Of a field of the wrong type server-side apply says so with a 500: the
+    /// object as it is stored cannot be typed.
     #[must_use]
     pub(super) fn is_invalid(&self) -> bool {
-        self.code() == Some(422)
+        let untyped = || self.to_string().contains("failed to create typed live object");
+        self.code() == Some(422) || self.code() == Some(500) && untyped()
     }
 
     /// Whether we may not.
