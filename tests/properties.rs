@@ -238,6 +238,22 @@ proptest! {
         let _ = planned(&desired, &Picture { observed, journal }, at(0));
     }
 
+    /// Deleting, as far as it goes: nothing goes that is used, or may be.
+    #[test]
+    fn what_may_be_used_outlives_the_object(bytes in throws()) {
+        let mut picture = Dice::new(&bytes).parting();
+        let desired = Desired::absent(sessionbackend::desired::DeletionPolicy::Delete);
+        for _ in 0..12 {
+            let plan = planned(&desired, &picture, at(0));
+            for step in &plan.steps {
+                let entry = picture.predict(&owner(), &desired, step, at(0));
+                if let Some(entry) = entry {
+                    picture.journal = picture.journal.apply(&entry, at(0));
+                }
+            }
+        }
+    }
+
     /// Any world: what was predicted, planned again, comes to an end.
     #[test]
     fn planning_the_predicted_world_again_comes_to_an_end(bytes in throws()) {

@@ -718,3 +718,61 @@ impl<'a> Dice<'a> {
         }
     }
 }
+
+impl Dice<'_> {
+    /// An object that is to go with all it made, which is a database and a secret, and services that may use either: mostly
+    /// in ways nobody can be sure of.
+    pub fn parting(&mut self) -> Picture {
+        let store = upstash();
+        let user = |dice: &mut Self, name: &str| {
+            let mut service = super::service(name);
+            service.variables = BTreeMap::new();
+            let reach = match dice.throw(4) {
+                0 => Reach::Unknown(dice.error()),
+                1 => Reach::Public,
+                _ => Reach::None,
+            };
+            let names = if dice.rarely(8) { vec![store.id.clone()] } else { vec![] };
+            let address = if dice.rarely(8) { store.address.clone() } else { None };
+            let secret = if dice.rarely(6) { MADE } else { "by-hand/x" };
+            let secret = format!("arn:aws:secretsmanager:us-east-1:123456789012:secret:{secret}-AbCdEf");
+            let delivery = Delivery::Reference(secret.as_str().into());
+            if !dice.rarely(2) {
+                let variable = Variable { delivery, reach, names, address, ..variable("thrown") };
+                service.variables.insert("SESSIONS".to_owned(), variable);
+            }
+            if dice.rarely(8) {
+                service.source = ServiceSource::CodeRepository;
+            }
+            service
+        };
+        let services: Vec<_> = SERVICES[..usize::from(self.throw(3))].to_vec();
+        let mut observed = Observed {
+            account: Reading::Present("123456789012".into()),
+            catalog: vec![CatalogEntry { id: store.id.clone(), hosts: vec![store.address.clone().unwrap().host] }],
+            ..Observed::default()
+        };
+        for name in services {
+            let service = user(self, name);
+            observed.services.insert(name.to_owned(), self.reading(Reading::Present(service)));
+        }
+        let others = if self.rarely(2) { vec![user(self, "billing")] } else { vec![] };
+        let others = others.into_iter().map(|Service { egress, source, variables, .. }| Bystander {
+            name: "billing".into(),
+            egress,
+            source,
+            variables,
+        });
+        observed.bystanders = Reading::Present(others.collect());
+        let arn = format!("arn:aws:secretsmanager:us-east-1:123456789012:secret:{MADE}-AbCdEf");
+        let secret = Secret { arn: arn.as_str().into(), deletion: None };
+        observed.secrets.insert(MADE.into(), Reading::Present(secret));
+        let made = |id: &str| Made { intended: at(-500), id: Some(id.to_owned()) };
+        let mut journal = Journal { sequence: 9, ..Journal::default() };
+        journal.made.insert(Resource::Secret(MADE.into()), made(&arn));
+        if self.rarely(2) {
+            journal.made.insert(Resource::UpstashDatabase("liberty".into()), made("u-1"));
+        }
+        Picture { observed, journal }
+    }
+}
