@@ -846,3 +846,24 @@ fn whoever_moves_back_to_a_store_that_was_let_go_keeps_it() {
         assert!(lists(&world, &former), "the word that let it go was for the migration before");
     }
 }
+
+#[test]
+fn a_change_that_failed_is_forgotten_when_nobody_asks_for_it_any_more_and_tried_when_somebody_does_again() {
+    let story = stories().into_iter().find(|story| story.name == "the egress alone fails a check").unwrap();
+    let failing = Faults { failing_stages: story.faults.failing_stages.clone(), ..Faults::default() };
+    let put_back = edited(&story.desired, |target| target.services[0].egress = EgressPolicy::Keep);
+    for stale in 0..80 {
+        let world = start(story.picture.clone(), Faults { stale: BTreeSet::from([stale]), ..failing.clone() });
+        let latched = drive(&world, &owner(), &story.desired).last;
+        assert_eq!(latched.plan.phase, Phase::RolledBack);
+        let remedy = &latched.plan.blocks[0].remedy;
+        assert!(remedy.contains("egress") && !remedy.contains("another store"), "{remedy}");
+        let (updates, tried) = (world.updates(), latched.journal.epoch);
+        let rest = drive(&world, &owner(), &put_back).last;
+        assert_eq!((rest.plan.phase, &rest.journal.latch), (Phase::Ready, &None), "{:#?}", rest.plan);
+        assert_eq!(world.updates(), updates, "putting the spec back changes no service");
+        let again = drive(&world, &owner(), &story.desired).last;
+        assert_eq!(again.plan.phase, Phase::RolledBack, "{:#?}", again.plan);
+        assert!(again.journal.epoch > tried, "it was not tried again");
+    }
+}
