@@ -200,7 +200,27 @@ pub enum StoreId {
     Disabled,
 }
 
+/// Whose list a store of an account is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Vendor {
+    /// AWS ElastiCache.
+    ElastiCache,
+    /// Upstash.
+    Upstash,
+}
+
 impl StoreId {
+    /// Whose list it is in; `None` where no list has it.
+    #[must_use]
+    pub const fn vendor(&self) -> Option<Vendor> {
+        match self {
+            Self::Upstash(_) => Some(Vendor::Upstash),
+            Self::ReplicationGroup(_) | Self::ServerlessCache(_) => Some(Vendor::ElastiCache),
+            Self::External(..) | Self::Disabled => None,
+        }
+    }
+
     /// Whether there is a Redis behind it at all.
     #[must_use]
     pub fn is_redis(&self) -> bool {

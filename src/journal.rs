@@ -33,6 +33,9 @@ pub struct Journal {
     pub latch: Option<Latch>,
     /// Things a completed migration left to be removed.
     pub leftovers: BTreeSet<Resource>,
+    /// Those of them that are a store, or belong to one, which spec and person let go. Their word outlives the migration it
+    /// was said in: by the time nobody uses the store the journal may know another one.
+    pub let_go: BTreeMap<Resource, StoreId>,
     /// How often in a row somebody took back what a completed migration had told the services.
     pub reverts: u32,
 }
@@ -98,6 +101,27 @@ impl TryFrom<String> for Resource {
             "rule" => Ok(Self::Rule(name)),
             "secret" => Ok(Self::Secret(SecretName(name))),
             _ => Err(format!("resource kind {kind:?} is not known to this version")),
+        }
+    }
+}
+
+impl Resource {
+    /// Whether it is that store, or goes with it.
+    #[must_use]
+    fn is_of(&self, store: &StoreRecord) -> bool {
+        match (self, &store.id) {
+            (Self::UpstashDatabase(name), StoreId::Upstash(_)) => *name == store.name,
+            (Self::ReplicationGroup(id), StoreId::ReplicationGroup(of)) => id == of,
+            (Self::SubnetGroup(_), StoreId::ReplicationGroup(_)) => true,
+            (
+                Self::UpstashDatabase(_)
+                | Self::ReplicationGroup(_)
+                | Self::SubnetGroup(_)
+                | Self::Connector(_)
+                | Self::Rule(_)
+                | Self::Secret(_),
+                _,
+            ) => false,
         }
     }
 }
@@ -478,7 +502,7 @@ impl ServiceMove {
 }
 
 impl Journal {
-    /// The stores it knows: those of the last migration, and those we made.
+    /// The stores it knows: those of the last migration, those we made, and those that were let go.
     #[must_use]
     pub fn stores(&self) -> BTreeSet<StoreId> {
         let last = self.migration.iter().flat_map(|migration| migration.from.iter().chain([&migration.to]));
@@ -487,7 +511,7 @@ impl Journal {
             Resource::ReplicationGroup(id) => Some(StoreId::ReplicationGroup(id.clone())),
             Resource::SubnetGroup(_) | Resource::Connector(_) | Resource::Rule(_) | Resource::Secret(_) => None,
         });
-        last.map(|record| record.id.clone()).chain(made).collect()
+        last.map(|record| record.id.clone()).chain(made).chain(self.let_go.values().cloned()).collect()
     }
 
     /// The migration that has not ended.
@@ -531,6 +555,12 @@ pub fn binding(address: &Address, credential: Option<&Fingerprint>) -> Option<Fi
 }
 
 impl Migration {
+    /// Whether it changes how the services reach their store or are told of it, and the store stays.
+    #[must_use]
+    pub fn stays(&self) -> bool {
+        self.from.as_ref().map(StoreRecord::place) == Some(self.to.place())
+    }
+
     /// The move of `service`.
     #[must_use]
     pub fn service(&self, service: &str) -> Option<&ServiceMove> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checks::{Run, Stage};
 use crate::error::CloudError;
-use crate::identity::{Address, Arn, Fingerprint, GroupId, OperationId, RuleId, SecretName, StoreId};
+use crate::identity::{Address, Arn, Fingerprint, GroupId, OperationId, RuleId, SecretName, StoreId, Vendor};
 use crate::journal::{Journal, Resource};
 use crate::step::CopyMode;
 
@@ -67,8 +67,8 @@ pub struct Observed {
     pub source: Reading<Store>,
     /// Identities of the account's stores and the names they answer to.
     pub catalog: Vec<CatalogEntry>,
-    /// Why the catalog may lack stores, if it may: what is not in it then is not gone.
-    pub unlisted: Option<CloudError>,
+    /// Whose stores may be missing in the catalog, and why: what is not in it then is not gone.
+    pub unlisted: BTreeMap<Vendor, CloudError>,
     /// Stores the journal knows and no list has, without a break since then. See [`Self::miss`].
     #[serde(default)]
     pub missed: BTreeMap<StoreId, Timestamp>,
@@ -118,15 +118,12 @@ impl Observed {
             Reading::Absent => true,
             Reading::Unknown(_) | Reading::Hidden(_) => false,
         };
-        match id {
-            StoreId::External(..) | StoreId::Disabled => false,
-            StoreId::Upstash(_) | StoreId::ReplicationGroup(_) | StoreId::ServerlessCache(_) => {
-                is_another(&self.target)
-                    && is_another(&self.source)
-                    && self.unlisted.is_none()
-                    && !self.catalog.iter().any(|entry| entry.id == *id)
-            }
-        }
+        id.vendor().is_some_and(|vendor| {
+            is_another(&self.target)
+                && is_another(&self.source)
+                && !self.unlisted.contains_key(&vendor)
+                && !self.catalog.iter().any(|entry| entry.id == *id)
+        })
     }
 
     /// Takes note of which stores of `journal` are missing: from `now` on, or, where they were before, since `former` says.

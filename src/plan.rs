@@ -338,13 +338,8 @@ impl<'a> Draft<'a> {
     ) {
         let deadline = after(since, limit);
         if self.inputs.now >= deadline {
-            let took = self.inputs.now.duration_since(since).max(SignedDuration::ZERO).unsigned_abs();
-            let message = format!(
-                "{}; that has taken {}, and {} is the limit",
-                message.into(),
-                copying::shown(Some(took)),
-                copying::shown(Some(limit))
-            );
+            let limit = copying::shown(Some(limit));
+            let message = format!("{}; that has taken longer than {limit}, which is the limit", message.into());
             self.block(late.reason, late.subject, message, late.remedy);
         } else {
             self.wait(Wait { on, since, expected: None, deadline: Some(deadline), message: message.into() });

@@ -233,3 +233,20 @@ fn a_store_in_use_is_given_up_only_after_a_second_look() {
         assert_eq!(given_up(&picture), gone, "missing for {since} s");
     }
 }
+
+#[test]
+fn a_store_that_no_word_of_the_journal_lets_go_is_neither_deleted_nor_called_gone() {
+    let (owner, desired) = (owner(), present(target(&["web"])));
+    let teller = support::world::Teller { owner: &owner, target: None };
+    let (mut picture, _) = teller.reach(on_elasticache(&["web"]), &desired, "Ready", Faults::default());
+    let left = [Resource::ReplicationGroup("liberty".into()), Resource::UpstashDatabase("former".into())];
+    picture.journal.leftovers.extend(left.clone());
+    let world = start(picture, Faults::default());
+    let last = drive(&world, &owner, &desired).last;
+    assert_eq!(last.plan.phase, Phase::Ready);
+    assert_eq!(last.journal.leftovers, left.into());
+    for what in ["replication-group liberty", "upstash-database former"] {
+        let said = format!("{what} is no longer needed and stays: that it may go is not written down");
+        assert!(last.plan.notes.contains(&said), "{:?}", last.plan.notes);
+    }
+}

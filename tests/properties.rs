@@ -66,6 +66,10 @@ fn is_harmless(desired: &Desired, picture: &Picture, step: &Step) {
         }
         Step::DeleteUpstashDatabase { id, .. } | Step::DeleteReplicationGroup { id } => {
             let is_it = |store: &StoreId| store.to_string().ends_with(&format!(" {id}"));
+            let ours = journal.made.iter().any(|(resource, made)| {
+                made.id.as_ref() == Some(id) || *resource == Resource::ReplicationGroup(id.clone())
+            });
+            assert!(ours || journal.let_go.values().any(is_it), "a store goes that nobody let go");
             for (source, variables) in everybody(observed) {
                 assert_ne!(source, ServiceSource::CodeRepository, "a store is deleted that may serve");
                 for variable in variables.values() {
@@ -318,5 +322,69 @@ proptest! {
         if let End::Broken(why) = &forecast.end {
             panic!("{why:?}\n{desired:?}\n{picture:?}\n{}", end_of(&forecast));
         }
+    }
+}
+
+/// What is said of a picture, `later` seconds later.
+fn said(picture: &Picture, later: i64) -> Vec<String> {
+    let (owner, desired) = (owner(), support::present(support::target(&["web"])));
+    let now = at(later);
+    let mut observed = picture.observed.clone();
+    observed.copy.present_mut().unwrap().heartbeat = now;
+    let (observed, journal) = (&observed, &picture.journal);
+    let plan = plan(&Inputs { owner: &owner, desired: &desired, observed, journal, announced: None, now });
+    let waits = plan.waits.into_iter().map(|wait| wait.message);
+    waits.chain(plan.blocks.into_iter().map(|block| block.message + &block.remedy)).collect()
+}
+
+#[test]
+fn no_figure_that_moves_all_the_time_is_in_what_is_waited_for() {
+    let mut seen = BTreeSet::new();
+    for mut picture in support::pictures_of_a_migration() {
+        let Some(copy) = picture.observed.copy.present_mut() else { continue };
+        (copy.here, copy.total, copy.lag_ms, copy.different) = (true, 5000, Some(61_000), Some(7));
+        (copy.copied, copy.quiet_sweeps, copy.quiet_since) = (1000, 4, copy.quiet_since.map(|_| at(800_000)));
+        let before = picture.clone();
+        let following = |copy: &mut Copy| copy.lag_ms = Some(10);
+        let clients = |copy: &mut Copy, port: u16, age| {
+            following(copy);
+            copy.clients_from = Some(1);
+            let address = format!("10.0.7.4:{port}");
+            copy.connected_from = vec![Client { name: "reporting".into(), address, age }];
+        };
+        type Change<'a> = Box<dyn Fn(&mut Copy) + 'a>;
+        let pairs: [(Change<'_>, Change<'_>); 5] = [
+            (
+                Box::new(|copy| copy.state = CopyState::Bulk),
+                Box::new(|copy| {
+                    copy.state = CopyState::Bulk;
+                    copy.copied = 1001;
+                }),
+            ),
+            (Box::new(|_| {}), Box::new(|copy| copy.lag_ms = Some(61_400))),
+            (Box::new(|copy| clients(copy, 41_822, 3)), Box::new(|copy| clients(copy, 41_900, 4))),
+            (
+                Box::new(following),
+                Box::new(|copy| {
+                    following(copy);
+                    (copy.quiet_sweeps, copy.different) = (6, Some(5));
+                }),
+            ),
+            (Box::new(following), Box::new(following)),
+        ];
+        for later in [0, 3600, 900_000] {
+            for (one, other) in &pairs {
+                let mut pictures = [before.clone(), before.clone()];
+                one(pictures[0].observed.copy.present_mut().unwrap());
+                other(pictures[1].observed.copy.present_mut().unwrap());
+                let found = said(&pictures[0], later);
+                assert_eq!(found, said(&pictures[1], later + 1));
+                seen.extend(found);
+            }
+        }
+    }
+    let all = seen.into_iter().collect::<Vec<_>>().join("\n");
+    for part in ["copying", "behind", "lag", "reporting from 10.0.7.4", "last writes", "limit"] {
+        assert!(all.contains(part), "{part:?} was not said:\n{all}");
     }
 }

@@ -684,6 +684,11 @@ fn what_is_used_or_may_be_is_all_there_after_the_object_is_deleted() {
         let (before, after) = (&story.picture.observed, world.picture().observed);
         assert_eq!(after.catalog, before.catalog, "{}: a store is gone", story.name);
         assert_eq!(after.services, before.services, "{}", story.name);
+        let subnets = |picture: &Picture| {
+            let made = picture.journal.made.keys();
+            made.filter(|resource| matches!(resource, Resource::SubnetGroup(_))).count()
+        };
+        assert_eq!(subnets(&world.picture()), subnets(&story.picture), "{}: a store is in that group", story.name);
         for (name, secret) in &before.secrets {
             let variables = before.services.values().filter_map(Reading::present).map(|service| &service.variables);
             let others = before.bystanders.present().unwrap().iter().map(|other| &other.variables);
@@ -711,4 +716,154 @@ fn an_egress_that_somebody_puts_back_again_and_again_is_a_persons_to_settle() {
     }
     assert_eq!(reasons, [None, None, Some(Reason::Contested)]);
     assert_eq!(world.updates()["web"], 4, "two deployments each time: the variables, then the egress");
+}
+
+/// The store a service was moved away from is let go by spec and person, and another service, `billing`, still uses it.
+fn still_used_by_another(mut story: Story) -> Story {
+    story.desired = edited(&story.desired, |target| {
+        target.migration.retire = Retire { delete_old_store: true, ..Retire::default() };
+    });
+    let web = story.picture.observed.services["web"].present().unwrap();
+    let variables = [("CACHE_URL".to_owned(), web.variables["REDIS_URL"].clone())].into();
+    let egress = web.egress.clone();
+    let billing = Bystander { name: "billing".into(), egress, source: ServiceSource::Image, variables };
+    story.picture.observed.bystanders = Reading::Present(vec![billing]);
+    story
+}
+
+/// Pictures after a migration that left something which could not be removed yet.
+fn with_a_leftover() -> [(&'static str, Picture, Desired, StoreId); 2] {
+    let from = |name, mut story: Story| {
+        if name == "a group" {
+            story.desired = edited(&story.desired, |target| target.services[0].egress = EgressPolicy::Keep);
+        }
+        let story = still_used_by_another(story);
+        let former = story.picture.observed.source.present().unwrap().id.clone();
+        let mut picture = left_by(&story);
+        // The clock begins anew, and so does the process.
+        picture.observed.checks.clear();
+        (name, picture, story.desired, former)
+    };
+    [from("a group", story("", &["web"])), from("a database", into_the_vpc())]
+}
+
+/// Everything that begins another migration, and how it ends.
+fn second_migrations(picture: &Picture, desired: &Desired) -> Vec<(&'static str, Picture, Desired, Faults, Phase)> {
+    let other_egress = |target: &mut Target| {
+        target.services[0].egress = match target.services[0].egress {
+            EgressPolicy::Keep => EgressPolicy::Default,
+            _ => EgressPolicy::Connector(CONNECTOR.into()),
+        };
+    };
+    let mut rotated = picture.clone();
+    rotated.observed.target.present_mut().unwrap().credential = Some(Fingerprint::of(&owner(), "newer"));
+    let third = |target: &mut Target| target.store = StoreSpec::External { tls: TlsPolicy::Required };
+    let fails = || Faults { failing_stages: BTreeSet::from([Stage::AfterSwitch]), ..Faults::default() };
+    let mut connected = picture.clone();
+    let mut by_hand = connector(Some(true));
+    if let Placement::Vpc { vpc, .. } = &connected.observed.target.present().unwrap().placement {
+        by_hand.vpc.clone_from(vpc);
+    }
+    connected.observed.connectors.insert(CONNECTOR.into(), Reading::Present(by_hand));
+    let other_form = |target: &mut Target| target.env.secrets = SecretDelivery::PlainText;
+    let (none, ready) = (Faults::default, Phase::Ready);
+    vec![
+        ("the egress alone", connected.clone(), edited(desired, other_egress), none(), ready),
+        ("the egress alone, which fails", connected, edited(desired, other_egress), fails(), Phase::RolledBack),
+        ("a new password", rotated, desired.clone(), none(), ready),
+        ("another form", picture.clone(), edited(desired, other_form), none(), ready),
+        ("a third store", picture.clone(), edited(desired, third), none(), ready),
+        ("a third store, which fails", picture.clone(), edited(desired, third), fails(), Phase::RolledBack),
+    ]
+}
+
+/// A world in which the second migration runs, also to a third store.
+fn second_world(picture: &Picture, faults: Faults) -> SimWorld {
+    start(picture.clone(), faults).with_store(StoreSpec::External { tls: TlsPolicy::Required }, third_store())
+}
+
+fn lists(world: &SimWorld, id: &StoreId) -> bool {
+    world.look(|picture| picture.observed.catalog.iter().any(|entry| entry.id == *id))
+}
+
+#[test]
+fn a_store_that_was_let_go_goes_when_nobody_uses_it_whatever_migration_came_between() {
+    for (left, picture, desired, former) in with_a_leftover() {
+        assert_eq!(picture.journal.leftovers.len(), 1, "{left}: {:?}", picture.journal.leftovers);
+        for (second, picture, desired, faults, ends) in second_migrations(&picture, &desired) {
+            let begun = picture.journal.epoch;
+            let undisturbed = second_world(&picture, faults.clone());
+            let _ = drive(&undisturbed, &owner(), &desired);
+            for number in (0..undisturbed.calls()).map(Some).chain([None]) {
+                let calls = number.map(|number| (number, Fault::CrashAfter)).into_iter().collect();
+                let world = second_world(&picture, Faults { calls, ..faults.clone() });
+                let name = format!("{left}, then {second}, crash after {number:?}");
+                let last = drive(&world, &owner(), &desired).last.plan;
+                assert_eq!(last.phase, ends, "{name}: {last:#?}");
+                assert!(world.picture().journal.epoch > begun, "{name}: no second migration");
+                assert!(lists(&world, &former), "{name}: billing still uses it");
+                world.meddle(|picture, _| picture.observed.bystanders = Reading::Present(vec![]));
+                let last = drive(&world, &owner(), &desired).last.plan;
+                assert_eq!(last.phase, ends, "{name}: {last:#?}");
+                assert!(!lists(&world, &former), "{name}: it is left, and nothing says so");
+                assert_eq!(world.picture().journal.leftovers.len(), 0, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_leftover_that_vanishes_during_another_migration_is_written_off_after_a_second_look() {
+    for (left, picture, desired, former) in with_a_leftover() {
+        for (second, picture, desired, faults, ends) in second_migrations(&picture, &desired) {
+            let world = second_world(&picture, faults);
+            lose(&world, &former);
+            let name = format!("{left}, then {second}");
+            let last = drive(&world, &owner(), &desired).last.plan;
+            assert_eq!(last.phase, ends, "{name}: {last:#?}");
+            assert_eq!(world.picture().journal.leftovers.len(), 0, "{name}");
+        }
+    }
+}
+
+#[test]
+fn whoever_moves_back_to_a_store_that_was_let_go_keeps_it() {
+    let (_, picture, desired, former) = with_a_leftover().into_iter().next().unwrap();
+    let back = edited(&desired, |target| {
+        target.store = old_store();
+        target.migration.retire = Retire::default();
+    });
+    let away = edited(&desired, |target| {
+        target.store = StoreSpec::External { tls: TlsPolicy::Required };
+        target.migration.retire = Retire::default();
+    });
+    let world = second_world(&picture, Faults::default()).with_store(old_store(), elasticache());
+    let _ = drive(&world, &owner(), &back);
+    world.meddle(|picture, _| picture.observed.bystanders = Reading::Present(vec![]));
+    for desired in [&back, &away] {
+        let last = drive(&world, &owner(), desired).last.plan;
+        assert_eq!(last.phase, Phase::Ready, "{last:#?}");
+        assert!(lists(&world, &former), "the word that let it go was for the migration before");
+    }
+}
+
+#[test]
+fn a_change_that_failed_is_forgotten_when_nobody_asks_for_it_any_more_and_tried_when_somebody_does_again() {
+    let story = stories().into_iter().find(|story| story.name == "the egress alone fails a check").unwrap();
+    let failing = Faults { failing_stages: story.faults.failing_stages.clone(), ..Faults::default() };
+    let put_back = edited(&story.desired, |target| target.services[0].egress = EgressPolicy::Keep);
+    for stale in 0..80 {
+        let world = start(story.picture.clone(), Faults { stale: BTreeSet::from([stale]), ..failing.clone() });
+        let latched = drive(&world, &owner(), &story.desired).last;
+        assert_eq!(latched.plan.phase, Phase::RolledBack);
+        let remedy = &latched.plan.blocks[0].remedy;
+        assert!(remedy.contains("egress") && !remedy.contains("another store"), "{remedy}");
+        let (updates, tried) = (world.updates(), latched.journal.epoch);
+        let rest = drive(&world, &owner(), &put_back).last;
+        assert_eq!((rest.plan.phase, &rest.journal.latch), (Phase::Ready, &None), "{:#?}", rest.plan);
+        assert_eq!(world.updates(), updates, "putting the spec back changes no service");
+        let again = drive(&world, &owner(), &story.desired).last;
+        assert_eq!(again.plan.phase, Phase::RolledBack, "{:#?}", again.plan);
+        assert!(again.journal.epoch > tried, "it was not tried again");
+    }
 }

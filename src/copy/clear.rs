@@ -58,10 +58,9 @@ impl Exit {
         let mut control = open(&spec.to, spec.to.database).await?;
         match grasp(&mut control, &exit.ours, &exit.fence, spec).await? {
             Grasp::Taken { .. } => {}
-            Grasp::Held { by, silent_ms } => {
+            Grasp::Held { by } => {
                 let holder = runner_of(&by);
-                let detail =
-                    format!("runner {holder} was alive {silent_ms} ms ago; the copy can be ended when it is not");
+                let detail = format!("runner {holder} was alive a moment ago; the copy can be ended when it is not");
                 return Err(CopyError::Busy { store: spec.to.name(), detail });
             }
         }

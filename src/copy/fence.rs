@@ -67,7 +67,7 @@ pub(crate) enum Grasp {
     /// Ours now; nobody had it for so long, where anybody ever did.
     Taken { silent_ms: Option<i64> },
     /// Somebody else is alive.
-    Held { by: String, silent_ms: i64 },
+    Held { by: String },
 }
 
 /// Takes the fence, if nobody alive holds it. A holder of the same runner name is an earlier life of this process.
@@ -115,7 +115,7 @@ return {1, fence or '', now - math.abs(beat)}
     let silent_ms = reply.next().and_then(|word| int(&word)).unwrap_or_default();
     match taken {
         Some(1) => Ok(Grasp::Taken { silent_ms: (!by.is_empty()).then_some(silent_ms) }),
-        Some(_) => Ok(Grasp::Held { by, silent_ms }),
+        Some(_) => Ok(Grasp::Held { by }),
         None => Err(control.unexpected("EVAL", "neither taken nor held")),
     }
 }

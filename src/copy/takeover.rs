@@ -322,9 +322,9 @@ async fn wait_for_fence(
                 let silent = silent_ms.and_then(|silent| u64::try_from(silent).ok());
                 return Ok(silent.map(Duration::from_millis));
             }
-            Grasp::Held { by, silent_ms } => {
+            Grasp::Held { by } => {
                 let holder = runner_of(&by);
-                let detail = format!("runner {holder} was alive {silent_ms} ms ago; waiting until it is not");
+                let detail = format!("runner {holder} was alive a moment ago; waiting until it is not");
                 life.progress.trouble = Some(CopyError::Busy { store: control.store().into(), detail });
                 life.publish.send_replace(life.progress.clone());
                 sleep(LOOK_AGAIN).await;

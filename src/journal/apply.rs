@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
+use crate::identity::StoreId;
+
 use super::{
-    Direction, Ended, Entry, Hold, Journal, Latch, Made, Migration, Move, Outcome, Resource, Rollback, ServiceMove,
-    Settled, room,
+    Direction, Ended, Entry, Gate, Hold, Journal, Latch, Made, Migration, Move, Outcome, Resource, Rollback,
+    ServiceMove, Settled, room,
 };
 
 impl Journal {
@@ -26,10 +28,12 @@ impl Journal {
             Entry::Gone(resource) => {
                 next.made.remove(resource);
                 next.leftovers.remove(resource);
+                next.let_go.remove(resource);
             }
             Entry::Begin(migration) => {
                 next.reverts = if self.is_a_revert(migration) { self.reverts + 1 } else { 0 };
                 next.epoch = migration.epoch;
+                next.keep_what_is_used_again(migration);
                 next.migration = Some((**migration).clone());
             }
             Entry::End(outcome, leftovers) => next.end(*outcome, leftovers, now),
@@ -45,7 +49,7 @@ impl Journal {
                 }
             }
             Entry::Settle(settled) => {
-                next.latch = next.latch.filter(|latch| latch.store == settled.store);
+                next.latch = None;
                 next.settled = Some(settled.clone());
             }
             Entry::Baseline(_)
@@ -71,10 +75,22 @@ impl Journal {
         next
     }
 
+    /// Whoever comes from a store, or goes to it, has not let it go: that takes another word.
+    fn keep_what_is_used_again(&mut self, next: &Migration) {
+        let used = |store: &StoreId| next.to.id == *store || next.from.as_ref().is_some_and(|from| from.id == *store);
+        for (resource, _) in self.let_go.extract_if(.., |_, store| used(store)) {
+            self.leftovers.remove(&resource);
+        }
+    }
+
     fn end(&mut self, outcome: Outcome, leftovers: &BTreeSet<Resource>, now: Timestamp) {
         let Some(migration) = self.migration.as_mut() else { return };
         migration.ended = Some(Ended { at: now, outcome });
         self.leftovers.extend(leftovers.iter().cloned());
+        if let Some(from) = migration.from.as_ref().filter(|_| migration.approved.contains(&Gate::Retire)) {
+            let stores = leftovers.iter().filter(|resource| resource.is_of(from));
+            self.let_go.extend(stores.map(|resource| (resource.clone(), from.id.clone())));
+        }
         match outcome {
             Outcome::Completed => {
                 self.settled = Some(Settled {

@@ -1,5 +1,6 @@
 //! What the planner asks of the copier, and what it believes of it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -99,10 +100,13 @@ impl<'a> Draft<'a> {
         if following && lag.is_some_and(|lag| lag <= limit) {
             return true;
         }
-        let message = if following {
-            format!("the new store is {} behind, the switch waits for {}", shown(lag), shown(Some(limit)))
-        } else {
-            format!("copying: {} of {} keys", copy.copied, copy.total)
+        let message = match (following, lag) {
+            (true, Some(_)) => format!(
+                "the new store is behind by more than {} (migration.maxLag), the switch waits until it is not",
+                shown(Some(limit))
+            ),
+            (true, None) => "how far the new store is behind is being measured".to_owned(),
+            (false, _) => copied(copy),
         };
         self.wait_until(
             Awaited::CopyCaughtUp,
@@ -129,11 +133,13 @@ impl<'a> Draft<'a> {
             since: migration.sealed.unwrap_or(migration.began),
             expected: None,
             deadline: None,
-            message: format!(
-                "both stores are being brought in step; the lag is {} and may be {} (migration.maxLag)",
-                shown(lag),
-                shown(Some(target.migration.max_lag))
-            ),
+            message: match lag {
+                Some(_) => format!(
+                    "both stores are being brought in step; the lag is more than {} (migration.maxLag)",
+                    shown(Some(target.migration.max_lag))
+                ),
+                None => "both stores are being brought in step; the lag is being measured".to_owned(),
+            },
         });
         false
     }
@@ -202,12 +208,16 @@ impl<'a> Draft<'a> {
         if copy.quiet_sweeps >= 2 && copy.different == Some(0) {
             return true;
         }
-        let different = copy.different.map_or("not compared yet".to_owned(), |keys| format!("{keys} keys differ"));
+        let different = match copy.different {
+            None => "not compared yet",
+            Some(0) => "no key differs",
+            Some(_) => "some keys differ",
+        };
         self.wait_until(
             Awaited::Quiet,
             copy.quiet_since.unwrap_or(leaves),
             DRAIN_LIMIT,
-            format!("the last writes are carried over ({} quiet sweeps, {different})", copy.quiet_sweeps),
+            format!("the last writes are carried over ({} quiet sweeps, {different})", copy.quiet_sweeps.min(2)),
             late,
         );
         false
@@ -335,16 +345,32 @@ fn not_drained(migration: &Migration, side: Side) -> String {
     format!("close those connections or stop who writes there{word}{others}")
 }
 
-/// Who is connected, as far as the store tells.
+/// How far the first copy has come. What people read changes in steps; the figures themselves are in [`Copy`].
+fn copied(copy: &Copy) -> String {
+    match copy.copied.saturating_mul(100).checked_div(copy.total) {
+        None => "the first keys are being copied".to_owned(),
+        Some(percent) => format!("copying: {} % of the keys", percent.min(100) / 5 * 5),
+    }
+}
+
+/// Who is connected, as far as the store tells, and roughly for how long.
 fn named(connected: &[Client], all: u64) -> String {
     if connected.is_empty() {
         return String::new();
     }
     let one = |client: &Client| {
         let name = if client.name.is_empty() { "a client without a name" } else { &client.name };
-        format!("{name} from {} for {}", client.address, shown(Some(Duration::from_secs(client.age))))
+        let host = client.address.rsplit_once(':').map_or(client.address.as_str(), |(host, _)| host);
+        let age = match client.age {
+            0..60 => "",
+            60..3600 => " for minutes",
+            3600..86_400 => " for hours",
+            86_400.. => " for days",
+        };
+        format!("{name} from {host}{age}")
     };
-    let told: Vec<_> = connected.iter().map(one).collect();
+    let told: BTreeSet<_> = connected.iter().map(one).collect();
+    let told: Vec<_> = told.into_iter().collect();
     let more = all.saturating_sub(connected.len() as u64);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!(": {}{more}", told.join(", "))

@@ -1,7 +1,8 @@
 //! The object is being deleted. Never edits a service's variables or egress; needs no valid spec.
 
 use crate::desired::DeletionPolicy;
-use crate::identity::{Arn, Owner, RuleId, StoreId};
+use crate::error::{Class, CloudError};
+use crate::identity::{Arn, Owner, RuleId, StoreId, Vendor};
 use crate::journal::{Direction, Entry, Made, Migration, Outcome, Resource};
 use crate::observed::{Observed, Reading};
 use crate::step::{CopyMode, Step};
@@ -102,7 +103,7 @@ impl<'a> Draft<'a> {
             Reason::DeletionFrozen,
             format!("migration {}", migration.id),
             format!("a migration is under way and neither store is touched: {}", each.join("; ")),
-            "let the migration end and delete then (apply the manifest again); or leave everything as it is: without a cluster by not running apply any more, in one by the annotation sessionbackend.dev/abandon: \"true\" on the object",
+            "let the migration end first: apply the same manifest again, which goes on from the journal, and delete when it has ended; in a cluster let this object go before that, by the annotation sessionbackend.dev/abandon: \"true\". Or leave everything as it is: without a cluster run nothing any more, in one set that annotation",
         );
     }
 
@@ -222,16 +223,26 @@ impl<'a> Draft<'a> {
                 Some(Step::RevokeIngress { group: rule.group.clone(), rule: id })
             }
             Resource::UpstashDatabase(name) => {
-                let id = id.or_else(|| self.former_database(name))?;
-                self.unused_store(&StoreId::Upstash(id.clone()), name)?;
+                let store = self.store_to_go(resource, id.map(StoreId::Upstash))?;
+                self.unused_store(&store, name)?;
+                let StoreId::Upstash(id) = store else { return None };
                 Some(Step::DeleteUpstashDatabase { id, name: name.clone() })
             }
             Resource::ReplicationGroup(id) => {
-                self.unused_store(&StoreId::ReplicationGroup(id.clone()), id)?;
+                let store = self.store_to_go(resource, made.map(|_| StoreId::ReplicationGroup(id.clone())))?;
+                self.unused_store(&store, id)?;
                 Some(Step::DeleteReplicationGroup { id: id.clone() })
             }
             // Nothing observes subnet groups: the call itself says that it is gone.
-            Resource::SubnetGroup(name) => Some(Step::DeleteSubnetGroup { name: name.clone() }),
+            Resource::SubnetGroup(name) => {
+                let group = StoreId::ReplicationGroup(self.inputs.owner.short_name("cache"));
+                if observed.catalog.iter().any(|entry| entry.id == group) {
+                    let what = format!("cache subnet group {name}");
+                    self.block(Reason::InUse, what, format!("{group} is still in it"), "it goes when that has gone");
+                    return None;
+                }
+                Some(Step::DeleteSubnetGroup { name: name.clone() })
+            }
         }
     }
 
@@ -252,17 +263,19 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The database the last migration came from, where that is the one called `name`.
-    fn former_database(&self, name: &str) -> Option<String> {
-        let from = self.inputs.journal.migration.as_ref()?.from.as_ref()?;
-        match &from.id {
-            StoreId::Upstash(id) if from.name == name => Some(id.clone()),
-            StoreId::Upstash(_)
-            | StoreId::ReplicationGroup(_)
-            | StoreId::ServerlessCache(_)
-            | StoreId::External(..)
-            | StoreId::Disabled => None,
+    /// The store that may go: one that was let go, or (`made`) one of ours. Where neither is written down nothing is said to
+    /// be gone: it stays.
+    fn store_to_go(&mut self, resource: &Resource, made: Option<StoreId>) -> Option<StoreId> {
+        let store = self.inputs.journal.let_go.get(resource).cloned().or(made);
+        if store.is_none() {
+            self.block(
+                Reason::Unclear,
+                String::from(resource.clone()),
+                "that it may go is not written down",
+                "remove it by hand once no service needs it",
+            );
         }
+        store
     }
 
     fn still_there<T>(&mut self, reading: &'a Reading<T>, what: &str) -> Option<&'a T> {
@@ -283,8 +296,8 @@ impl<'a> Draft<'a> {
         if observed.catalog.iter().any(|entry| entry.id == *id) {
             return true;
         }
-        if let Some(error) = &observed.unlisted {
-            self.unread(&Reading::<()>::Unknown(error.clone()), "the list of stores");
+        if let Some((vendor, error)) = id.vendor().and_then(|vendor| observed.unlisted.get_key_value(&vendor)) {
+            self.list_unread(*vendor, error, name);
             return false;
         }
         for reading in [&observed.target, &observed.source] {
@@ -310,6 +323,21 @@ impl<'a> Draft<'a> {
             });
         }
         false
+    }
+
+    /// What is missing in a list that could not be read may be there.
+    fn list_unread(&mut self, vendor: Vendor, error: &CloudError, name: &str) {
+        match (vendor, error.class) {
+            (Vendor::Upstash, Class::Credentials) => self.block(
+                Reason::CredentialsInvalid,
+                format!("Upstash database {name}"),
+                format!("whether it is still there could not be read: {error}"),
+                "name a Secret with the account's email and apiKey in spec.store.upstash.apiKeySecretRef or, where spec.store is another store, in spec.migration.from.upstash.apiKeySecretRef",
+            ),
+            (Vendor::Upstash | Vendor::ElastiCache, _) => {
+                self.unread(&Reading::<()>::Unknown(error.clone()), "the list of stores");
+            }
+        }
     }
 
     /// `Some` where the store still exists and no service of the account needs it.

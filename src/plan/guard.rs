@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::desired::{DeletionPolicy, Desired};
 use crate::env;
 use crate::identity::{Arn, RuleId, SecretName, StoreId};
-use crate::journal::{Direction, Gate, Journal, Migration, Outcome, Prior, Resource};
+use crate::journal::{Direction, Migration, Prior, Resource};
 use crate::observed::{CopyState, Egress, Reading, Service, StoreStatus};
 use crate::step::{ServicePatch, Setting, Step};
 
@@ -237,7 +237,7 @@ fn names_secret(migration: &Migration, name: &SecretName) -> bool {
 }
 
 fn store_violation(inputs: &Inputs<'_>, resource: &Resource, id: &StoreId) -> Option<String> {
-    if !inputs.journal.made.contains_key(resource) && !is_let_go(inputs, id) {
+    if !inputs.journal.made.contains_key(resource) && inputs.journal.let_go.get(resource) != Some(id) {
         return Some(format!("{} is neither ours nor the old store that was let go", String::from(resource.clone())));
     }
     if inputs.journal.open_migration().is_some() {
@@ -248,21 +248,4 @@ fn store_violation(inputs: &Inputs<'_>, resource: &Resource, id: &StoreId) -> Op
     };
     let serves = users.into_iter().any(|user| usage::of_store(inputs, user, id) != Need::No);
     serves.then(|| format!("{} would be deleted while it serves, or may", String::from(resource.clone())))
-}
-
-/// Whether the last migration came from the store with that id, and both the spec and a person said that it may go.
-fn is_let_go(inputs: &Inputs<'_>, id: &StoreId) -> bool {
-    let last = inputs.journal.migration.as_ref().filter(|_| has_completed(inputs.journal));
-    last.is_some_and(|last| {
-        last.from.as_ref().is_some_and(|from| from.id == *id) && last.approved.contains(&Gate::Retire)
-    })
-}
-
-/// Whether the last migration ended with the services on the new store.
-#[must_use]
-pub fn has_completed(journal: &Journal) -> bool {
-    journal
-        .migration
-        .as_ref()
-        .is_some_and(|migration| migration.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Completed))
 }

@@ -50,6 +50,7 @@ impl<'a> Draft<'a> {
         let Some(services) = self.services(target) else { return };
         if let Some(latch) = &self.inputs.journal.latch
             && self.is_latched(target, latch)
+            && !self.is_taken_back(target, &services)
         {
             return self.latched(latch);
         }
@@ -129,24 +130,50 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Whether what failed was a change at the store that stays, and nobody asks for it any more: the services are seen as
+    /// they were before it, and the spec wants nothing else.
+    fn is_taken_back(&self, target: &Target, services: &[Using<'a>]) -> bool {
+        let (journal, observed) = (self.inputs.journal, self.inputs.observed);
+        let (Some(last), Some(settled), Reading::Present(store)) =
+            (&journal.migration, &journal.settled, &observed.target)
+        else {
+            return false;
+        };
+        let wires = Wires { owner: self.inputs.owner, target, observed };
+        let wanted = record(store, "to");
+        last.stays()
+            && settled.binding == wanted.binding()
+            && settled.told == Some(wires.told_by(&wanted))
+            && services.iter().all(|using| {
+                let before = last.service(&using.spec.name).map(|moved| &moved.undo.egress);
+                let as_before = before.is_none_or(|egress| *egress == using.service.egress);
+                as_before && using.uses(store) && !self.asks_for_another_egress(using)
+            })
+    }
+
     fn latched(&mut self, latch: &Latch) {
         self.phase(Phase::RolledBack);
         if !self.retire_leftovers() {
             return;
         }
-        let last = self.inputs.journal.migration.as_ref().and_then(|last| last.ended.as_ref());
-        let given_up = last.is_some_and(|ended| ended.outcome == Outcome::Abandoned);
-        let (reason, end) = if given_up {
-            (Reason::Aborted, "no service was switched")
-        } else {
-            (Reason::RolledBack, "the services are back on the former store")
+        let last = self.inputs.journal.migration.as_ref();
+        let ended = last.and_then(|last| last.ended.as_ref());
+        let given_up = ended.is_some_and(|ended| ended.outcome == Outcome::Abandoned);
+        let stays = last.is_some_and(Migration::stays);
+        let (reason, end) = match (given_up, stays) {
+            (true, _) => (Reason::Aborted, "no service was switched"),
+            (false, true) => (Reason::RolledBack, "the services are as they were"),
+            (false, false) => (Reason::RolledBack, "the services are back on the former store"),
         };
-        self.block(
-            reason,
-            "spec.store",
-            format!("{}: {}; {end}", latch.reason, latch.message),
-            "look at why, then name another store in spec.store, or say `retry`",
-        );
+        let (subject, remedy) = if stays {
+            (
+                "spec",
+                "look at why, then put back in the spec what asked for it (the egress, the form of the variables), or say `retry`",
+            )
+        } else {
+            ("spec.store", "look at why, then name another store in spec.store, or say `retry`")
+        };
+        self.block(reason, subject, format!("{}: {}; {end}", latch.reason, latch.message), remedy);
     }
 
     /// The services use the store of the spec: take note of it, hold the claims, remove what a migration left.
@@ -158,9 +185,8 @@ impl<'a> Draft<'a> {
         self.say_how_it_fails(store);
         let journal = self.inputs.journal;
         let is_noted = journal.settled.as_ref().is_some_and(|settled| settled.store == store.id);
-        // A latch is about a change of store that was tried: whoever named this store again has let go of it.
-        let is_latched = journal.latch.as_ref().is_some_and(|latch| latch.store != store.id);
-        if !is_noted || is_latched {
+        // A latch is about a change that was tried: nobody asks for it any more.
+        if !is_noted || journal.latch.is_some() {
             let former = journal.settled.as_ref().filter(|settled| settled.store == store.id);
             let database = store.address.as_ref().map_or(0, |address| address.db);
             return self.journal(Entry::Settle(Settled {
@@ -386,7 +412,7 @@ impl<'a> Draft<'a> {
         };
         // From a store to itself is a new password, which nobody takes back.
         let moves_egress = migration.services.iter().any(|moved| moved.egress != EgressChange::None);
-        let elsewhere = migration.from.as_ref().map(StoreRecord::place) != Some(migration.to.place());
+        let elsewhere = !migration.stays();
         if elsewhere && self.inputs.journal.reverts > 0 && self.inputs.journal.is_a_revert(&migration) {
             return self.block(
                 Reason::Contested,

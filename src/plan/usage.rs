@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::CloudError;
-use crate::identity::{Arn, GroupId, SecretName, StoreId};
+use crate::identity::{Arn, GroupId, SecretName, StoreId, Vendor};
 use crate::journal::Resource;
 use crate::observed::{Bystander, Delivery, Placement, Reach, Reading, Service, ServiceSource, Variable};
 use crate::serving::identify;
@@ -110,7 +110,8 @@ pub(crate) fn of_group(inputs: &Inputs<'_>, user: User<'_>, group: &GroupId) -> 
             Some(Placement::Public | Placement::Nowhere) => false,
             None => variable.reach != Reach::Public,
         });
-        match (behind, &variable.reach, &observed.unlisted) {
+        // Whose names the internet knows are no private hosts.
+        match (behind, &variable.reach, observed.unlisted.get(&Vendor::ElastiCache)) {
             (true, ..) => Need::Yes,
             // A private host that no complete list says is not a store.
             (false, Reach::Private(_), Some(error)) if stores.is_empty() => {

@@ -88,7 +88,7 @@ impl CloudWorld {
             target: target_store,
             source,
             catalog,
-            unlisted: stores.gap(journal),
+            unlisted: stores.gaps(journal),
             namesakes,
             connectors,
             rules: rules.readings,

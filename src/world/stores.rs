@@ -1,13 +1,15 @@
 //! Stores as the planner sees them: the account's catalog, the one the spec asks for, the one the services come from.
 //! Only reads. A store that could not be looked up is `Unknown`, never taken for a different one.
 
+use std::collections::BTreeMap;
+
 use aws_sdk_elasticache::types::{ReplicationGroup, ServerlessCache};
 use secrecy::SecretString;
 
 use crate::desired::{ReplicationGroupRef, StoreSpec, UpstashDatabase};
 use crate::env;
 use crate::error::{Class, CloudError};
-use crate::identity::{Address, Owner, StoreId};
+use crate::identity::{Address, Owner, StoreId, Vendor};
 use crate::journal::{Journal, Resource, StoreRecord};
 use crate::observed::{CatalogEntry, Placement, Reach, Reading, Server, Store, StoreStatus};
 use crate::upstash::{Database, SERVICE as UPSTASH};
@@ -56,15 +58,17 @@ impl Listings {
         groups.chain(caches).chain(databases).collect()
     }
 
-    /// Why the catalog may lack a store, if it may. Without a key the databases we made are out of sight, not gone.
-    pub(super) fn gap(&self, journal: &Journal) -> Option<CloudError> {
-        let gap = self.elasticache_gap().or(self.upstash_gap()).cloned();
+    /// Whose stores the catalog may lack, and why. Without a key the databases we know are out of sight, not gone.
+    pub(super) fn gaps(&self, journal: &Journal) -> BTreeMap<Vendor, CloudError> {
         let made = || journal.made.keys().any(|resource| matches!(resource, Resource::UpstashDatabase(_)));
         let asked = || made() || journal.stores().iter().any(|store| matches!(store, StoreId::Upstash(_)));
-        gap.or_else(|| {
+        let unseen = || {
             let unseen = self.databases.is_none() && asked();
             unseen.then(|| CloudError::new(Class::Credentials, UPSTASH, "ListDatabases", "", &no_key()))
-        })
+        };
+        let upstash = self.upstash_gap().cloned().or_else(unseen);
+        let each = [(Vendor::ElastiCache, self.elasticache_gap().cloned()), (Vendor::Upstash, upstash)];
+        each.into_iter().filter_map(|(vendor, gap)| Some((vendor, gap?))).collect()
     }
 
     /// Why the catalog may lack the store at `host`, if it may.

@@ -380,7 +380,10 @@ impl<'a> Dice<'a> {
             target: self.reading(to.map_or(Reading::Absent, Reading::Present)),
             source: self.reading(if from.id.is_redis() { Reading::Present(from) } else { Reading::Absent }),
             catalog,
-            unlisted: self.rarely(8).then(|| self.error()),
+            unlisted: [Vendor::ElastiCache, Vendor::Upstash]
+                .into_iter()
+                .filter_map(|vendor| self.rarely(8).then(|| (vendor, self.error())))
+                .collect(),
             connectors,
             rules,
             claims,
@@ -592,7 +595,19 @@ impl<'a> Dice<'a> {
                 made.insert(resource, Made { intended: at(-500), id: self.rarely(2).then_some(id) });
             }
         }
-        let leftovers: BTreeSet<_> = made.keys().filter(|_| self.rarely(3)).cloned().collect();
+        let mut leftovers: BTreeSet<_> = made.keys().filter(|_| self.rarely(3)).cloned().collect();
+        let mut let_go = BTreeMap::new();
+        for (resource, store) in [
+            (Resource::UpstashDatabase("former".into()), StoreId::Upstash("u-9".into())),
+            (Resource::ReplicationGroup("liberty".into()), StoreId::ReplicationGroup("liberty".into())),
+        ] {
+            if self.rarely(4) {
+                leftovers.insert(resource.clone());
+                if self.rarely(2) {
+                    let_go.insert(resource, store);
+                }
+            }
+        }
         let migration = Migration {
             id: MigrationId("forged-1".into()),
             epoch,
@@ -644,6 +659,7 @@ impl<'a> Dice<'a> {
                 at: at(-30),
             }),
             leftovers,
+            let_go,
             reverts: u32::from(self.throw(3)),
         }
     }

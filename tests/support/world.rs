@@ -398,7 +398,12 @@ impl Teller<'_> {
                 "account" => observed.account = reading(value, |value| text(value).to_owned()),
                 "target" => observed.target = reading(value, |value| self.store(value)),
                 "source" => observed.source = reading(value, |value| self.store(value)),
-                "unlisted" => observed.unlisted = Some(error(text(value))),
+                "unlisted" => {
+                    let vendors = [("elastiCache", Vendor::ElastiCache), ("upstash", Vendor::Upstash)];
+                    let gap = |name| Some(error(text(map(value, &vendors.map(|(name, _)| name)).get(name)?)));
+                    let gaps = vendors.into_iter().filter_map(|(name, vendor)| Some((vendor, gap(name)?)));
+                    observed.unlisted = gaps.collect();
+                }
                 "services" => {
                     for (name, value) in value.as_object().unwrap() {
                         let former = observed.services.get(name).and_then(Reading::present).cloned();

@@ -12,7 +12,7 @@ use super::super::{CloudWorld, cache, reading};
 use super::{Found, Listings};
 
 pub(super) fn no_key() -> String {
-    "no Upstash API key was given (spec.store.upstash.apiKeySecretRef): its databases cannot be seen".to_owned()
+    "no Upstash API key was given (spec.store.upstash.apiKeySecretRef, or spec.migration.from.upstash.apiKeySecretRef): its databases cannot be seen".to_owned()
 }
 
 fn upstash_status(database: &Database) -> StoreStatus {
