@@ -161,7 +161,8 @@ fn made(world: &World) -> Value {
     ];
     let log = world.ground.sandbox.json(&["log", "-o", "json", "--mutating"]);
     let calls = list(&log, "");
-    let count = |operation: &str| calls.iter().filter(|call| call["operation"] == operation).count();
+    let is = |call: &&Value, operation: &str| call["operation"] == operation && call["outcome"] == "ok";
+    let count = |operation: &str| calls.iter().filter(|call| is(call, operation)).count();
     Value::Object(MAKING.iter().map(|operation| ((*operation).to_owned(), json!(count(operation)))).collect())
 }
 
