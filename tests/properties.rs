@@ -337,6 +337,9 @@ fn said(picture: &Picture, later: i64) -> Vec<String> {
     waits.chain(plan.blocks.into_iter().map(|block| block.message + &block.remedy)).collect()
 }
 
+/// Something that happens to a copy.
+type Change<'a> = Box<dyn Fn(&mut Copy) + 'a>;
+
 #[test]
 fn no_figure_that_moves_all_the_time_is_in_what_is_waited_for() {
     let mut seen = BTreeSet::new();
@@ -352,7 +355,6 @@ fn no_figure_that_moves_all_the_time_is_in_what_is_waited_for() {
             let address = format!("10.0.7.4:{port}");
             copy.connected_from = vec![Client { name: "reporting".into(), address, age }];
         };
-        type Change<'a> = Box<dyn Fn(&mut Copy) + 'a>;
         let pairs: [(Change<'_>, Change<'_>); 5] = [
             (
                 Box::new(|copy| copy.state = CopyState::Bulk),

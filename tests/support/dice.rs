@@ -373,6 +373,12 @@ impl<'a> Dice<'a> {
         let Service { egress, source, variables, .. } = self.service("billing", on);
         let bystander = Bystander { name: "billing".into(), egress, source, variables };
         let bystanders = if self.rarely(3) { vec![bystander] } else { vec![] };
+        let mut unlisted = std::collections::BTreeMap::new();
+        for vendor in [Vendor::ElastiCache, Vendor::Upstash] {
+            if self.rarely(8) {
+                unlisted.insert(vendor, self.error());
+            }
+        }
         Observed {
             account,
             services,
@@ -380,10 +386,7 @@ impl<'a> Dice<'a> {
             target: self.reading(to.map_or(Reading::Absent, Reading::Present)),
             source: self.reading(if from.id.is_redis() { Reading::Present(from) } else { Reading::Absent }),
             catalog,
-            unlisted: [Vendor::ElastiCache, Vendor::Upstash]
-                .into_iter()
-                .filter_map(|vendor| self.rarely(8).then(|| (vendor, self.error())))
-                .collect(),
+            unlisted,
             connectors,
             rules,
             claims,
