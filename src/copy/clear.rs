@@ -19,8 +19,7 @@ use super::{
     error::CopyError,
     feed::{set_notify, tells_enough},
     fence::{
-        Ending, Grasp, Record, ask_guarded, beat, grasp, guarded, plant, plant_over, read_record, runner_of,
-        write_record,
+        Ending, Grasp, Record, ask_guarded, beat, grasp, guarded, held, plant, plant_over, read_record, write_record,
     },
     key::Ours,
     link::{Link, bytes, items, text},
@@ -59,10 +58,7 @@ impl Exit {
         match grasp(&mut control, &exit.ours, &exit.fence, spec).await? {
             Grasp::Taken { .. } => {}
             Grasp::Held { by, silent_ms } => {
-                let holder = runner_of(&by);
-                let detail =
-                    format!("runner {holder} was alive {silent_ms} ms ago; the copy can be ended when it is not");
-                return Err(CopyError::Busy { store: spec.to.name(), detail });
+                return Err(held(&by, silent_ms));
             }
         }
         exit.record = read_record(&mut control, &exit.ours).await?;

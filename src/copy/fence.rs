@@ -85,6 +85,12 @@ pub(crate) fn runner_of(token: &str) -> &str {
     token.rsplit_once('#').map_or(token, |(runner, _)| runner)
 }
 
+/// That somebody else is alive. In whole seconds, rounded up: what is told of it should not change at every look.
+pub(crate) fn held(by: &str, silent_ms: i64) -> CopyError {
+    let seconds = u64::try_from(silent_ms).unwrap_or_default().div_ceil(1000).max(1);
+    CopyError::Held { by: runner_of(by).to_owned(), seconds }
+}
+
 /// The same, also where exactly `gone` holds it.
 async fn grasp_from(
     control: &mut Link,
