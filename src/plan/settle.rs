@@ -141,11 +141,14 @@ impl<'a> Draft<'a> {
         } else {
             (Reason::RolledBack, "the services are back on the former store")
         };
+        let mend = if latch.reason == Reason::Aborted.as_str() { "to try again" } else { "correct the cause, then" };
         self.block(
             reason,
             "spec.store",
             format!("{}: {}; {end}", latch.reason, latch.message),
-            "look at why, then name another store in spec.store, or say `retry`",
+            format!(
+                "{mend}: sessionbackend retry -f FILE && sessionbackend apply -f FILE; or name another store in spec.store"
+            ),
         );
     }
 

@@ -65,7 +65,8 @@ fn the_definition_may_come_later_and_what_was_stored_before_it_stops_nobody() {
     // Of what cannot be decoded the API server lets nobody write anything, a status included.
     until("an event says what is wrong", || {
         let events = ground.events("unseen");
-        let told = events.iter().any(|(_, note)| note.contains("spec.services: has the wrong type: text; write a list"));
+        let told =
+            events.iter().any(|(_, note)| note.contains("spec.services: has the wrong type: text; write a list"));
         if told { Ok(()) } else { Err(format!("{events:#?} {:#?}", operator.warnings())) }
     });
     ground.kubectl("delete sb unseen --timeout=60s");

@@ -114,7 +114,9 @@ impl Operator {
     /// The last warnings it has logged.
     pub(crate) fn warnings(&self) -> Vec<Value> {
         let mut warnings = lines(&self.log);
-        warnings.retain(|line| line["level"] == "WARN" || line["message"].as_str().is_some_and(|said| said.contains("finalizer")));
+        warnings.retain(|line| {
+            line["level"] == "WARN" || line["message"].as_str().is_some_and(|said| said.contains("finalizer"))
+        });
         warnings.split_off(warnings.len().saturating_sub(8))
     }
 
