@@ -6,7 +6,7 @@ SHELL := /bin/bash
 SCENARIO ?= migrate
 CARGO ?= cargo
 
-.PHONY: help demo demo-cluster test check fmt lint purity generated deny bench soak setup clients
+.PHONY: help scenario demo demo-cluster test check fmt lint purity generated deny bench soak setup clients
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -17,11 +17,16 @@ setup: ## Find or install what the demo needs: a Redis server with TLS
 clients: ## The same, and what the tests need besides: Python for the vendors' own clients, redis-cli, curl
 	@scripts/setup tests
 
-demo: setup ## Move a busy service from ElastiCache to Upstash on the local sandbox (SCENARIO=migrate|rollback|platform-rollback)
+# A wrong word should not show after a build of minutes.
+scenario:
+	@case "$(SCENARIO)" in migrate|rollback|platform-rollback) ;; \
+	  *) echo 'SCENARIO is migrate, rollback or platform-rollback, not $(SCENARIO)' >&2; exit 2 ;; esac
+
+demo: scenario setup ## Move a busy service from ElastiCache to Upstash on the local sandbox (SCENARIO=migrate|rollback|platform-rollback)
 	@$(CARGO) build --workspace --bins
 	@"$$($(CARGO) metadata --format-version 1 --no-deps | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')/debug/demo" run --scenario $(SCENARIO)
 
-demo-cluster: setup ## The same move by the operator on a real API server (KUBECONFIG_ADMIN=… to use a cluster of yours)
+demo-cluster: scenario setup ## The same move by the operator on a real API server (KUBECONFIG_ADMIN=… to use a cluster of yours)
 	@$(CARGO) build --workspace --bins
 	@"$$($(CARGO) metadata --format-version 1 --no-deps | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')/debug/demo" run \
 	  --cluster --dir target/demo-cluster --scenario $(SCENARIO) $(if $(KUBECONFIG_ADMIN),--kubeconfig $(KUBECONFIG_ADMIN))

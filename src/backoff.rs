@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::engine::Cycle;
 use crate::error::Class;
 use crate::journal::Entry;
-use crate::observed::CopyState;
+use crate::observed::{CopyState, HELD};
 use crate::plan::Awaited;
 use crate::render::between;
 use crate::step::Step;
@@ -126,9 +126,10 @@ fn announces(turn: &Cycle) -> bool {
     !turn.outcomes.is_empty() && turn.outcomes.iter().all(|outcome| intends(&outcome.step))
 }
 
-/// Where the copy goes on by itself as soon as what is in its way is gone.
-fn stuck(turn: &Cycle) -> Option<(Class, String)> {
+/// Where the copy goes on by itself as soon as what is in its way is gone. That another runner is at work is no failure.
+pub(crate) fn stuck(turn: &Cycle) -> Option<(Class, String)> {
     match &turn.observed.copy.present()?.state {
+        CopyState::Failed { reason, .. } if reason == HELD => None,
         CopyState::Failed { message, temporary: true, .. } => Some((Class::Transient, message.clone())),
         CopyState::Failed { .. }
         | CopyState::Starting

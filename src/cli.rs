@@ -18,6 +18,7 @@ pub mod word;
 
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, Parser as _};
 
 use self::args::{Arguments, Command};
@@ -30,11 +31,22 @@ use crate::telemetry::Log;
 /// Runs the command the arguments ask for.
 #[must_use]
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nobody is left to tell that standard output is gone.
+            let _ = error.print();
+            if let Some(file) = file_without_its_flag(&error) {
+                eprintln!("did you mean -f {file}?");
+            }
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::CONVERGED });
+        }
+    };
     let environment = Environment::read();
     // Two crates of the tree could bring a TLS provider; naming ours keeps rustls from having to guess.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     crate::telemetry::start(environment.log(), &log(&arguments.command));
+    let form = Form::of(&arguments);
     let outcome = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(Box::pin(run(arguments, environment))),
         Err(source) => Err(Error::Runtime(source)),
@@ -42,8 +54,37 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
+            match form {
+                Form::Lines => output::json_line(&error.json()),
+                Form::Document => output::document(vec![error.json()]),
+                Form::Text => {}
+            }
             eprint!("{}", error.text());
             ExitCode::from(exit::ERROR)
+        }
+    }
+}
+
+/// A manifest that was given like an argument.
+fn file_without_its_flag(error: &clap::Error) -> Option<&str> {
+    let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidArg) else { return None };
+    std::path::Path::new(given).is_file().then_some(given.as_str())
+}
+
+/// How an error is told besides the text on standard error: scripts read standard output.
+enum Form {
+    Text,
+    Document,
+    Lines,
+}
+
+impl Form {
+    fn of(arguments: &Arguments) -> Self {
+        match (&arguments.command, arguments.output) {
+            (_, args::Output::Text)
+            | (Command::Run(_) | Command::Crd | Command::Conditions | Command::Completion { .. }, _) => Self::Text,
+            (Command::Apply(_) | Command::Destroy(_), args::Output::Json) => Self::Lines,
+            (_, args::Output::Json) => Self::Document,
         }
     }
 }

@@ -129,7 +129,10 @@ impl Clouds {
     ) -> Result<Connection, Error> {
         let Whose { installation, namespace, name, generation, spec, desired } = whose;
         let upstash = unless_deleted(desired, upstash_key(values, spec))?
-            .map(|key| Upstash::over(self.upstash.clone(), &self.upstash_url, key))
+            .map(|(secret, key)| {
+                let client = Upstash::over(self.upstash.clone(), &self.upstash_url, key)?;
+                Ok(client.of_secret(format!("{namespace}/{secret}")))
+            })
             .transpose()
             .map_err(Error::Cloud)?;
         let inputs = unless_deleted(desired, inputs(values, spec))?;
@@ -193,8 +196,8 @@ fn headers(values: &impl Values, desired: &Desired) -> Result<BTreeMap<SecretKey
     named.into_iter().map(value).collect()
 }
 
-/// The key of Upstash's management API: that of the store, else that of the store it comes from.
-fn upstash_key(values: &impl Values, spec: &SessionBackendSpec) -> Result<Option<ApiKey>, Violation> {
+/// The key of Upstash's management API and its Secret: those of the store, else those of the store it comes from.
+fn upstash_key(values: &impl Values, spec: &SessionBackendSpec) -> Result<Option<(String, ApiKey)>, Violation> {
     let of_store = spec.store.upstash.as_ref().and_then(|upstash| upstash.api_key_secret_ref.as_ref());
     let from = spec.migration.as_ref().and_then(|migration| migration.from.as_ref());
     let of_from = from.and_then(|from| from.upstash.as_ref()).and_then(|upstash| upstash.api_key_secret_ref.as_ref());
@@ -204,7 +207,8 @@ fn upstash_key(values: &impl Values, spec: &SessionBackendSpec) -> Result<Option
         (None, None) => return Ok(None),
     };
     let email = values.get(field, &secret.name, "email")?.expose_secret().to_owned();
-    Ok(Some(ApiKey { email, key: values.get(field, &secret.name, "apiKey")? }))
+    let key = values.get(field, &secret.name, "apiKey")?;
+    Ok(Some((secret.name.to_string(), ApiKey { email, key })))
 }
 
 fn inputs(values: &impl Values, spec: &SessionBackendSpec) -> Result<Inputs, Violation> {

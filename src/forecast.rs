@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::desired::Desired;
 use crate::effect::Picture;
 use crate::identity::Owner;
+use crate::journal::Gate;
 use crate::plan::{Awaited, Block, Inputs, Phase, Plan, Reason, Wait, after, guard, plan};
 use crate::step::Step;
 
@@ -46,6 +47,8 @@ pub enum End {
     Converged,
     /// Somebody has to do something first.
     Blocked(Vec<Block>),
+    /// Somebody may be needed on the way: nothing is in it now.
+    MayBlock(Vec<Block>),
     /// A person's word is needed on the way.
     AwaitsApproval,
     /// A promise would be broken, or no end was found: a bug, and nothing would be done.
@@ -85,6 +88,8 @@ pub fn forecast(owner: &Owner, desired: &Desired, picture: &Picture, now: Timest
     let mut notes: Vec<String> = Vec::new();
     let mut phase = Phase::Preflight;
     let mut stuck: Option<(u64, Vec<Awaited>)> = None;
+    let opened = picture.journal.open_migration().is_some();
+    let mut facts: Option<Vec<Block>> = None;
     for _ in 0..LIMIT {
         let inputs = Inputs {
             owner,
@@ -97,14 +102,27 @@ pub fn forecast(owner: &Owner, desired: &Desired, picture: &Picture, now: Timest
         let next = plan(&inputs);
         let broken = guard::violations(&inputs, &next);
         phase = next.phase;
-        let fresh: Vec<String> = next.notes.iter().filter(|note| !notes.contains(note)).cloned().collect();
+        // What the first plan does not say of the world as it is, time has not brought yet.
+        let is_fact = facts.is_none();
+        let facts = facts.get_or_insert_with(|| next.blocks.clone());
+        let fresh: Vec<String> =
+            next.notes.iter().filter(|note| !notes.contains(note) && (is_fact || !gives_up(note))).cloned().collect();
         notes.extend(fresh);
         if !broken.is_empty() {
             return Forecast { waves, end: End::Broken(broken), phase, notes };
         }
         if next.steps.is_empty() {
             if !next.blocks.is_empty() {
-                return Forecast { waves, end: End::Blocked(next.blocks), phase, notes };
+                let is_known = |block: &Block| {
+                    facts.iter().any(|fact| (fact.reason, &fact.subject) == (block.reason, &block.subject))
+                };
+                let waited = waves.iter().any(|wave| !wave.waits.is_empty());
+                let end = if opened && waited && !next.blocks.iter().all(is_known) {
+                    End::MayBlock(next.blocks.into_iter().map(foreseen).collect())
+                } else {
+                    End::Blocked(next.blocks)
+                };
+                return Forecast { waves, end, phase, notes };
             }
             if next.waits.is_empty() {
                 return Forecast { waves, end: End::Converged, phase, notes };
@@ -129,7 +147,15 @@ pub fn forecast(owner: &Owner, desired: &Desired, picture: &Picture, now: Timest
                     picture.journal = picture.journal.apply(&entry, now);
                 }
                 (Some(_), None) => return Forecast { waves, end: End::AwaitsApproval, phase, notes },
-                (None, _) => picture.elapse(desired, now),
+                (None, _) => {
+                    // Whoever is connected now may simply go: no reading tells how long they stay.
+                    if let Some(copy) = picture.observed.copy.present_mut()
+                        && next.waits.iter().any(|wait| wait.on == Awaited::ClientsGone)
+                    {
+                        (copy.clients_from, copy.clients_to) = (Some(0), Some(0));
+                    }
+                    picture.elapse(desired, now);
+                }
             }
             continue;
         }
@@ -141,6 +167,16 @@ pub fn forecast(owner: &Owner, desired: &Desired, picture: &Picture, now: Timest
         waves.push(Wave { phase, steps: next.steps, waits: next.waits });
     }
     Forecast { waves, end: End::Broken(vec![format!("no end after {LIMIT} waves")]), phase, notes }
+}
+
+/// A block that nobody has met yet: no reason to give a store up.
+fn foreseen(block: Block) -> Block {
+    let remedies: Vec<_> = block.remedy.split("; or ").filter(|remedy| !gives_up(remedy)).collect();
+    Block { remedy: remedies.join("; or "), ..block }
+}
+
+fn gives_up(text: &str) -> bool {
+    text.contains(&format!("/{}", Gate::GiveUp))
 }
 
 fn cannot_be_foreseen(wait: &Wait) -> bool {

@@ -242,7 +242,7 @@ fn yaml_violation(error: &serde_yaml::Error) -> Violation {
     if words.contains("recursion limit") {
         too_deep()
     } else if words.contains("duplicate entry") {
-        Violation::new("", "gives a field twice", "remove one of the two")
+        Violation::new("", format!("gives a field twice{at}"), "remove one of the two")
     } else if words.contains("repetition limit") {
         Violation::new("", "repeats itself without end by its aliases", "write the values out")
     } else {

@@ -538,6 +538,9 @@ pub struct Client {
     pub age: u64,
 }
 
+/// The reason of a copier that waits because another runner is at work.
+pub const HELD: &str = "Held";
+
 /// What the copier is doing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CopyState {

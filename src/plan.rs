@@ -356,12 +356,16 @@ impl<'a> Draft<'a> {
                 deadline: None,
                 message: format!("{what} could not be read: {error}; trying again"),
             }),
-            Reading::Unknown(error) => self.block(
-                Reason::of_class(error.class),
-                what,
-                format!("could not be read: {error}"),
-                Reason::of_class(error.class).remedy(),
-            ),
+            Reading::Unknown(error) => {
+                let (reason, message) = (Reason::of_class(error.class), format!("could not be read: {error}"));
+                // One call may be behind many readings.
+                let same = |block: &&mut Block| block.reason == reason && block.message == message;
+                match self.plan.blocks.iter_mut().find(same) {
+                    Some(block) if block.subject.split(", ").any(|known| known == what) => {}
+                    Some(block) => block.subject = format!("{}, {what}", block.subject),
+                    None => self.block(reason, what, message, reason.remedy()),
+                }
+            }
             Reading::Hidden(why) => {
                 self.block(Reason::Hidden, what, why.clone(), "make it visible, or name it in the spec");
             }

@@ -33,7 +33,7 @@ fn endpoint(endpoint: &Endpoint) -> copy::Endpoint {
 fn cloud_error(operation: &str, error: &copy::CopyError) -> CloudError {
     use crate::copy::CopyError;
     let class = match error {
-        CopyError::Unreachable { .. } | CopyError::Busy { .. } => Class::Transient,
+        CopyError::Unreachable { .. } | CopyError::Busy { .. } | CopyError::Held { .. } => Class::Transient,
         CopyError::Auth { .. } => Class::Credentials,
         CopyError::NotPermitted { .. } => Class::Denied,
         CopyError::Quota { .. } | CopyError::Full { .. } => Class::Quota,

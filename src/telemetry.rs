@@ -20,6 +20,8 @@ pub struct Log {
 /// Starts the log with `filter`, such as `sessionbackend=debug`. A filter that cannot be read is said and ignored.
 pub fn start(filter: Option<&str>, log: &Log) {
     let Log { default, json } = *log;
+    let calm = calm(default, json);
+    let default = calm.as_str();
     let asked = filter.filter(|filter| !filter.is_empty()).unwrap_or(default);
     let (directives, wrong) = match EnvFilter::try_new(asked) {
         Ok(directives) => (directives, None),
@@ -39,6 +41,12 @@ pub fn start(filter: Option<&str>, log: &Log) {
     if let Some(error) = wrong {
         tracing::warn!(%error, "the log filter cannot be read; logging {default}");
     }
+}
+
+/// What is logged when nothing was asked for. That no credentials were found is said by the call that needs them, in one
+/// line; `aws_config` warns of it in many.
+fn calm(default: &str, json: bool) -> String {
+    if json { default.to_owned() } else { format!("{default},aws_config=error") }
 }
 
 /// Our own targets at any level, everybody else's down to INFO.
@@ -67,6 +75,20 @@ mod tests {
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn people_are_not_warned_of_credentials_twice() {
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let layer = tracing_subscriber::fmt::layer().with_writer(move || writer.clone());
+        let filter = EnvFilter::new(calm("warn", false));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer.with_filter(filter)), || {
+            tracing::warn!(target: "aws_config::meta::credentials::chain", "canary-provider");
+            tracing::warn!(target: "hyper", "heard");
+        });
+        let said = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+        assert!(said.contains("heard") && !said.contains("canary"), "{said}");
     }
 
     #[test]

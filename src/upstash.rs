@@ -55,6 +55,8 @@ pub struct Upstash {
     http: reqwest::Client,
     base: Url,
     key: ApiKey,
+    /// The Secret the key is from.
+    secret: Option<String>,
     deadlines: Deadlines,
 }
 
@@ -74,7 +76,13 @@ impl Upstash {
     pub fn over(http: reqwest::Client, base: &str, key: ApiKey) -> Result<Self, CloudError> {
         let base = Url::parse(&format!("{}/", base.trim_end_matches('/')))
             .map_err(|error| wrong(&format!("the API URL {base:?} is not a URL: {error}")))?;
-        Ok(Self { http, base, key, deadlines: Deadlines::default() })
+        Ok(Self { http, base, key, secret: None, deadlines: Deadlines::default() })
+    }
+
+    /// The same with a key from `secret`, which is named when the key is refused.
+    #[must_use]
+    pub fn of_secret(self, secret: String) -> Self {
+        Self { secret: Some(secret), ..self }
     }
 
     /// The same with other deadlines.
@@ -174,7 +182,9 @@ impl Upstash {
         }
         let message = wire::reason(&bytes);
         let class = crate::aws::classify::class(SERVICE, "", Some(status.as_u16()), &message);
-        Err(failed(class, &format!("HTTP {}: {message}", status.as_u16())))
+        let secret = self.secret.as_ref().filter(|_| class == Class::Credentials);
+        let refused = secret.map(|secret| format!("; Secret {secret} (email, apiKey) was refused")).unwrap_or_default();
+        Err(failed(class, &format!("HTTP {}: {message}{refused}", status.as_u16())))
     }
 }
 

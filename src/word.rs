@@ -1,6 +1,7 @@
 //! A person's word to a migration: what it means to the journal as it stands. Pure; the command line takes words as commands,
 //! the controller as annotations.
 
+use crate::desired::Desired;
 use crate::identity::MigrationId;
 use crate::journal::{Entry, Gate, Journal, Migration, ServiceMove};
 use crate::render::apply::outcome;
@@ -81,6 +82,19 @@ pub fn answer(journal: &Journal, word: &Word) -> Answer {
         (Word::Retry, None) => {
             Answer::No(format!("there is nothing to retry: {}", last(journal)), "see `sessionbackend plan`".to_owned())
         }
+    }
+}
+
+/// Whether `desired` closes this gate at all. What a person gives up has a gate of its own, opened by what happens.
+#[must_use]
+pub fn closes(desired: &Desired, gate: Gate) -> bool {
+    let Desired::Present(target) = desired else { return true };
+    let migration = &target.migration;
+    match gate {
+        Gate::Switch => migration.approval.switch,
+        Gate::Handover => !target.other_consumers.is_empty(),
+        Gate::Retire => migration.approval.retire || migration.retire.delete_old_store,
+        Gate::GiveUp => true,
     }
 }
 

@@ -11,22 +11,24 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
+use sessionbackend::backoff::{Backoff, Pause};
 use sessionbackend::checks::Stage;
 use sessionbackend::cli::drive::Drive;
 use sessionbackend::cli::exit;
 use sessionbackend::clock::Time;
 use sessionbackend::desired::{Approval, DeletionPolicy, Desired, Retire, Target};
 use sessionbackend::effect::Picture;
+use sessionbackend::engine::Cycle;
 use sessionbackend::journal::{Entry, Gate};
-use sessionbackend::observed::Reading;
-use sessionbackend::plan::{Inputs, Phase, plan};
+use sessionbackend::observed::{CopyState, HELD, Reading};
+use sessionbackend::plan::{Awaited, Inputs, Phase, plan};
 use sessionbackend::render::apply::{Ending, Event, Narrator, Told};
 use sessionbackend::render::plan::Preview;
 use sessionbackend::render::status::{Driver, Report};
 use sessionbackend::sim::{Fault, Faults, SimWorld};
 use sessionbackend::status::{Aside, project, says_the_same, transitions};
 use sessionbackend::stop::Stop;
-use sessionbackend::word::{Answer, Word, answer};
+use sessionbackend::word::{Answer, Word, answer, closes};
 
 use support::*;
 
@@ -299,6 +301,51 @@ fn after_the_bake_an_abort_is_refused_with_the_way() {
 }
 
 #[test]
+fn another_apply_at_work_is_no_failure_and_no_reason_to_give_a_store_up() {
+    let sim = world(on_elasticache(&["liberty-web"]));
+    let draining = |event: &Event| matches!(event, Event::Phase { phase: Phase::Draining });
+    let _ = apply_until(&sim, &present(liberty()), draining);
+    sim.meddle(|picture, now| {
+        let copy = picture.observed.copy.present_mut().unwrap();
+        (copy.here, copy.heartbeat) = (true, now);
+        copy.state = CopyState::Failed {
+            reason: HELD.into(),
+            message: "another apply drives this migration (alive 1 s ago)".into(),
+            temporary: true,
+        };
+    });
+    let Picture { observed, journal } = sim.picture();
+    let (owner, desired) = (owner(), present(liberty()));
+    let now = sim.now();
+    let inputs =
+        Inputs { owner: &owner, desired: &desired, observed: &observed, journal: &journal, announced: None, now };
+    let plan = plan(&inputs);
+    assert_eq!((plan.steps.len(), plan.blocks.len()), (0, 0), "{plan:?}");
+    let wait = plan.waits.iter().find(|wait| wait.on == Awaited::CopyInStep).unwrap();
+    assert_eq!(
+        wait.message,
+        "another apply drives this migration (alive 1 s ago): watching; this one takes over if it stops"
+    );
+    let turn = Cycle { at: now, observed, journal, plan, outcomes: Vec::new() };
+    let mut backoff = Backoff::default();
+    backoff.count(&turn);
+    assert!(matches!(backoff.pause(&turn, Duration::from_secs(15), now), Pause::Idle(_)));
+    assert_eq!(backoff.hopeless(now.checked_add(jiff::SignedDuration::from_hours(9)).unwrap()), None);
+}
+
+#[test]
+fn a_gate_that_the_manifest_does_not_close_cannot_be_opened() {
+    let desired = present(liberty());
+    let open = Gate::ALL.map(|gate| closes(&desired, gate));
+    let expected = Gate::ALL.map(|gate| gate == Gate::GiveUp);
+    assert_eq!(open, expected, "{:?}", Gate::ALL);
+    let mut target = liberty();
+    target.migration.approval = Approval { switch: true, retire: true };
+    let asked = present(target);
+    assert!(closes(&asked, Gate::Switch) && closes(&asked, Gate::Retire) && !closes(&asked, Gate::Handover));
+}
+
+#[test]
 fn no_store_is_given_up_before_one_was_left() {
     let mut target = liberty();
     target.migration.approval.switch = true;
@@ -505,8 +552,75 @@ fn completion_knows_the_commands() {
 }
 
 #[test]
-fn a_wrong_argument_exits_2_before_anything_is_read() {
+fn a_wrong_argument_exits_64_and_never_like_changes() {
     let ran = sessionbackend(&["approve", "no-gate", "-f", "-"], "", &[]);
-    assert_eq!(ran.code, Some(2));
+    assert_eq!(ran.code, Some(64));
     assert!(ran.err.contains("MIGRATION/GATE"), "{}", ran.err);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("service.yaml");
+    std::fs::write(&file, MANIFEST).unwrap();
+    let ran = sessionbackend(&["plan", file.to_str().unwrap()], "", &[]);
+    assert_eq!(ran.code, Some(64));
+    assert!(ran.err.contains(&format!("did you mean -f {}?", file.display())), "{}", ran.err);
+    for arguments in [&["plan"][..], &["plan", "--wat"], &[]] {
+        assert_eq!(sessionbackend(arguments, "", &[]).code, Some(64), "{arguments:?}");
+    }
+    assert_eq!(sessionbackend(&["--help"], "", &[]).code, Some(0));
+}
+
+#[test]
+fn an_error_is_json_too_where_json_was_asked_for() {
+    let ran = sessionbackend(&["plan", "-o", "json", "-f", "/nowhere/service.yaml"], "", &[]);
+    let answer: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(ran.code, Some(1));
+    assert!(answer["error"].as_str().unwrap().contains("/nowhere/service.yaml"), "{answer}");
+    let ran = sessionbackend(&["apply", "-o", "json", "-f", "-"], &MANIFEST.replace("Url", "Urll"), &[]);
+    let answer: Value = serde_json::from_str(ran.out.trim()).unwrap();
+    assert_eq!(answer["mistakes"][0]["field"], "spec.env.format");
+    assert_eq!(ran.out.lines().count(), 1, "one object a line");
+    let ran = sessionbackend(&["plan", "-f", "/"], "", &[]);
+    assert!(ran.err.contains("give files; -f can be repeated"), "{}", ran.err);
+}
+
+/// Keys of Upstash that nobody asks for: AWS is first.
+const UPSTASH: [(&str, &str); 2] =
+    [("SESSIONBACKEND_SECRET_UPSTASH_API_EMAIL", "a@example.com"), ("SESSIONBACKEND_SECRET_UPSTASH_API_APIKEY", "k")];
+
+#[test]
+fn without_credentials_one_line_says_where_they_were_looked_for_and_what_to_do() {
+    let without = [("AWS_EC2_METADATA_DISABLED", "true"), ("AWS_PROFILE", "nope"), ("HOME", "/nowhere")];
+    let ran = sessionbackend(&["plan", "-f", "-"], MANIFEST, &[&UPSTASH[..], &without].concat());
+    assert_eq!(ran.code, Some(1));
+    assert_eq!(ran.err.lines().count(), 2, "{}", ran.err);
+    for said in ["no AWS credentials found", "profile \"nope\"", "aws sso login"] {
+        assert!(ran.err.contains(said), "{said}: {}", ran.err);
+    }
+}
+
+#[test]
+fn a_cloud_that_cannot_be_reached_is_named_with_its_region_and_nothing_claims_to_try_again() {
+    let away = [("AWS_ACCESS_KEY_ID", "x"), ("AWS_SECRET_ACCESS_KEY", "x"), ("AWS_ENDPOINT_URL", "http://127.0.0.1:1")];
+    let manifest = MANIFEST.replace("us-east-1 }\n  services", "us-esat-1 }\n  services");
+    let ran = sessionbackend(&["plan", "-f", "-"], &manifest, &[&UPSTASH[..], &away].concat());
+    assert_eq!(ran.code, Some(1));
+    for said in ["STS", "us-esat-1", "Connection refused", "network, proxy and spec.aws.region"] {
+        assert!(ran.err.contains(said), "{said}: {}", ran.err);
+    }
+    assert!(!ran.err.contains("tried again"), "{}", ran.err);
+    let ran = sessionbackend(&["validate", "-f", "-"], &manifest, &UPSTASH);
+    assert!(ran.code == Some(0) && ran.out.contains("note: spec.aws.region") && ran.out.contains("us-esat-1"));
+}
+
+#[test]
+fn every_key_of_a_secret_that_is_missing_is_named_at_once() {
+    let ran = sessionbackend(&["plan", "-f", "-"], MANIFEST, &[]);
+    let both = "SESSIONBACKEND_SECRET_UPSTASH_API_EMAIL and SESSIONBACKEND_SECRET_UPSTASH_API_APIKEY";
+    assert!(ran.err.contains(both), "{}", ran.err);
+}
+
+#[test]
+fn run_outside_a_cluster_says_what_is_missing_once() {
+    let ran = sessionbackend(&["run"], "", &[("HOME", "/nowhere")]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.contains("set KUBECONFIG") && ran.err.len() < 300, "{}", ran.err);
 }

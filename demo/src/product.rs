@@ -57,8 +57,8 @@ pub struct Checked {
 impl Checked {
     /// Counts a line of `apply`, if it is about checks.
     pub fn hear(&mut self, line: &str) {
-        let run = [" checks passed: ", " check passed: "].into_iter().find_map(|words| line.split_once(words));
-        if let Some((figures, _)) = run {
+        let run = [" checks passed", " check passed"].into_iter().find_map(|words| line.split_once(words));
+        if let Some((figures, _)) = run.filter(|(_, rest)| rest.starts_with(": ") || rest.starts_with(", ")) {
             let mut words = figures.split_whitespace().rev();
             let passed = words.nth(2).and_then(|passed| passed.parse::<u64>().ok());
             self.passed += passed.unwrap_or_default();
@@ -292,7 +292,7 @@ mod tests {
     fn checks_are_counted_as_apply_tells_them() {
         let mut checked = Checked::default();
         for line in [
-            "2026-11-21T11:12:13Z  2 of 3 checks passed: on the new store, before the switch",
+            "2026-11-21T11:12:13Z  2 of 3 checks passed, 1 skipped: on the new store, before the switch",
             "2026-11-21T11:12:13Z    - skipped: limits, a warning only: connections of an instance are not known",
             "2026-11-21T11:12:13Z  · baseline of 5 checks",
             "2026-11-21T11:15:05Z  1 of 3 checks passed: after the switch",

@@ -159,7 +159,16 @@ async fn tell(args: &RunArgs) -> Result<bool, Error> {
     if args.keep {
         terminal.say(
             "sandbox",
-            &format!("left running; end it with SANDBOX_DIR={} sandbox down", stage.settings.dir.display()),
+            &format!(
+                "left running; look around with\n\
+                 SANDBOX_DIR={dir} {program} exec --from vpc:{vpc} -- {ours} status -f {manifest}\n\
+                 and end it with\nSANDBOX_DIR={dir} {program} down",
+                dir = stage.settings.dir.display(),
+                program = stage.settings.binary.display(),
+                vpc = world.vpc,
+                ours = stage.sessionbackend.display(),
+                manifest = stage.manifest().display(),
+            ),
         );
         sandbox.leave_up();
     } else {

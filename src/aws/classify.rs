@@ -172,7 +172,10 @@ where
             told(class(service, code, status, &message), code, &message)
         }
         SdkError::TimeoutError(_) => told(Class::Transient, "", "no answer in time"),
-        SdkError::DispatchFailure(failure) if failure.is_io() => told(Class::Transient, "", "the connection failed"),
+        SdkError::DispatchFailure(failure) if failure.is_io() => {
+            let why = failure.as_connector_error().map(|error| innermost(error)).unwrap_or_default();
+            told(Class::Transient, "", format!("the connection failed: {why}").trim_end_matches(": "))
+        }
         SdkError::DispatchFailure(failure) if failure.is_timeout() => {
             told(Class::Transient, "", "no connection within 3 s")
         }
@@ -181,6 +184,20 @@ where
         _ => told(Class::Transient, "", "the call failed in a way this version does not know"),
     }
 }
+
+/// Why in the end: what is around it only says that a connection was wanted.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
+
+/// What is said where no provider had anything to offer.
+pub(crate) const NO_CREDENTIALS: &str = "no AWS credentials found";
+/// Where they were looked for.
+pub(crate) const LOOKED_AT: &str = "environment, profile, container, instance";
 
 fn unsent<E>(error: &SdkError<E, super::HttpResponse>, told: impl Fn(Class, &str, &str) -> CloudError) -> CloudError {
     let mut reasons = Vec::new();
@@ -195,8 +212,12 @@ fn unsent<E>(error: &SdkError<E, super::HttpResponse>, told: impl Fn(Class, &str
     let reason = reasons.join(": ");
     let lower = reason.to_lowercase();
     if ["credential", "identity", "token"].iter().any(|word| lower.contains(word)) {
-        let message = format!("no usable AWS credentials (environment, profile, container or instance): {reason}");
-        told(Class::Credentials, "", &message)
+        // What only says that there are none needs no reason.
+        let why = reasons
+            .last()
+            .filter(|why| ["expired", "sso", "assume"].iter().any(|word| why.to_lowercase().contains(word)));
+        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+        told(Class::Credentials, "", &format!("{NO_CREDENTIALS} (looked at: {LOOKED_AT}){why}"))
     } else if reason.is_empty() {
         told(Class::Rejected, "", "the request could not be built; are region and credentials set?")
     } else {

@@ -18,7 +18,8 @@ pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// How to answer: one JSON document, or for apply and destroy one JSON object a line.
+    /// How to answer. json: one document, for apply and destroy one object a line, errors too; crd, completion and run
+    /// have no other form than their own.
     #[arg(short, long, global = true, value_enum, default_value_t)]
     pub output: Output,
     /// Tells installations in one AWS account apart; part of the name of everything that is made.
@@ -31,7 +32,7 @@ pub struct Arguments {
 
 const AFTER: &str = "\
 Exit codes: 0 converged or nothing to do · 1 error, or something has to be put right first · 2 plan: there are changes ·
-3 rolled back · 4 waiting for approval · 130 interrupted.
+3 rolled back · 4 waiting for approval · 64 the command line is wrong · 130 interrupted.
 
 Environment: AWS credentials and endpoints as the AWS CLI reads them; SESSIONBACKEND_SECRET_<NAME>_<KEY> (upper case,
 other characters as _) for a key of a Secret the manifest refers to; UPSTASH_API_URL; SESSIONBACKEND_LOG or RUST_LOG
@@ -125,7 +126,7 @@ pub struct Status {
 /// Opens a gate.
 #[derive(Clone, Debug, Args)]
 pub struct Approve {
-    /// The migration and its gate (switch, handover or retire), as apply and status print them.
+    /// The migration and its gate (switch, handover, retire or giveUp), as apply and status print them.
     #[arg(value_name = "MIGRATION/GATE", value_parser = gate)]
     pub gate: (MigrationId, Gate),
     /// The manifests.

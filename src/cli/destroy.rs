@@ -33,7 +33,7 @@ async fn confirm(session: &Session, objects: &[Connection]) -> Result<(), Error>
     }
     for Connection { owner, desired, world, .. } in objects {
         let picture = look(world, owner, desired).await?;
-        output::text(&Preview::of(owner, desired, &picture, Clock.now()).text());
+        output::text(&session.pasteable(&Preview::of(owner, desired, &picture, Clock.now()).text()));
     }
     output::text("\nLet go of this? Only `yes` counts: ");
     let mut line = String::new();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::api::Reason;
-use crate::backoff::{Backoff, Pause};
+use crate::backoff::{Backoff, Pause, stuck};
 use crate::checks;
 use crate::clock::Time;
 use crate::desired::{Desired, Mode};
@@ -63,7 +63,9 @@ impl<W: World, T: Time> Drive<'_, W, T> {
             }
             let pause = match backoff.pause(&turn, if stays { ATTENTIVE } else { LONGEST_PAUSE }, self.time.now()) {
                 Pause::Failed(after, failures) => {
-                    self.say(Event::Retrying { after, failures });
+                    // A call that failed and a reading have said why themselves.
+                    let why = stuck(&turn).filter(|_| turn.failure().is_none()).map(|(_, why)| why);
+                    self.say(Event::Retrying { after, failures, why });
                     after
                 }
                 Pause::Wave(pause) | Pause::Idle(pause) => pause,

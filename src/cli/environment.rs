@@ -11,6 +11,8 @@ pub struct Environment {
     secrets: BTreeMap<String, SecretString>,
     upstash: Option<String>,
     log: Option<String>,
+    profile: Option<String>,
+    access_key: (bool, bool),
 }
 
 impl fmt::Debug for Environment {
@@ -37,6 +39,9 @@ impl Environment {
                 "UPSTASH_API_URL" => environment.upstash = Some(value),
                 "SESSIONBACKEND_LOG" => environment.log = Some(value),
                 "RUST_LOG" => fallback = Some(value),
+                "AWS_PROFILE" => environment.profile = Some(value),
+                "AWS_ACCESS_KEY_ID" => environment.access_key.0 = true,
+                "AWS_SECRET_ACCESS_KEY" => environment.access_key.1 = true,
                 name if name.starts_with("SESSIONBACKEND_SECRET_") => {
                     environment.secrets.insert(name.to_owned(), value.into());
                 }
@@ -59,6 +64,18 @@ impl Environment {
         self.upstash.as_deref()
     }
 
+    /// Where the AWS SDK looks for credentials, with what was set of it here.
+    #[must_use]
+    pub fn looked_at(&self) -> String {
+        let keys = match self.access_key {
+            (true, false) => " (AWS_ACCESS_KEY_ID without AWS_SECRET_ACCESS_KEY)",
+            (false, true) => " (AWS_SECRET_ACCESS_KEY without AWS_ACCESS_KEY_ID)",
+            (true, true) | (false, false) => "",
+        };
+        let profile = self.profile.as_ref().map_or(String::new(), |profile| format!(" {profile:?} (AWS_PROFILE)"));
+        format!("environment{keys}, profile{profile}, container, instance")
+    }
+
     /// What to log.
     #[must_use]
     pub fn log(&self) -> Option<&str> {
@@ -69,6 +86,17 @@ impl Environment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_set_of_the_aws_credentials_is_named() {
+        let of = |variables: &[(&str, &str)]| {
+            let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            Environment::of(variables.iter().map(own)).looked_at()
+        };
+        assert_eq!(of(&[]), crate::aws::classify::LOOKED_AT);
+        assert!(of(&[("AWS_PROFILE", "nope")]).contains("profile \"nope\" (AWS_PROFILE)"));
+        assert!(of(&[("AWS_ACCESS_KEY_ID", "x")]).contains("without AWS_SECRET_ACCESS_KEY"));
+    }
 
     #[test]
     fn no_value_of_a_secret_is_printed() {

@@ -2,10 +2,13 @@
 
 use std::fmt::Write as _;
 
+use serde_json::{Value, json};
+
 use crate::api::Reason;
 use crate::api::admission::Violation;
+use crate::aws::classify::{LOOKED_AT, NO_CREDENTIALS};
 use crate::connect;
-use crate::error::CloudError;
+use crate::error::{Class, CloudError};
 use crate::manifest::Mistake;
 
 /// Why a command could not be carried out.
@@ -58,7 +61,7 @@ pub enum Error {
         remedy: String,
     },
     /// The controller.
-    #[error("{0}")]
+    #[error("{}", controller(.0))]
     Controller(#[source] crate::controller::Error),
     /// The definition cannot be printed.
     #[error("the custom resource definition cannot be written: {0}")]
@@ -70,26 +73,58 @@ impl Error {
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = format!("sessionbackend: {self}\n");
-        match self {
-            Self::Manifest { mistakes, .. } => {
-                for mistake in mistakes {
-                    let _ = writeln!(text, "  {mistake}");
-                }
+        if let Self::Manifest { mistakes, .. } = self {
+            for mistake in mistakes {
+                let _ = writeln!(text, "  {mistake}");
             }
-            Self::Cloud { error, .. } => {
-                let _ = writeln!(text, "  → {}", Reason::of_class(error.class).remedy());
+        }
+        if let Some(remedy) = self.remedy() {
+            let _ = writeln!(text, "  → {remedy}");
+        }
+        text
+    }
+
+    /// The same for scripts.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let mistakes = match self {
+            Self::Manifest { mistakes, .. } => mistakes.iter().map(mistake).collect(),
+            _ => Vec::new(),
+        };
+        json!({ "error": self.to_string(), "remedy": self.remedy(), "mistakes": mistakes })
+    }
+
+    fn remedy(&self) -> Option<String> {
+        Some(match self {
+            Self::Cloud { error, .. } if error.message.starts_with(NO_CREDENTIALS) => {
+                "aws sso login, export AWS_PROFILE=…, or AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY".to_owned()
             }
-            Self::Refused { remedy, .. } => {
-                let _ = writeln!(text, "  → {remedy}");
+            // Only what drives an object tries again; here there is none yet.
+            Self::Cloud { error, .. } if error.class == Class::Transient => {
+                "check network, proxy and spec.aws.region, then say it again".to_owned()
+            }
+            Self::Cloud { error, .. } => Reason::of_class(error.class).remedy().to_owned(),
+            Self::Refused { remedy, .. } => remedy.clone(),
+            Self::File { source, .. } if source.kind() == std::io::ErrorKind::IsADirectory => {
+                "give files; -f can be repeated".to_owned()
             }
             Self::Runtime(_)
             | Self::Signals(_)
             | Self::File { .. }
+            | Self::Manifest { .. }
             | Self::Violation { .. }
             | Self::Controller(_)
-            | Self::Schema(_) => {}
+            | Self::Schema(_) => return None,
+        })
+    }
+
+    /// The same, with where credentials were looked for instead of where they can be in general.
+    #[must_use]
+    pub(super) fn having_looked_at(mut self, places: &str) -> Self {
+        if let Self::Cloud { error, .. } = &mut self {
+            error.message = error.message.replace(LOOKED_AT, places);
         }
-        text
+        self
     }
 
     /// Why `object` has no world.
@@ -106,5 +141,26 @@ impl Error {
     /// That what was asked for cannot be done.
     pub(super) fn refused(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::Refused { what: what.into(), remedy: remedy.into() }
+    }
+}
+
+/// One mistake of a manifest, for scripts.
+pub(super) fn mistake(mistake: &Mistake) -> Value {
+    json!({
+        "document": mistake.document,
+        "field": mistake.violation.field,
+        "problem": mistake.violation.problem,
+        "remedy": mistake.violation.remedy,
+    })
+}
+
+/// Outside a cluster the client tells of every place it looked at; that there is none is enough.
+fn controller(error: &crate::controller::Error) -> String {
+    let text = error.to_string();
+    match error {
+        crate::controller::Error::NoCluster(_) if text.contains("No such file") => {
+            "no cluster: no kubeconfig at KUBECONFIG or ~/.kube/config, and not in a pod; set KUBECONFIG".to_owned()
+        }
+        _ => text,
     }
 }

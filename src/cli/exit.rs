@@ -14,6 +14,8 @@ pub const CHANGES: u8 = 2;
 pub const ROLLED_BACK: u8 = 3;
 /// A person's word is needed.
 pub const APPROVAL: u8 = 4;
+/// The command line itself is wrong (EX_USAGE): 2 would look like changes.
+pub const USAGE: u8 = 64;
 /// Ended by a signal; another `apply` goes on.
 pub const INTERRUPTED: u8 = 130;
 
@@ -34,7 +36,7 @@ pub fn of(ending: &Ending) -> u8 {
 #[must_use]
 pub fn of_preview(preview: &Preview) -> u8 {
     match &preview.forecast.end {
-        End::Blocked(_) | End::Broken(_) => ERROR,
+        End::Blocked(_) | End::MayBlock(_) | End::Broken(_) => ERROR,
         End::Converged | End::AwaitsApproval if preview.has_changes() => CHANGES,
         End::Converged | End::AwaitsApproval => CONVERGED,
     }

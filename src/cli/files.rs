@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::args::Output;
-use super::error::Error;
+use super::error::{self, Error};
 use super::object::Session;
 use super::{exit, output, secrets};
 use crate::manifest::{self, Manifest};
@@ -41,15 +41,7 @@ fn names(session: &Session) -> String {
 pub fn validate(session: &Session) -> Result<u8, Error> {
     let manifest = match read(session) {
         Err(Error::Manifest { files, mistakes }) if session.output == Output::Json => {
-            let mistake = |mistake: &manifest::Mistake| {
-                json!({
-                    "document": mistake.document,
-                    "field": mistake.violation.field,
-                    "problem": mistake.violation.problem,
-                    "remedy": mistake.violation.remedy,
-                })
-            };
-            let all: Vec<_> = mistakes.iter().map(mistake).collect();
+            let all: Vec<_> = mistakes.iter().map(error::mistake).collect();
             output::document(vec![json!({ "valid": false, "files": files, "mistakes": all })]);
             return Ok(exit::ERROR);
         }
@@ -60,16 +52,39 @@ pub fn validate(session: &Session) -> Result<u8, Error> {
         missing.extend(secrets::missing(session, &manifest, entry)?);
     }
     let objects: Vec<_> = manifest.objects.iter().map(|entry| session.path(entry)).collect::<Result<_, _>>()?;
+    let notes: Vec<_> = manifest.objects.iter().filter_map(|entry| elsewhere(&entry.object.spec.aws.region)).collect();
     match session.output {
-        Output::Json => output::document(vec![json!({ "valid": true, "objects": objects, "missingSecrets": missing })]),
+        Output::Json => output::document(vec![
+            json!({ "valid": true, "objects": objects, "missingSecrets": missing, "notes": notes }),
+        ]),
         Output::Text => {
             for object in &objects {
                 output::line(&format!("{object}: valid"));
             }
-            for secret in &missing {
-                output::line(&format!("  note: {secret}"));
+            for note in missing.iter().chain(&notes) {
+                output::line(&format!("  note: {note}"));
             }
         }
     }
     Ok(exit::CONVERGED)
+}
+
+/// Where App Runner was when this version was made; a region that is none of these may be a typing mistake.
+const REGIONS: [&str; 11] = [
+    "ap-northeast-1",
+    "ap-south-1",
+    "ap-southeast-1",
+    "ap-southeast-2",
+    "eu-central-1",
+    "eu-west-1",
+    "eu-west-2",
+    "eu-west-3",
+    "us-east-1",
+    "us-east-2",
+    "us-west-2",
+];
+
+fn elsewhere(region: &str) -> Option<String> {
+    let known = REGIONS.contains(&region);
+    (!known).then(|| format!("spec.aws.region: this version does not know that App Runner is in {region}"))
 }

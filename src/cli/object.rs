@@ -86,7 +86,9 @@ impl Session {
                 desired: &entry.desired,
             };
             let connected = Box::pin(clouds.connect(whose, &Documents::new(self, &manifest, entry)?, None)).await;
-            objects.push(connected.map_err(|error| Error::of_connection(self.path(entry), error))?);
+            objects.push(connected.map_err(|error| {
+                Error::of_connection(self.path(entry), error).having_looked_at(&self.environment.looked_at())
+            })?);
         }
         Ok(objects)
     }

@@ -45,7 +45,8 @@ impl Values for Documents<'_> {
         let Some(found) = self.document(secret) else {
             let reference = Reference::at(&references(&self.entry.object.spec), field, secret, key);
             let Violation { field, problem, remedy } = reference.not_found(&self.namespace);
-            let remedy = format!("{remedy}: put it into the manifest, or set {}", variable(secret, key));
+            let variables: Vec<_> = reference.keys.iter().map(|key| variable(secret, key)).collect();
+            let remedy = format!("{remedy}: put it into the manifest, or set {}", variables.join(" and "));
             return Err(Violation::new(field, problem, remedy));
         };
         found.value(field, key).cloned()

@@ -14,7 +14,7 @@ use crate::error::Class;
 use crate::identity::{MigrationId, Owner};
 use crate::journal::Gate;
 use crate::step::Step;
-use crate::word::{Answer, Word, answer, answer_to};
+use crate::word::{Answer, Word, answer, answer_to, closes};
 
 /// A running apply writes the same journal: the word is said again when it came first.
 const ATTEMPTS: u32 = 10;
@@ -45,7 +45,15 @@ pub async fn retry(session: &Session, id: Option<&MigrationId>) -> Result<u8, Er
 
 async fn say(session: &Session, id: Option<&MigrationId>, word: &Word) -> Result<u8, Error> {
     let objects = session.objects().await?;
-    let Connection { owner, world, .. } = pick(&objects, id)?;
+    let Connection { owner, desired, world, .. } = pick(&objects, id)?;
+    if let Word::Approve(id, gate) = word
+        && !closes(desired, *gate)
+    {
+        return Err(Error::refused(
+            format!("{owner}: migration {id} has no gate {gate}: by its manifest nothing waits there"),
+            "look at `sessionbackend status`",
+        ));
+    }
     let answer = write(world, owner, id, word).await?;
     match session.output {
         Output::Text => output::line(&session.pasteable(&format!("{owner}: {answer}"))),

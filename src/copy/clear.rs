@@ -19,8 +19,7 @@ use super::{
     error::CopyError,
     feed::{set_notify, tells_enough},
     fence::{
-        Ending, Grasp, Record, ask_guarded, beat, grasp, guarded, plant, plant_over, read_record, runner_of,
-        write_record,
+        Ending, Grasp, Record, ask_guarded, beat, grasp, guarded, held, plant, plant_over, read_record, write_record,
     },
     key::Ours,
     link::{Link, bytes, items, text},
@@ -58,10 +57,8 @@ impl Exit {
         let mut control = open(&spec.to, spec.to.database).await?;
         match grasp(&mut control, &exit.ours, &exit.fence, spec).await? {
             Grasp::Taken { .. } => {}
-            Grasp::Held { by } => {
-                let holder = runner_of(&by);
-                let detail = format!("runner {holder} was alive a moment ago; the copy can be ended when it is not");
-                return Err(CopyError::Busy { store: spec.to.name(), detail });
+            Grasp::Held { by, silent_ms } => {
+                return Err(held(&by, silent_ms));
             }
         }
         exit.record = read_record(&mut control, &exit.ours).await?;

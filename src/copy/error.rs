@@ -120,6 +120,14 @@ pub enum CopyError {
         /// Host and port.
         store: String,
     },
+    /// Another runner is at work; this one waits and takes over when it is silent. Tried again.
+    #[error("another runner drives this migration (alive {seconds} s ago)")]
+    Held {
+        /// Its name.
+        by: String,
+        /// How long ago it was alive.
+        seconds: u64,
+    },
     /// Another runner has taken over; this one has stopped writing.
     #[error("another runner has taken over ({by})")]
     Fenced {
@@ -172,7 +180,7 @@ impl CopyError {
     /// Trying again may help without anybody doing anything.
     #[must_use]
     pub const fn passes(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Busy { .. })
+        matches!(self, Self::Unreachable { .. } | Self::Busy { .. } | Self::Held { .. })
     }
 
     /// What to do, in one sentence.
@@ -206,6 +214,7 @@ impl CopyError {
             }
             Self::SameNames { .. } => "map the databases to different ones, or drop the prefix in one of them",
             Self::ClusterMode { .. } => "use a store without cluster mode; a cluster needs cluster clients",
+            Self::Held { .. } => "leave it to that runner",
             Self::Fenced { .. } => "leave it to the other runner, or stop that one and start again",
             Self::OtherRules => {
                 "put migration.keys, unmatched and databases back as they were, or abandon the migration and begin anew"

@@ -67,7 +67,7 @@ pub(crate) enum Grasp {
     /// Ours now; nobody had it for so long, where anybody ever did.
     Taken { silent_ms: Option<i64> },
     /// Somebody else is alive.
-    Held { by: String },
+    Held { by: String, silent_ms: i64 },
 }
 
 /// Takes the fence, if nobody alive holds it. A holder of the same runner name is an earlier life of this process.
@@ -83,6 +83,12 @@ pub(crate) async fn grasp(control: &mut Link, ours: &Ours, fence: &Fence, spec: 
 /// The runner's name in a token.
 pub(crate) fn runner_of(token: &str) -> &str {
     token.rsplit_once('#').map_or(token, |(runner, _)| runner)
+}
+
+/// That somebody else is alive. In whole seconds, rounded up: what is told of it should not change at every look.
+pub(crate) fn held(by: &str, silent_ms: i64) -> CopyError {
+    let seconds = u64::try_from(silent_ms).unwrap_or_default().div_ceil(1000).max(1);
+    CopyError::Held { by: runner_of(by).to_owned(), seconds }
 }
 
 /// The same, also where exactly `gone` holds it.
@@ -115,7 +121,7 @@ return {1, fence or '', now - math.abs(beat)}
     let silent_ms = reply.next().and_then(|word| int(&word)).unwrap_or_default();
     match taken {
         Some(1) => Ok(Grasp::Taken { silent_ms: (!by.is_empty()).then_some(silent_ms) }),
-        Some(_) => Ok(Grasp::Held { by }),
+        Some(_) => Ok(Grasp::Held { by, silent_ms }),
         None => Err(control.unexpected("EVAL", "neither taken nor held")),
     }
 }

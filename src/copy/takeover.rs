@@ -19,7 +19,7 @@ use super::{
     clear::leave_target,
     error::CopyError,
     feed::{Inbox, choose, listen, set_notify},
-    fence::{Grasp, Record, grasp, read_record, runner_of, write_record},
+    fence::{Grasp, Record, grasp, held, read_record, write_record},
     key::{Ours, Selection, Tally, rules},
     link::{Link, bytes, int},
     marks::{Anew, mark, refuse},
@@ -319,13 +319,14 @@ async fn wait_for_fence(
     loop {
         match grasp(control, ours, fence, &life.spec).await? {
             Grasp::Taken { silent_ms } => {
+                if matches!(life.progress.trouble, Some(CopyError::Held { .. })) {
+                    life.progress.trouble = None;
+                }
                 let silent = silent_ms.and_then(|silent| u64::try_from(silent).ok());
                 return Ok(silent.map(Duration::from_millis));
             }
-            Grasp::Held { by } => {
-                let holder = runner_of(&by);
-                let detail = format!("runner {holder} was alive a moment ago; waiting until it is not");
-                life.progress.trouble = Some(CopyError::Busy { store: control.store().into(), detail });
+            Grasp::Held { by, silent_ms } => {
+                life.progress.trouble = Some(held(&by, silent_ms));
                 life.publish.send_replace(life.progress.clone());
                 sleep(LOOK_AGAIN).await;
             }

@@ -194,11 +194,12 @@ impl Reference {
     /// What is said where the Secret is in neither the file nor the cluster.
     #[must_use]
     pub fn not_found(&self, namespace: &str) -> Violation {
+        let word = if self.keys.len() == 1 { "key" } else { "keys" };
         let keys = self.keys.join(", ");
         Violation::new(
             &self.field,
             format!("Secret {namespace}/{} {NOT_FOUND}", self.secret),
-            format!("create it with the keys {keys}"),
+            format!("create it with the {word} {keys}"),
         )
     }
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::desired::Target;
 use crate::identity::StoreId;
 use crate::journal::{Copied, Entry, Gate, Migration, ServiceMove};
-use crate::observed::{Client, Copy, CopyState, Reading};
+use crate::observed::{Client, Copy, CopyState, HELD, Reading};
 use crate::step::{CopyMode, Side, Step};
 
 use super::moves::any_moved;
@@ -32,17 +32,19 @@ impl<'a> Draft<'a> {
         if let Some(Copy { state: CopyState::Failed { reason, message, temporary }, heartbeat, here, .. }) = copy {
             if *here && *temporary && alive(&copy?) {
                 // It goes on by itself when the trouble ends.
+                let message = if reason == HELD {
+                    format!("{message}: watching; this one takes over if it stops")
+                } else {
+                    let lost = given_up(migration).map(|word| format!("; if that store is lost for good, {word}"));
+                    let lost = lost.unwrap_or_default();
+                    format!("the copy is held up ({reason}: {message}) and goes on by itself{lost}")
+                };
                 self.wait(Wait {
                     on: Awaited::CopyInStep,
                     since: migration.sealed.unwrap_or(migration.began),
                     expected: None,
                     deadline: None,
-                    message: format!(
-                        "the copy is held up ({reason}: {message}) and goes on by itself{}",
-                        given_up(migration)
-                            .map(|word| format!("; if that store is lost for good, {word}"))
-                            .unwrap_or_default()
-                    ),
+                    message,
                 });
                 return None;
             }
@@ -332,13 +334,17 @@ fn given_up(migration: &Migration) -> Option<String> {
 }
 
 fn give_up(store: &StoreId, migration: &Migration) -> String {
-    format!("give {store} up, with what only it holds: sessionbackend approve {}/{}", migration.id, Gate::GiveUp)
+    format!(
+        "give {store} up, with what only it holds: sessionbackend approve {}/{} -f FILE",
+        migration.id,
+        Gate::GiveUp
+    )
 }
 
 /// What a person can do about a store that somebody does not leave.
 fn not_drained(migration: &Migration, side: Side) -> String {
     let others = match side {
-        Side::From => "; or go back: sessionbackend abort",
+        Side::From => "; or go back: sessionbackend abort -f FILE",
         Side::To => "",
     };
     let word = given_up(migration).map_or_else(String::new, |word| format!("; or {word}"));

@@ -87,7 +87,7 @@ impl<'a> Draft<'a> {
             expected: None,
             deadline: None,
             message: format!(
-                "waiting for approval of {}: sessionbackend approve {}/{gate}",
+                "waiting for approval of {}: sessionbackend approve {}/{gate} -f FILE",
                 about(migration, gate, self.inputs.desired),
                 migration.id
             ),

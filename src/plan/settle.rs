@@ -165,15 +165,18 @@ impl<'a> Draft<'a> {
             (false, true) => (Reason::RolledBack, "the services are as they were"),
             (false, false) => (Reason::RolledBack, "the services are back on the former store"),
         };
-        let (subject, remedy) = if stays {
-            (
-                "spec",
-                "look at why, then put back in the spec what asked for it (the egress, the form of the variables), or say `retry`",
-            )
+        let mend = if latch.reason == Reason::Aborted.as_str() { "to try again" } else { "correct the cause, then" };
+        let (subject, instead) = if stays {
+            ("spec", "put back in the spec what asked for it (the egress, the form of the variables)")
         } else {
-            ("spec.store", "look at why, then name another store in spec.store, or say `retry`")
+            ("spec.store", "name another store in spec.store")
         };
-        self.block(reason, subject, format!("{}: {}; {end}", latch.reason, latch.message), remedy);
+        self.block(
+            reason,
+            subject,
+            format!("{}: {}; {end}", latch.reason, latch.message),
+            format!("{mend}: sessionbackend retry -f FILE && sessionbackend apply -f FILE; or {instead}"),
+        );
     }
 
     /// The services use the store of the spec: take note of it, hold the claims, remove what a migration left.

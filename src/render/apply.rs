@@ -74,6 +74,9 @@ pub enum Event {
         after: Duration,
         /// Failures in a row.
         failures: u32,
+        /// Why, where that was not said by the failure itself.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
     },
     /// What is waited for now; empty when nothing is.
     Waiting {

@@ -84,7 +84,7 @@ impl Preview {
             candidates: target.filter(|_| moves).map(|target| candidates(target, observed)).unwrap_or_default(),
             from,
             to,
-            wanted: target.and_then(wanted),
+            wanted: target.and_then(|target| wanted(target, &observed.target)),
             forecast: forecast(owner, desired, picture, now),
             costs,
             lag,
@@ -117,7 +117,7 @@ impl Preview {
     #[must_use]
     pub fn blocks(&self) -> &[Block] {
         match &self.forecast.end {
-            End::Blocked(blocks) => blocks,
+            End::Blocked(blocks) | End::MayBlock(blocks) => blocks,
             End::Converged | End::AwaitsApproval | End::Broken(_) => &[],
         }
     }
@@ -262,6 +262,12 @@ impl Preview {
                     out.push_str(&blocked(block));
                 }
             }
+            End::MayBlock(blocks) => {
+                out.push('\n');
+                for block in blocks {
+                    out.push_str(&would_block(block));
+                }
+            }
             End::AwaitsApproval => out.push_str("\nA person's word is needed to go on.\n"),
             End::Broken(_) if !self.unread().is_empty() => {
                 out.push_str("\nWhat follows cannot be foreseen:\n");
@@ -295,6 +301,7 @@ impl Preview {
         let (end, broken): (_, &[String]) = match &self.forecast.end {
             End::Converged => ("Converged", &[]),
             End::Blocked(_) => ("Blocked", &[]),
+            End::MayBlock(_) => ("MayBlock", &[]),
             End::AwaitsApproval => ("AwaitsApproval", &[]),
             End::Broken(_) if !self.unread().is_empty() => ("Unread", &[]),
             End::Broken(why) => ("Broken", why),
@@ -348,6 +355,14 @@ pub fn kind(step: &Step) -> String {
 #[must_use]
 pub fn blocked(block: &Block) -> String {
     format!("Blocked: {} ({})\n  {}\n  → {}\n", block.subject, block.reason, block.message, block.remedy)
+}
+
+/// One that has not happened.
+fn would_block(block: &Block) -> String {
+    format!(
+        "Would block, if it stays as it is: {} ({})\n  {}\n  → {}\n",
+        block.subject, block.reason, block.message, block.remedy
+    )
 }
 
 /// A phase as a heading.
@@ -446,14 +461,19 @@ fn unmade(target: &Target, from: &Store) -> Option<Store> {
 }
 
 /// The store of the spec in words, where it is to be made.
-fn wanted(target: &Target) -> Option<String> {
+fn wanted(target: &Target, seen: &Reading<Store>) -> Option<String> {
     use crate::desired::{ReplicationGroupRef, StoreSpec, UpstashDatabase};
+    // What could not be listed may well be there.
+    let there = match seen {
+        Reading::Unknown(_) | Reading::Hidden(_) => "could not be read",
+        Reading::Absent | Reading::Present(_) => "not there yet",
+    };
     match &target.store {
         StoreSpec::Upstash { database: UpstashDatabase::Named { name, region }, .. } => {
-            Some(format!("Upstash {name} in {region} (not there yet)"))
+            Some(format!("Upstash {name} in {region} ({there})"))
         }
         StoreSpec::ReplicationGroup { group: ReplicationGroupRef::Create(settings), .. } => {
-            Some(format!("ElastiCache replication group of {} (not there yet)", settings.node_type))
+            Some(format!("ElastiCache replication group of {} ({there})", settings.node_type))
         }
         StoreSpec::Disabled => Some("no Redis".to_owned()),
         StoreSpec::Upstash { database: UpstashDatabase::Existing(_), .. }

@@ -14,7 +14,7 @@ use crate::desired::{KeyKind, KeyStrategy, Unmatched};
 use crate::error::{Class, CloudError};
 use crate::identity::MigrationId;
 use crate::merge;
-use crate::observed::{Copy, CopyState, Reading};
+use crate::observed::{Copy, CopyState, HELD, Reading};
 use crate::step::{CopyMode, Side};
 use crate::world::long::{Copiers, CopyJob};
 
@@ -183,7 +183,7 @@ impl LocalCopiers {
         let since = progress.trouble.as_ref().map(|_| running.trouble.unwrap_or(now));
         running.trouble = since;
         if let (Some(error), Some(since)) = (&progress.trouble, since)
-            && now.duration_since(since) >= TROUBLE
+            && (now.duration_since(since) >= TROUBLE || matches!(error, CopyError::Held { .. }))
             && !failed
         {
             // It goes on by itself when the trouble ends; until then nothing may rely on it.
@@ -351,7 +351,13 @@ fn state(progress: &Progress) -> CopyState {
 }
 
 fn failure(error: &copy::CopyError, temporary: bool) -> CopyState {
-    CopyState::Failed { reason: word(error).to_owned(), message: format!("{error}; {}", error.remedy()), temporary }
+    let message = match error {
+        CopyError::Held { seconds, .. } => {
+            format!("another apply drives this migration (alive {seconds} s ago)")
+        }
+        error => format!("{error}; {}", error.remedy()),
+    };
+    CopyState::Failed { reason: word(error).to_owned(), message, temporary }
 }
 
 /// One stable word.
@@ -367,6 +373,7 @@ fn word(error: &copy::CopyError) -> &'static str {
         CopyError::UnmatchedKeys { .. } | CopyError::Queues { .. } => "UnmatchedKeys",
         CopyError::SameNames { .. } => "SameNames",
         CopyError::ClusterMode { .. } => "ClusterMismatch",
+        CopyError::Held { .. } => HELD,
         CopyError::Fenced { .. } => "Fenced",
         CopyError::OtherRules => "OtherRules",
         CopyError::Ending => "Ending",

@@ -99,5 +99,5 @@ impl Facts {
 }
 
 fn row(name: &str, text: &str) -> String {
-    format!("  {name:<12} {text}")
+    format!("  {name:<12} {}", text.trim_end())
 }

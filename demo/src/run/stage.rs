@@ -31,7 +31,7 @@ pub(super) struct Stage<'a> {
     pub(super) settings: Settings,
     /// Where everything is written.
     dir: PathBuf,
-    sessionbackend: PathBuf,
+    pub(super) sessionbackend: PathBuf,
     /// The old store's auth token.
     pub(super) token: String,
 }
@@ -90,7 +90,7 @@ impl<'a> Stage<'a> {
 
     /// Writes the report, then looks for secrets in all that was written, and says what holds.
     /// Where the manifest is written, with its Secret.
-    fn manifest(&self) -> PathBuf {
+    pub(super) fn manifest(&self) -> PathBuf {
         self.dir.join(if self.args.cluster { "upstash.yaml" } else { "elasticache-to-upstash.yaml" })
     }
 
@@ -105,8 +105,11 @@ impl<'a> Stage<'a> {
         terminal.heading(&format!("Report: {}", name(self.args.scenario)));
         terminal.print(&facts.text(&conditions));
         let failed = conditions.iter().filter(|condition| !condition.holds).count();
-        let verdict =
-            if failed == 0 { "Every condition holds.".to_owned() } else { format!("{failed} conditions do not hold.") };
+        let verdict = match failed {
+            0 => "Every condition holds.".to_owned(),
+            1 => "1 condition does not hold.".to_owned(),
+            failed => format!("{failed} conditions do not hold."),
+        };
         terminal.print(&format!("\n{verdict} Also in {}.", path.display()));
         Ok(failed == 0)
     }

@@ -72,8 +72,9 @@ impl Narrator {
             }
             Event::Begun { .. } | Event::Done { .. } => Vec::new(),
             Event::Failed { step, error } => vec![format!("! {}: {error}", words(step))],
-            Event::Retrying { after, failures } => {
-                vec![format!("  trying again in {} (failed {})", span(*after), times(*failures))]
+            Event::Retrying { after, failures, why } => {
+                let why = why.as_ref().map_or(String::new(), |why| format!(": {why}"));
+                vec![format!("  trying again in {} (failed {}){why}", span(*after), times(*failures))]
             }
             Event::Waiting { waits, copy } => self.waits(told.at, waits, copy.as_ref()),
             Event::Blocked { blocks } => self.blocks(blocks),
@@ -130,12 +131,13 @@ impl Narrator {
     }
 }
 
-/// How a run came out: one line, and one for each check that did not simply pass.
 /// How a run of checks came out: a line for all, and one for each that did not pass.
 #[must_use]
 pub fn checks(stage: Stage, results: &[CheckResult]) -> Vec<String> {
     let passed = results.iter().filter(|result| result.verdict == Verdict::Pass).count();
-    let mut lines = vec![format!("{} of {} passed: {stage}", passed, plural(results.len(), "check"))];
+    let skipped = results.iter().filter(|result| matches!(result.verdict, Verdict::Skipped(_))).count();
+    let aside = if skipped == 0 { String::new() } else { format!(", {skipped} skipped") };
+    let mut lines = vec![format!("{passed} of {} passed{aside}: {stage}", plural(results.len(), "check"))];
     lines.extend(results.iter().filter_map(|result| {
         let verdict = match &result.verdict {
             Verdict::Pass => return None,
