@@ -126,7 +126,8 @@ fn operations(code: &str) -> (BTreeSet<String>, BTreeSet<String>) {
     let marks = ["read(SERVICE,\"", "write(SERVICE,\"", "letoperation=\"", "pages!(self,\""];
     let named: BTreeSet<String> = marks.iter().flat_map(|mark| after(code, mark)).map(str::to_owned).collect();
     let paged = code.split("pages!(self,\"").skip(1).filter_map(|call| Some(word(call.split_once("\",")?.1)));
-    let called = code.split("self.0.").skip(1).map(word).filter(|method| !method.is_empty()).chain(paged);
+    let called =
+        code.split("self.0.").skip(1).map(word).filter(|method| !method.is_empty() && *method != "config").chain(paged);
     (named, called.map(camel).collect())
 }
 

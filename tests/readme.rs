@@ -21,7 +21,7 @@ fn every_make_command_of_the_readme_is_a_target() {
 #[test]
 fn every_link_of_the_readme_leads_somewhere() {
     for link in text("README.md").split("](").skip(1) {
-        let target = link.split(')').next().unwrap();
+        let target = link.split([')', '#']).next().unwrap();
         assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(target).exists(), "{target}");
     }
 }
