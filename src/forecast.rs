@@ -103,10 +103,10 @@ pub fn forecast(owner: &Owner, desired: &Desired, picture: &Picture, now: Timest
         let broken = guard::violations(&inputs, &next);
         phase = next.phase;
         // What the first plan does not say of the world as it is, time has not brought yet.
-        let is_fact = facts.is_none();
+        let waited = waves.iter().any(|wave: &Wave| !wave.waits.is_empty());
         let facts = facts.get_or_insert_with(|| next.blocks.clone());
         let fresh: Vec<String> =
-            next.notes.iter().filter(|note| !notes.contains(note) && (is_fact || !gives_up(note))).cloned().collect();
+            next.notes.iter().filter(|note| !notes.contains(note) && (!waited || !gives_up(note))).cloned().collect();
         notes.extend(fresh);
         if !broken.is_empty() {
             return Forecast { waves, end: End::Broken(broken), phase, notes };
@@ -116,7 +116,6 @@ pub fn forecast(owner: &Owner, desired: &Desired, picture: &Picture, now: Timest
                 let is_known = |block: &Block| {
                     facts.iter().any(|fact| (fact.reason, &fact.subject) == (block.reason, &block.subject))
                 };
-                let waited = waves.iter().any(|wave| !wave.waits.is_empty());
                 let end = if opened && waited && !next.blocks.iter().all(is_known) {
                     End::MayBlock(next.blocks.into_iter().map(foreseen).collect())
                 } else {

@@ -359,10 +359,7 @@ pub fn blocked(block: &Block) -> String {
 
 /// One that has not happened.
 fn would_block(block: &Block) -> String {
-    format!(
-        "Would block, if it stays as it is: {} ({})\n  {}\n  → {}\n",
-        block.subject, block.reason, block.message, block.remedy
-    )
+    format!("Would block: {} ({})\n  {}\n  → {}\n", block.subject, block.reason, block.message, block.remedy)
 }
 
 /// A phase as a heading.
