@@ -183,12 +183,20 @@ impl Report<'_> {
         shown.gate.clone().or_else(|| self.closed_gate(self.open()?))
     }
 
-    /// The switch, where it needs a word that was not said: an apply that is not running cannot ask for it.
+    /// The switch or the retiring, where it comes next and needs a word that was not said: an apply that is not running
+    /// cannot ask for it.
     fn closed_gate(&self, migration: &Migration) -> Option<String> {
         let Desired::Present(target) = self.inputs.desired else { return None };
-        let ahead = migration.ended.is_none() && migration.sealed.is_none() && migration.rollback.is_none();
-        let closed = target.migration.approval.switch && !migration.approved.contains(&Gate::Switch);
-        (ahead && closed).then(|| Gate::Switch.to_string())
+        if migration.ended.is_some() || migration.rollback.is_some() {
+            return None;
+        }
+        let (approval, retire) = (&target.migration.approval, &target.migration.retire);
+        let (asked, gate) = match (migration.sealed, migration.baked) {
+            (None, _) => (approval.switch, Gate::Switch),
+            (Some(_), None) => return None,
+            (Some(_), Some(_)) => (approval.retire || retire.delete_old_store, Gate::Retire),
+        };
+        (asked && !migration.approved.contains(&gate)).then(|| gate.to_string())
     }
 
     fn checks(&self, out: &mut String) {
