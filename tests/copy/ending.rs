@@ -227,7 +227,7 @@ async fn a_runner_that_is_alive_is_not_cleared_away_and_one_that_was_pushed_asid
     until(&copier, "the seal", |progress| progress.sealed && progress.heartbeat.is_some()).await;
     for withdrawing in [false, true] {
         let error = end(&spec(&from, &to, "end"), withdrawing).await.unwrap_err();
-        assert!(error.passes() && error.to_string().contains("runner alive was"), "{error}");
+        assert!(error.passes() && error.to_string().contains("runner alive drives"), "{error}");
     }
     let _: () = new.run("SET sess:2 v0 EX 3600").await;
     eventually("it goes on", async || old.run::<u64>("EXISTS sess:2").await == 1).await;
