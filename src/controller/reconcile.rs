@@ -312,7 +312,12 @@ impl<'a> Visit<'a> {
         let status = unplanned(*reason, message, &aside, now());
         metrics::object(&self.namespace, &self.object.name_any(), &status);
         let written = self.write(before.as_ref(), &status).await;
-        let is_said = written.as_ref().map_or_else(api::Error::is_invalid, |()| true);
+        let is_refused = written.as_ref().is_err_and(api::Error::is_invalid);
+        if is_refused {
+            // The API server takes nothing of such an object: an event is all that can be said.
+            self.ledger().events(&transitions(before.as_ref(), &status)).await;
+        }
+        let is_said = written.is_ok() || is_refused;
         match known {
             Some(object) if is_said => object.lock().await.wrote(status, before.as_ref()),
             None if is_said => self.context.tell(key, self.object.uid(), status),
