@@ -21,7 +21,7 @@ use crate::identity::Owner;
 use crate::manifest;
 use crate::runner::{LocalChecker, LocalCopiers, Plug, RedisServers};
 use crate::upstash::{self, ApiKey, DEFAULT_URL, Upstash};
-use crate::world::{CloudWorld, Inputs, Long, StoreInputs};
+use crate::world::{Account, CloudWorld, Inputs, Long, StoreInputs};
 
 /// An object and its world.
 pub struct Connection {
@@ -97,6 +97,7 @@ type Role = (String, Option<String>);
 struct Identity {
     aws: OnceCell<Aws>,
     account: OnceCell<String>,
+    common: Account,
 }
 
 impl Clouds {
@@ -136,7 +137,7 @@ impl Clouds {
             .transpose()
             .map_err(Error::Cloud)?;
         let inputs = unless_deleted(desired, inputs(values, spec))?;
-        let (aws, account) = self.aws(spec).await.map_err(Error::Cloud)?;
+        let (aws, account, common) = self.aws(spec).await.map_err(Error::Cloud)?;
         let owner = Owner {
             installation: installation.to_owned(),
             account,
@@ -153,12 +154,13 @@ impl Clouds {
             checker: Arc::clone(&checker) as _,
             servers: Arc::new(RedisServers),
         };
-        let world = CloudWorld::new(aws, upstash, inputs, long);
+        let world = CloudWorld::new(aws, upstash, inputs, long).beside(common);
         Ok(Connection { owner, desired: desired.clone(), generation, world, copiers, checker })
     }
 
-    /// The clients of a region and role, and whose account that is: nobody is asked where the spec says it.
-    async fn aws(&self, spec: &SessionBackendSpec) -> Result<(Aws, String), CloudError> {
+    /// The clients of a region and role, whose account that is, and what is known of it: nobody is asked where the spec says
+    /// whose it is.
+    async fn aws(&self, spec: &SessionBackendSpec) -> Result<(Aws, String, Account), CloudError> {
         let role = spec.aws.role_arn.as_ref().map(ToString::to_string);
         let key = (spec.aws.region.to_string(), role.clone());
         let known = Arc::clone(self.aws.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
@@ -173,7 +175,7 @@ impl Clouds {
             Some(account) => account.to_string(),
             None => known.account.get_or_try_init(|| aws.sts.account()).await?.clone(),
         };
-        Ok((aws.clone(), account))
+        Ok((aws.clone(), account, known.common.clone()))
     }
 }
 

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use kube::api::{Api, ApiResource, DynamicObject};
-use kube::runtime::controller::{Action, Config as Running, Controller};
+use kube::runtime::controller::{Action, Controller};
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::watcher::{self, watcher};
 use kube::runtime::{Predicate as _, PredicateConfig, WatchStreamExt as _, predicates};
 use kube::{Client, ResourceExt as _};
+use tokio::sync::Semaphore;
 
 use self::lease::{Election, Leadership};
 use self::object::Object;
@@ -58,7 +59,8 @@ pub struct Options {
     pub identity: Option<String>,
     /// The lease of the replicas.
     pub lease: String,
-    /// How many objects are worked on at once.
+    /// How many objects are worked on at once, in all namespaces; those that may have two stores in use come on
+    /// top and never wait.
     pub concurrency: u16,
     /// Where Upstash's management API is, if it is elsewhere.
     pub upstash_url: Option<String>,
@@ -98,6 +100,8 @@ struct Context {
     leadership: Leadership,
     stop: Stop,
     identity: String,
+    /// One permit a visit.
+    turns: Semaphore,
     objects: Mutex<HashMap<ObjectRef<DynamicObject>, Known>>,
     /// What was last said of objects that have no world.
     told: Mutex<HashMap<ObjectRef<DynamicObject>, Told>>,
@@ -196,11 +200,12 @@ pub async fn run(options: Options) -> Result<(), Error> {
         installation,
         leadership: election.leadership(),
         stop: stop.clone(),
+        turns: Semaphore::new(usize::from(concurrency)),
         objects: Mutex::default(),
         told: Mutex::default(),
     });
     let controllers = futures::future::join_all(
-        watch.iter().map(|namespace| control(Arc::clone(&context), namespace, concurrency, readiness.clone())),
+        watch.iter().map(|namespace| control(Arc::clone(&context), namespace, readiness.clone())),
     );
     let deposed = tokio::select! {
         _ = controllers => false,
@@ -218,7 +223,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
 }
 
 /// Watches one namespace until it is asked to stop.
-async fn control(context: Arc<Context>, namespace: &str, concurrency: u16, readiness: Readiness) {
+async fn control(context: Arc<Context>, namespace: &str, readiness: Readiness) {
     let kind = context.kind.clone();
     let objects: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &kind);
     let writer = reflector::store::Writer::new(kind.clone());
@@ -252,7 +257,6 @@ async fn control(context: Arc<Context>, namespace: &str, concurrency: u16, readi
     let stop = context.stop.clone();
     let asked = stop.clone();
     let running = Controller::for_stream_with(seen, reader, kind)
-        .with_config(Running::default().concurrency(concurrency))
         .graceful_shutdown_on(async move { asked.asked().await })
         .run(reconcile::reconcile, |_, _, _| Action::requeue(Duration::from_secs(5)), context)
         .for_each(|_| std::future::ready(()));

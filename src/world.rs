@@ -18,6 +18,7 @@ use crate::observed::{Observed, Reading};
 use crate::step::Step;
 use crate::upstash::Upstash;
 
+pub use self::cache::Account;
 use self::cache::Cache;
 use self::long::{Checker, Copiers, Limits, Servers, Unplugged};
 
@@ -118,6 +119,13 @@ impl CloudWorld {
     #[must_use]
     pub fn new(aws: Aws, upstash: Option<Upstash>, inputs: Inputs, long: Long) -> Self {
         Self { aws, upstash, inputs, long, memory: Mutex::default(), cache: Cache::default() }
+    }
+
+    /// The same, beside other worlds whose clients have the same identity.
+    #[must_use]
+    pub fn beside(mut self, account: Account) -> Self {
+        self.cache.account = account;
+        self
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {

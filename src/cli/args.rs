@@ -94,7 +94,7 @@ pub struct Run {
     /// Who this is among the replicas: the pod's name. Two processes must not share one. [default: random]
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub identity: Option<String>,
-    /// How many objects are worked on at once.
+    /// How many objects are worked on at once; those that may have two stores in use come on top and never wait.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,
     /// How the log is written.

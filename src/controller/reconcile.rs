@@ -12,7 +12,7 @@ use kube::ResourceExt as _;
 use kube::api::{Api, DynamicObject};
 use kube::runtime::controller::Action;
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::ledger::Ledger;
@@ -57,8 +57,9 @@ impl Stopped {
 
 /// One reconciliation of one object.
 pub(super) async fn reconcile(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, Error> {
-    let began = Instant::now();
     let visit = Visit::new(&object, &context);
+    let _turn = visit.turn_has_come().await;
+    let began = Instant::now();
     // One object that breaks us must not keep the others from being worked on.
     let made = AssertUnwindSafe(Box::pin(visit.make())).catch_unwind().await;
     let (action, result) = made.unwrap_or_else(|_| {
@@ -83,6 +84,18 @@ impl<'a> Visit<'a> {
         let namespace = object.namespace().unwrap_or_default();
         let objects = Api::namespaced_with(context.client.clone(), &namespace, &context.kind);
         Self { object, context, namespace, objects, said: said(object.annotations()) }
+    }
+
+    /// Waits until fewer than the allowed number of objects are worked on. Whoever may have two stores in use waits for nobody:
+    /// a hundred objects at rest behind a slow cloud must not hold up a migration.
+    async fn turn_has_come(&self) -> Option<SemaphorePermit<'a>> {
+        let known = self.context.known(&key(self.object, &self.context.kind));
+        let is_attentive = match known {
+            Some((_, object)) => object.lock().await.is_attentive(),
+            // After a restart the status is all there is to go by.
+            None => self.former().and_then(|status| status.migration).is_some_and(|last| last.outcome.is_none()),
+        };
+        if is_attentive { None } else { self.context.turns.acquire().await.ok() }
     }
 
     fn ledger(&self) -> Ledger<'_> {

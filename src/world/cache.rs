@@ -2,7 +2,7 @@
 //! Never holds what a write depends on: those are read again right before the call.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_sdk_apprunner::types as sdk;
@@ -32,21 +32,28 @@ pub(super) const PLACEMENT: Duration = Duration::from_secs(30);
 /// What a database has used.
 pub(super) const USAGE: Duration = Duration::from_mins(1);
 
+/// What is the same for every object of an account, region and identity, and would otherwise be asked for once an object.
+#[derive(Clone, Default)]
+pub struct Account {
+    /// Services as they were described, by ARN and time of update; each object leaves out its own.
+    pub(super) bystanders: Arc<Kept<sdk::Service>>,
+    /// Most instances by scaling ARN.
+    pub(super) scaling: Arc<Kept<Option<u32>>>,
+    /// The account the credentials belong to, under the empty key.
+    pub(super) id: Arc<Kept<String>>,
+}
+
 /// The caches of one world.
 #[derive(Default)]
 pub(super) struct Cache {
+    /// What it shares with other worlds.
+    pub(super) account: Account,
     /// Secret values by reference.
     pub(super) values: Kept<Result<SecretString, CloudError>>,
     /// Whether a role may read a secret, by role and ARN.
     pub(super) access: Kept<bool>,
     /// Servers by host and port.
     pub(super) servers: Kept<Reading<Server>>,
-    /// Services that are not ours, by ARN and time of update.
-    pub(super) bystanders: Kept<sdk::Service>,
-    /// Most instances by scaling ARN.
-    pub(super) scaling: Kept<Option<u32>>,
-    /// The account, under the empty key.
-    pub(super) account: Kept<String>,
     /// Connectors by ARN and the stores' groups.
     pub(super) connectors: Kept<Connector>,
     /// Upstash's list, under the empty key.

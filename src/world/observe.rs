@@ -109,11 +109,11 @@ impl CloudWorld {
     }
 
     async fn account(&self) -> Result<String, CloudError> {
-        if let Some(account) = self.cache.account.get("", cache::ACCOUNT) {
+        if let Some(account) = self.cache.account.id.get("", cache::ACCOUNT) {
             return Ok(account);
         }
         let account = self.aws.sts.account().await?;
-        self.cache.account.put("", account.clone());
+        self.cache.account.id.put("", account.clone());
         Ok(account)
     }
 
@@ -180,11 +180,11 @@ impl CloudWorld {
     /// A revision of a scaling configuration never changes; where it cannot be read the budget check says so.
     async fn max_instances(&self, scaling: Option<String>) -> Option<u32> {
         let arn = scaling?;
-        if let Some(known) = self.cache.scaling.get(&arn, cache::HOUR) {
+        if let Some(known) = self.cache.account.scaling.get(&arn, cache::HOUR) {
             return known;
         }
         let most = self.aws.apprunner.max_instances(&arn).await.ok()?;
-        self.cache.scaling.put(&arn, most);
+        self.cache.account.scaling.put(&arn, most);
         most
     }
 
@@ -217,12 +217,12 @@ impl CloudWorld {
             let updated = other.updated_at.as_ref().map(ToString::to_string).unwrap_or_default();
             Some(async move {
                 let key = format!("{arn} {updated}");
-                let known = self.cache.bystanders.get(&key, cache::HOUR);
+                let known = self.cache.account.bystanders.get(&key, cache::HOUR);
                 let described = if let Some(known) = known {
                     known
                 } else {
                     let described = self.aws.apprunner.service(&arn).await?;
-                    self.cache.bystanders.put(&key, described.clone());
+                    self.cache.account.bystanders.put(&key, described.clone());
                     described
                 };
                 let references = match taken {

@@ -23,8 +23,13 @@ const ROLES: [&str; 3] = [
 ];
 
 /// Waits until `look` finds something.
-pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub(crate) fn until<T>(what: &str, look: impl FnMut() -> Result<T, String>) -> T {
+    until_within(PATIENCE, what, look)
+}
+
+/// The same for what takes its time.
+pub(crate) fn until_within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         match look() {
             Ok(found) => return found,
@@ -200,8 +205,13 @@ impl Ground {
 
     /// A service that is told of a store, or of none; its ARN once it runs.
     pub(crate) fn service(&self, name: &str, url: Option<&str>) -> String {
-        let role = self.role();
         let variables = url.map_or_else(|| json!({ "OWN": "kept" }), |url| json!({ "OWN": "kept", "REDIS_URL": url }));
+        self.service_with(name, &variables)
+    }
+
+    /// A service with these variables; its ARN once it runs.
+    pub(crate) fn service_with(&self, name: &str, variables: &Value) -> String {
+        let role = self.role();
         let input = json!({
             "ServiceName": name,
             "SourceConfiguration": {

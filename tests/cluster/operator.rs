@@ -1,5 +1,6 @@
 //! The operator as a process: the real binary inside the sandbox, under the permissions of its service account.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -88,13 +89,26 @@ impl Operator {
 
     /// The sum of a metric over all series whose labels hold every one of `labels`, such as `code="Ok"`.
     pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> u64 {
+        let all = self.series(name).into_iter();
+        all.filter(|(series, _)| labels.iter().all(|label| series.contains(label))).map(|(_, value)| value).sum()
+    }
+
+    /// The series of a metric as they are exposed, with their values.
+    pub(crate) fn series(&self, name: &str) -> BTreeMap<String, u64> {
         let (_, text) = self.get("/metrics");
-        let series = text.lines().filter_map(|line| {
+        let of = |line: &str| {
             let (series, value) = line.rsplit_once(' ')?;
-            let (given, of) = series.split_once('{').unwrap_or((series, ""));
-            (given == name && labels.iter().all(|label| of.contains(label))).then(|| value.parse::<f64>().unwrap())
-        });
-        series.sum::<f64>() as u64
+            let (given, _) = series.split_once('{').unwrap_or((series, ""));
+            (given == name).then(|| (series.to_owned(), value.parse::<f64>().unwrap() as u64))
+        };
+        text.lines().filter_map(of).collect()
+    }
+
+    /// The memory it holds, in KiB: `VmRSS`.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
     pub(crate) fn leads(&self) -> bool {
