@@ -109,18 +109,38 @@ fn conditions(findings: &[Finding], aside: &Aside<'_>, now: Timestamp) -> Vec<Co
     findings.iter().map(|finding| finding.condition(before, aside.generation, now)).collect()
 }
 
-/// Whether two statuses say the same, transition times aside: what is the same is not written again.
+/// Whether two statuses say the same, transition times and figures of checks aside: what is the same is not written again.
 #[must_use]
 pub fn says_the_same(a: &SessionBackendStatus, b: &SessionBackendStatus) -> bool {
-    let timeless = |status: &SessionBackendStatus| {
+    let steady = |status: &SessionBackendStatus| {
         let mut status = status.clone();
         for condition in &mut status.conditions {
             condition.last_transition_time =
                 k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH);
+            condition.message = without_figures(&condition.message);
         }
+        for check in &mut status.checks {
+            check.message = check.message.as_deref().map(without_figures);
+        }
+        status.summary.message = without_figures(&status.summary.message);
         status
     };
-    timeless(a) == timeless(b)
+    steady(a) == steady(b)
+}
+
+/// What a number is followed by when it was measured, and is another one the next time.
+const MEASURED: [&str; 5] = ["ms", "of", "connections", "commands", "times"];
+
+/// A text without the numbers that differ at every look: a check that passes in 20 ms and in 17 ms says the same twice.
+fn without_figures(text: &str) -> String {
+    let words: Vec<_> = text.split(' ').collect();
+    let unit = |at: usize| words.get(at + 1).map(|next| next.trim_end_matches(|c: char| !c.is_alphanumeric()));
+    let steady = |(at, word): (usize, &&str)| {
+        let is_number = word.starts_with(|first: char| first.is_ascii_digit());
+        let moves = word.contains(':') || unit(at).is_some_and(|unit| MEASURED.contains(&unit));
+        if is_number && moves { "#".to_owned() } else { (*word).to_owned() }
+    };
+    words.iter().enumerate().map(steady).collect::<Vec<_>>().join(" ")
 }
 
 /// A store as people know it.
@@ -154,6 +174,7 @@ fn phase(inputs: &Inputs<'_>, plan: &Plan, previous: Option<&SessionBackendStatu
         .open_migration()
         .is_some_and(|migration| migration.services.iter().any(|moved| moved.forward.is_some()));
     let stopped = plan.steps.is_empty() && !plan.blocks.is_empty() && !moved;
+    let looks = target(inputs.desired).is_some_and(|target| target.mode == Mode::Plan);
     match plan.phase {
         Planned::Preflight | Planned::Provisioning | Planned::Copying | Planned::Ready if stopped => Phase::Blocked,
         Planned::Preflight => Phase::Planning,
@@ -165,7 +186,11 @@ fn phase(inputs: &Inputs<'_>, plan: &Plan, previous: Option<&SessionBackendStatu
         Planned::Checking => Phase::Checking,
         Planned::Baking => Phase::Baking,
         Planned::Retiring => Phase::Retiring,
-        Planned::Ready => Phase::Ready,
+        Planned::Ready if plan.is_converged() => Phase::Ready,
+        // The services are told, and something is still to be done: nobody may take it for done.
+        Planned::Ready if looks => Phase::Planning,
+        Planned::Ready if inputs.journal.settled.is_some() => Phase::Retiring,
+        Planned::Ready => Phase::Provisioning,
         Planned::RollingBack => Phase::RollingBack,
         Planned::RolledBack => Phase::RolledBack,
         Planned::Held => Phase::Held,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
+use sessionbackend::api::status as api;
 use sessionbackend::desired::Desired;
 use sessionbackend::effect::Picture;
 use sessionbackend::env;
@@ -18,6 +19,7 @@ use sessionbackend::journal::{Direction, Journal, Resource};
 use sessionbackend::observed::*;
 use sessionbackend::plan::{Inputs, Plan, guard, plan};
 use sessionbackend::serving::identify;
+use sessionbackend::status::{Aside, project};
 use sessionbackend::step::{ServicePatch, Setting, Step};
 
 use support::dice::Dice;
@@ -48,7 +50,17 @@ fn planned(desired: &Desired, picture: &Picture, now: Timestamp) -> Plan {
     for step in &once.steps {
         is_harmless(desired, picture, step);
     }
+    is_true(&inputs, &once);
     once
+}
+
+/// Whoever waits for the word or for the condition is told that it is done only when it is.
+fn is_true(inputs: &Inputs<'_>, plan: &Plan) {
+    let status = project(inputs, plan, &Aside::default());
+    let says_so = status.phase == Some(api::Phase::Ready);
+    assert!(plan.is_converged() || !says_so, "the phase is Ready, and this is left: {plan:?}");
+    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+    assert!(ready.status != "True" || says_so, "the condition Ready is true in phase {:?}", status.phase);
 }
 
 /// The promises, told a second time and without the guard's help.

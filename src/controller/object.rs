@@ -40,6 +40,9 @@ const ATTENTIVE: Duration = Duration::from_secs(2);
 const BLOCKED: Duration = Duration::from_mins(1);
 /// After so long a status of ours has come back from the API server.
 const SETTLED: Duration = Duration::from_secs(5);
+/// How long a turn waits for checks at rest before it ends without them, and how often it looks.
+const QUICK: Duration = Duration::from_secs(1);
+const POLL: Duration = Duration::from_millis(20);
 /// How often Secrets are read again while something is under way.
 const SECRETS: Duration = Duration::from_mins(1);
 
@@ -234,7 +237,17 @@ impl Object {
                 return false;
             }
         }
-        due || last.is_some_and(|run| run.finished.is_none())
+        if !due && last.is_none_or(|run| run.finished.is_some()) {
+            return false;
+        }
+        // Mostly they take moments: whoever waits for them here need not look at the clouds again.
+        for _ in 0..QUICK.as_millis() / POLL.as_millis() {
+            if checker.runs().get(&Stage::Rest).is_some_and(|run| run.finished.is_some()) {
+                return false;
+            }
+            Clock.sleep(POLL).await;
+        }
+        true
     }
 
     /// Writes a person's word down, once as long as its annotation says the same.

@@ -40,6 +40,29 @@ fn progress_is_told_in_steps_of_five() {
     assert_eq!(progress(Phase::Copying, Some(&empty)), "Copying");
 }
 
+#[test]
+fn a_figure_that_was_measured_anew_is_no_news_and_an_answer_is() {
+    let told = |verdict: &str, message: &str| SessionBackendStatus {
+        checks: vec![CheckStatus {
+            name: "alive".to_owned(),
+            verdict: verdict.to_owned(),
+            message: Some(message.to_owned()),
+            ..CheckStatus::default()
+        }],
+        ..stalled("True", &format!("alive: {message}"))
+    };
+    for (before, after) in [
+        ("GET / answered 200 in 20 ms", "GET / answered 200 in 1734 ms"),
+        ("PING; p99 1.2 ms, 7 of 1000 connections", "PING; p99 0.9 ms, 12 of 1000 connections"),
+        ("\"refused\" appears once since 2026-01-01T00:00:00Z", "\"refused\" appears once since 2026-01-01T00:05:00Z"),
+    ] {
+        assert!(says_the_same(&told("Pass", before), &told("Pass", after)), "{after}");
+        assert!(!says_the_same(&told("Pass", before), &told("Fail", before)), "{before}");
+    }
+    let answered = |code: u16| told("Fail", &format!("GET /: answered {code}, expected 200"));
+    assert!(!says_the_same(&answered(500), &answered(404)));
+}
+
 fn stalled(status: &str, message: &str) -> SessionBackendStatus {
     let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH);
     let condition = Condition {
