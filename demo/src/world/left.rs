@@ -10,12 +10,17 @@ use crate::sandbox::{Sandbox, SandboxError};
 
 /// Every key of the copier's own begins with this.
 const TRACES: &str = "__sessionbackend:*";
-/// Names of such keys in all databases of a store.
+/// Names of such keys in all databases of a store, but for what a check that was killed has written and what goes by itself
+/// within a minute.
 const FIND: &str = "local found = {}
 for database = 0, 15 do
   local said = redis.pcall('SELECT', database)
   if said.err then break end
-  for _, key in ipairs(redis.call('KEYS', ARGV[1])) do table.insert(found, key) end
+  for _, key in ipairs(redis.call('KEYS', ARGV[1])) do
+    local left = redis.call('TTL', key)
+    local goes = string.find(key, '__sessionbackend:probe:', 1, true) == 1 and left >= 0 and left <= 60
+    if not goes then table.insert(found, key) end
+  end
 end
 return found";
 /// How every new server has it.
