@@ -24,6 +24,8 @@ pub struct Product<'a> {
     pub binary: PathBuf,
     /// The manifest.
     pub manifest: PathBuf,
+    /// The namespace of its object, which does not say it.
+    pub namespace: &'static str,
 }
 
 /// What `sessionbackend` says about itself.
@@ -168,7 +170,8 @@ impl Product<'_> {
     fn command(&self, word: &str) -> Command {
         let mut command = self.sandbox.exec(&self.vantage, &self.binary);
         // Its own log at its loudest: it may hold no secret either.
-        command.arg(word).arg("-f").arg(&self.manifest).env("SESSIONBACKEND_LOG", "sessionbackend=trace");
+        command.args([word, "--namespace", self.namespace, "-f"]).arg(&self.manifest);
+        command.env("SESSIONBACKEND_LOG", "sessionbackend=trace");
         command
     }
 

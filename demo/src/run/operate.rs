@@ -29,7 +29,7 @@ impl<'a> Operation<'a> {
         product: &Product<'a>,
         token: &str,
     ) -> Result<Operation<'a>, Error> {
-        let Product { sandbox, vantage, binary, manifest } = product;
+        let Product { sandbox, vantage, binary, manifest, namespace: _ } = product;
         terminal.say("cluster", "a control plane is started; definition and permissions of manifests/ are installed");
         let given = args.kubeconfig.clone();
         let cluster = Cluster::install(sandbox, vantage.clone(), binary.clone(), &args.dir, given).await?;

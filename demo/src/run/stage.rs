@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{Error, RunArgs, name};
 use crate::canary::{self, Canary};
+use crate::cluster::NAMESPACE;
 use crate::manifest::{self, Ids};
 use crate::product::{Product, SAID};
 use crate::report::{Bounds, Facts};
@@ -85,15 +86,16 @@ impl<'a> Stage<'a> {
         let manifest = self.manifest();
         std::fs::write(&manifest, text)?;
         let vantage = format!("vpc:{}", world.vpc);
-        Ok(Product { sandbox, vantage, binary: self.sessionbackend.clone(), manifest })
+        let namespace = if self.args.cluster { NAMESPACE } else { "default" };
+        Ok(Product { sandbox, vantage, binary: self.sessionbackend.clone(), manifest, namespace })
     }
 
-    /// Writes the report, then looks for secrets in all that was written, and says what holds.
     /// Where the manifest is written, with its Secret.
     pub(super) fn manifest(&self) -> PathBuf {
         self.dir.join(if self.args.cluster { "upstash.yaml" } else { "elasticache-to-upstash.yaml" })
     }
 
+    /// Writes the report, then looks for secrets in all that was written, and says what holds.
     pub(super) fn publish(&self, terminal: &Terminal, mut facts: Facts, canaries: &[Canary]) -> Result<bool, Error> {
         let bounds = Bounds { sessions: self.args.sessions, requests: self.args.requests, overlap_ms: OVERLAP_MS };
         let path: &Path = &self.dir.join("report.json");
