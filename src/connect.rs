@@ -17,11 +17,11 @@ use crate::checks::{Check, SecretKeyRef};
 use crate::clock::{Clock, Time as _};
 use crate::desired::Desired;
 use crate::error::{Class, CloudError};
-use crate::identity::Owner;
+use crate::identity::{Owner, digest};
 use crate::manifest;
 use crate::runner::{LocalChecker, LocalCopiers, Plug, RedisServers};
 use crate::upstash::{self, ApiKey, DEFAULT_URL, Upstash};
-use crate::world::{Account, CloudWorld, Inputs, Long, StoreInputs};
+use crate::world::{Account, CloudWorld, Databases, Inputs, Long, StoreInputs};
 
 /// An object and its world.
 pub struct Connection {
@@ -88,6 +88,8 @@ pub struct Clouds {
     upstash: reqwest::Client,
     http: Client,
     aws: Mutex<BTreeMap<Role, Arc<Identity>>>,
+    /// By what stands for a key.
+    databases: Mutex<BTreeMap<String, Databases>>,
 }
 
 /// A region, and the role in it where there is one.
@@ -114,6 +116,7 @@ impl Clouds {
             upstash: upstash::http().map_err(Error::Cloud)?,
             http,
             aws: Mutex::default(),
+            databases: Mutex::default(),
         })
     }
 
@@ -129,7 +132,9 @@ impl Clouds {
         former: Option<&Connection>,
     ) -> Result<Connection, Error> {
         let Whose { installation, namespace, name, generation, spec, desired } = whose;
-        let upstash = unless_deleted(desired, upstash_key(values, spec))?
+        let key = unless_deleted(desired, upstash_key(values, spec))?;
+        let databases = key.as_ref().map(|(_, key)| self.databases(key)).unwrap_or_default();
+        let upstash = key
             .map(|(secret, key)| {
                 let client = Upstash::over(self.upstash.clone(), &self.upstash_url, key)?;
                 Ok(client.of_secret(format!("{namespace}/{secret}")))
@@ -154,8 +159,14 @@ impl Clouds {
             checker: Arc::clone(&checker) as _,
             servers: Arc::new(RedisServers),
         };
-        let world = CloudWorld::new(aws, upstash, inputs, long).beside(common);
+        let world = CloudWorld::new(aws, upstash, inputs, long).beside(common, databases);
         Ok(Connection { owner, desired: desired.clone(), generation, world, copiers, checker })
+    }
+
+    /// What is known of an account at Upstash.
+    fn databases(&self, ApiKey { email, key }: &ApiKey) -> Databases {
+        let whose = digest(&[email.as_bytes(), key.expose_secret().as_bytes()], 16);
+        self.databases.lock().unwrap_or_else(PoisonError::into_inner).entry(whose).or_default().clone()
     }
 
     /// The clients of a region and role, whose account that is, and what is known of it: nobody is asked where the spec says

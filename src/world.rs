@@ -18,8 +18,8 @@ use crate::observed::{Observed, Reading};
 use crate::step::Step;
 use crate::upstash::Upstash;
 
-pub use self::cache::Account;
 use self::cache::Cache;
+pub use self::cache::{Account, Databases};
 use self::long::{Checker, Copiers, Limits, Servers, Unplugged};
 
 mod cache;
@@ -123,8 +123,8 @@ impl CloudWorld {
 
     /// The same, beside other worlds whose clients have the same identity.
     #[must_use]
-    pub fn beside(mut self, account: Account) -> Self {
-        self.cache.account = account;
+    pub fn beside(mut self, account: Account, databases: Databases) -> Self {
+        (self.cache.account, self.cache.databases) = (account, databases);
         self
     }
 

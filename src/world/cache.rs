@@ -43,11 +43,24 @@ pub struct Account {
     pub(super) id: Arc<Kept<String>>,
 }
 
+/// The same of an account at Upstash.
+#[derive(Clone, Default)]
+pub struct Databases {
+    /// The list, under the empty key.
+    pub(super) listed: Arc<Kept<Vec<Database>>>,
+    /// Databases by id.
+    pub(super) by_id: Arc<Kept<Database>>,
+    /// Commands used by database id.
+    pub(super) usage: Arc<Kept<Option<u64>>>,
+}
+
 /// The caches of one world.
 #[derive(Default)]
 pub(super) struct Cache {
     /// What it shares with other worlds.
     pub(super) account: Account,
+    /// The same at Upstash.
+    pub(super) databases: Databases,
     /// Secret values by reference.
     pub(super) values: Kept<Result<SecretString, CloudError>>,
     /// Whether a role may read a secret, by role and ARN.
@@ -56,14 +69,8 @@ pub(super) struct Cache {
     pub(super) servers: Kept<Reading<Server>>,
     /// Connectors by ARN and the stores' groups.
     pub(super) connectors: Kept<Connector>,
-    /// Upstash's list, under the empty key.
-    pub(super) databases: Kept<Vec<Database>>,
-    /// Upstash databases by id.
-    pub(super) database: Kept<Database>,
     /// Where a replication group is, by member cluster.
     pub(super) placements: Kept<Placement>,
-    /// Commands used by database id.
-    pub(super) usage: Kept<Option<u64>>,
 }
 
 /// One cache.

@@ -97,7 +97,7 @@ impl CloudWorld {
             return Err(refused(operation, &format!("the journal does not say that database {name} is to be made")));
         };
         // What was listed before the call says nothing about what the call has made, also where its reply is lost.
-        self.cache.databases.clear();
+        self.cache.databases.listed.clear();
         // No idempotency keys, and names need not be unique: after a lost reply the database may be there already.
         let same: Vec<_> = upstash.databases().await?.into_iter().filter(|found| found.name == name).collect();
         let database = match same.as_slice() {
@@ -108,7 +108,7 @@ impl CloudWorld {
                 return Err(CloudError::new(Class::Exists, upstash::SERVICE, operation, "", &message));
             }
         };
-        self.cache.databases.clear();
+        self.cache.databases.listed.clear();
         if let Some(password) = &database.password {
             // With Credential Protection this answer was the only chance: it goes into the vault with the next line.
             self.keep(owner, password);
@@ -128,8 +128,8 @@ impl CloudWorld {
             Ok(_) => deleted(upstash.delete(id).await)?,
             Err(error) => deleted(Err(error))?,
         }
-        self.cache.databases.clear();
-        self.cache.database.clear();
+        self.cache.databases.listed.clear();
+        self.cache.databases.by_id.clear();
         Ok(None)
     }
 

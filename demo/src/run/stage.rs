@@ -14,6 +14,8 @@ use crate::sandbox::{Sandbox, Settings};
 use crate::terminal::Terminal;
 use crate::world::{self, World};
 
+/// Sessions beyond those asked for, where there is time to log out before the move begins.
+const SPARE: u64 = 100;
 /// The least time in which instances on both stores must answer side by side.
 const OVERLAP_MS: u64 = 5000;
 /// How long the sandbox lets old and new instances serve together; measured from outside it comes out a little shorter.
@@ -68,7 +70,9 @@ impl<'a> Stage<'a> {
         let demo = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("demo"));
         let mut visit = sandbox.exec("internet", demo);
         visit.args(["visit", "--url", &format!("https://{}", world.host)]);
-        visit.args(["--sessions", &self.args.sessions.to_string(), "--visitors", &self.args.visitors.to_string()]);
+        // Who logs out while a control plane starts is made up for.
+        let sessions = self.args.sessions + if self.args.cluster { SPARE } else { 0 };
+        visit.args(["--sessions", &sessions.to_string(), "--visitors", &self.args.visitors.to_string()]);
         visit.args(["--seed", &self.args.seed.to_string()]);
         visit
     }

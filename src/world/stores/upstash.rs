@@ -43,12 +43,12 @@ impl CloudWorld {
     pub(super) async fn list_databases(&self) -> Option<Result<Vec<Database>, CloudError>> {
         let upstash = self.upstash.as_ref()?;
         // The vendor's limits are undocumented: a list a few seconds old will do.
-        if let Some(databases) = self.cache.databases.get("", cache::LISTING) {
+        if let Some(databases) = self.cache.databases.listed.get("", cache::LISTING) {
             return Some(Ok(databases));
         }
         let listed = upstash.databases().await;
         if let Ok(databases) = &listed {
-            self.cache.databases.put("", databases.clone());
+            self.cache.databases.listed.put("", databases.clone());
         }
         Some(listed)
     }
@@ -82,15 +82,17 @@ impl CloudWorld {
 
     pub(super) async fn database(&self, id: &str) -> Reading<Found> {
         let Some(upstash) = &self.upstash else { return Reading::Hidden(no_key()) };
-        let database = match self.cache.database.get(id, cache::LISTING) {
-            Some(database) => Ok(database),
-            None => upstash.database(id).await,
+        let known = self.cache.databases.by_id.get(id, cache::LISTING);
+        let database = if let Some(known) = known {
+            known
+        } else {
+            let read = match upstash.database(id).await {
+                Ok(database) => database,
+                Err(error) => return reading(Err(error)),
+            };
+            self.cache.databases.by_id.put(id, read.clone());
+            read
         };
-        let database = match database {
-            Ok(database) => database,
-            Err(error) => return reading(Err(error)),
-        };
-        self.cache.database.put(id, database.clone());
         let quota = self.quota(upstash, &database).await;
         let hosts: Vec<String> = database.host.iter().cloned().collect();
         let address = hosts.first().map(|host| Address {
@@ -128,11 +130,11 @@ impl CloudWorld {
             Some("free") => database.request_limit.unwrap_or(FREE_COMMANDS),
             Some(_) | None => return None,
         };
-        if let Some(used) = self.cache.usage.get(&database.id, cache::USAGE) {
+        if let Some(used) = self.cache.databases.usage.get(&database.id, cache::USAGE) {
             return Some(CommandQuota { limit, used: used? });
         }
         let used = upstash.stats(&database.id).await.ok().and_then(|stats| stats.monthly_requests);
-        self.cache.usage.put(&database.id, used);
+        self.cache.databases.usage.put(&database.id, used);
         Some(CommandQuota { limit, used: used? })
     }
 }
