@@ -24,8 +24,8 @@ pub struct Product<'a> {
     pub binary: PathBuf,
     /// The manifest.
     pub manifest: PathBuf,
-    /// The namespace of its object, which does not say it.
-    pub namespace: &'static str,
+    /// The namespace of its object, where the manifest does not say it.
+    pub namespace: Option<&'static str>,
 }
 
 /// What `sessionbackend` says about itself.
@@ -170,7 +170,8 @@ impl Product<'_> {
     fn command(&self, word: &str) -> Command {
         let mut command = self.sandbox.exec(&self.vantage, &self.binary);
         // Its own log at its loudest: it may hold no secret either.
-        command.args([word, "--namespace", self.namespace, "-f"]).arg(&self.manifest);
+        command.arg(word).arg("-f").arg(&self.manifest);
+        command.args(self.namespace.iter().flat_map(|namespace| ["--namespace", namespace]));
         command.env("SESSIONBACKEND_LOG", "sessionbackend=trace");
         command
     }

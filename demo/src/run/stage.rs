@@ -90,7 +90,7 @@ impl<'a> Stage<'a> {
         let manifest = self.manifest();
         std::fs::write(&manifest, text)?;
         let vantage = format!("vpc:{}", world.vpc);
-        let namespace = if self.args.cluster { NAMESPACE } else { "default" };
+        let namespace = self.args.cluster.then_some(NAMESPACE);
         Ok(Product { sandbox, vantage, binary: self.sessionbackend.clone(), manifest, namespace })
     }
 
