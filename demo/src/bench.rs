@@ -45,7 +45,7 @@ pub struct BenchArgs {
 /// # Errors
 /// What kept something from being measured.
 pub async fn bench(args: &BenchArgs) -> Result<(), Error> {
-    unless_interrupted(measure(args)).await
+    unless_interrupted(Box::pin(measure(args))).await
 }
 
 async fn measure(args: &BenchArgs) -> Result<(), Error> {

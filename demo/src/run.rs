@@ -88,7 +88,7 @@ pub struct RunArgs {
 /// # Errors
 /// What kept the story from being told to its end.
 pub async fn run(args: &RunArgs) -> Result<bool, Error> {
-    unless_interrupted(tell(args)).await
+    unless_interrupted(Box::pin(tell(args))).await
 }
 
 /// A story, to its end or to Ctrl-C.
