@@ -110,7 +110,8 @@ fn a_life_uses_every_right_that_is_granted_and_asks_for_no_other() {
 
     let asked = ground.asked(ACCOUNT);
     let (refused, allowed): (Vec<_>, Vec<_>) = asked.iter().partition(|event| is_refused(event));
-    assert_eq!(refused, Vec::<&Value>::new());
+    let refused: BTreeSet<_> = refused.into_iter().map(needed).collect();
+    assert_eq!(refused, BTreeSet::new(), "asked for and refused");
     let used: BTreeSet<_> = allowed.into_iter().map(used).collect();
     let granted = granted();
     assert_eq!(granted.difference(&used).collect::<Vec<_>>(), Vec::<&Granted>::new(), "granted and not used");
