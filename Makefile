@@ -59,9 +59,11 @@ generated: ## crds/ and docs/conditions.md are what the code generates
 deny: ## Licences, duplicate crates, sources; advisories where the database can be reached
 	@scripts/deny
 
-bench: setup ## Plans a second, simulated migrations a second, and a move against its critical path
+bench: setup ## The core's speed; size, start and memory of the operator as it is released; a move against its critical path
 	@$(CARGO) bench --quiet -p sessionbackend --no-default-features
 	@$(CARGO) build --quiet --workspace --bins
+	@$(CARGO) build --quiet --release --locked -p sessionbackend --bin sessionbackend
+	@scripts/operator
 	@scripts/pace
 
 soak: setup ## 10 x migrate, 5 x each rollback, as many stories as 50 kills -9 take, the operator killed at every call; resumable (KILLS=50 SOAK_DIR=target/soak)

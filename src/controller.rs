@@ -41,6 +41,8 @@ pub use ledger::FINALIZER;
 const LEASE: &str = "lease";
 /// How long visits in flight may take once the word to stop has come: a cloud call has 30 s.
 const GRACE: Duration = Duration::from_secs(45);
+/// A watch that starts says nothing. After so long without a failure it has started: it is tried again within a minute.
+const BLIND: Duration = Duration::from_secs(90);
 /// Before the first list of a namespace has come.
 const UNLISTED: &str = "the objects have not been listed yet";
 
@@ -244,8 +246,11 @@ async fn control(context: Arc<Context>, namespace: &str, readiness: Readiness) {
                 }
                 Ok(watcher::Event::Init | watcher::Event::InitApply(_) | watcher::Event::Apply(_)) | Err(_) => {}
             }
-            if let Some(news) = trouble(event) {
-                readiness.set(&subject, news);
+            match news(event) {
+                Some(News::Well) => readiness.set(&subject, None),
+                Some(News::Lacking(why)) => readiness.set(&subject, Some(why)),
+                Some(News::Blind(why)) => readiness.set_for(&subject, why, BLIND),
+                None => {}
             }
         })
         .modify(|object| object.managed_fields_mut().clear())
@@ -273,32 +278,46 @@ async fn control(context: Arc<Context>, namespace: &str, readiness: Readiness) {
     }
 }
 
-/// What an event of the watch says about readiness: that all is well, why the objects cannot be seen, or nothing.
-#[expect(clippy::option_option, reason = "no news, good news, and why not")]
-fn trouble(event: &Result<watcher::Event<DynamicObject>, watcher::Error>) -> Option<Option<String>> {
+/// What an event of the watch says about readiness.
+enum News {
+    /// The objects are seen.
+    Well,
+    /// They are not, and why; it is said when they are.
+    Lacking(String),
+    /// They were seen once and are not any more, and why.
+    Blind(String),
+}
+
+/// What is to be said of an event of the watch, if anything.
+fn news(event: &Result<watcher::Event<DynamicObject>, watcher::Error>) -> Option<News> {
     let error = match event {
-        Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => return Some(Some(UNLISTED.to_owned())),
-        Ok(watcher::Event::InitDone | watcher::Event::Apply(_) | watcher::Event::Delete(_)) => return Some(None),
+        Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => return Some(News::Lacking(UNLISTED.to_owned())),
+        Ok(watcher::Event::InitDone | watcher::Event::Apply(_) | watcher::Event::Delete(_)) => return Some(News::Well),
         Err(error) => error,
     };
-    let missing = match error {
-        watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => {
-            api::code(error) == Some(404)
-        }
-        watcher::Error::WatchError(status) => status.code == 404,
-        watcher::Error::WatchFailed(_) | watcher::Error::NoResourceVersion => false,
+    let code = match error {
+        watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => api::code(error),
+        watcher::Error::WatchError(status) => Some(status.code),
+        watcher::Error::WatchFailed(_) | watcher::Error::NoResourceVersion => None,
     };
-    if missing {
+    if code == Some(404) {
         let install = "the CustomResourceDefinition sessionbackends.sessionbackend.dev is not installed; \
                        `sessionbackend crd | kubectl apply -f -` installs it";
-        return Some(Some(install.to_owned()));
+        return Some(News::Lacking(install.to_owned()));
     }
-    if let watcher::Error::InitialListFailed(_) = error {
-        return Some(Some(format!("the objects cannot be listed: {}", chain(error))));
+    match error {
+        watcher::Error::InitialListFailed(error) => {
+            Some(News::Lacking(format!("the objects cannot be listed: {}", chain(error))))
+        }
+        watcher::Error::WatchStartFailed(error) if code == Some(403) => {
+            Some(News::Blind(format!("the objects cannot be watched: {}", chain(error))))
+        }
+        // A watch that breaks off is begun again where it was, and says nothing of it.
+        error => {
+            tracing::warn!(error = chain(error), "the watch is begun again");
+            None
+        }
     }
-    // A watch that breaks off is begun again where it was, and says nothing of it.
-    tracing::warn!(error = chain(error), "the watch is begun again");
-    None
 }
 
 /// Reads the clock for whoever needs no other.

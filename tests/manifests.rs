@@ -481,3 +481,34 @@ fn the_image_is_built_with_the_toolchain_of_the_repository_and_runs_as_the_pod_d
     let user = pod()["securityContext"]["runAsUser"].as_u64().unwrap();
     assert!(dockerfile.contains(&format!("USER {user}")), "{user}");
 }
+
+/// The words of each line of a file of Docker's that begins with `instruction`.
+fn instructions(file: &str, instruction: &str) -> Vec<Vec<String>> {
+    let lines = file.lines().filter_map(|line| line.strip_prefix(instruction)?.strip_prefix(' '));
+    lines.map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+}
+
+#[test]
+fn the_image_is_built_from_the_whole_workspace_and_runs_the_program() {
+    let (dockerfile, ignore, workspace) = (text("Dockerfile"), text(".dockerignore"), text("Cargo.toml"));
+    let ignored: Vec<_> = ignore.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    assert!(ignored.iter().all(|line| !line.contains(['*', '!', '/'])), "read below as names: {ignored:?}");
+    // Cargo reads the manifest of every member, whichever it builds; the program holds the runbooks.
+    let members = workspace.lines().find_map(|line| line.strip_prefix("members = ")).unwrap();
+    let members = members.split('"').skip(1).step_by(2).map(|member| format!("{member}/Cargo.toml"));
+    for needed in members.chain(["Cargo.lock", "src/main.rs", "runbooks"].map(str::to_owned)) {
+        assert!(root().join(&needed).exists(), "{needed}");
+        assert!(needed.split('/').all(|part| !ignored.contains(&part)), "{needed} is left out by .dockerignore");
+    }
+
+    let program = env!("CARGO_PKG_NAME");
+    assert!(workspace.contains(&format!("[[bin]]\nname = \"{program}\"\n")));
+    let build = format!("cargo build --release --locked -p {program}");
+    assert_eq!(instructions(&dockerfile, "RUN"), [build.split(' ').collect::<Vec<_>>()]);
+    let place = instructions(&dockerfile, "WORKDIR")[0][0].clone();
+    let copied = instructions(&dockerfile, "COPY");
+    assert_eq!(copied[0], [".", "."]);
+    let [from, built, there] = &copied[1][..] else { panic!("{copied:?}") };
+    assert_eq!((&**from, built), ("--from=build", &format!("{place}/target/release/{program}")));
+    assert_eq!(instructions(&dockerfile, "ENTRYPOINT"), [[format!("[\"{there}\"]")]]);
+}

@@ -128,15 +128,8 @@ impl<'a> Cluster<'a> {
     /// # Errors
     /// When it cannot be started.
     pub fn start(&self, tell: &mpsc::UnboundedSender<String>) -> Result<Controller, ClusterError> {
-        let mut command = self.sandbox.exec(&self.vantage, &self.binary);
-        command
-            .args(["run", "--namespace", SYSTEM, "--watch-namespace", NAMESPACE, "--listen", "127.0.0.1:0"])
-            // A controller that is started again in the same pod has the same name, and its lease.
-            .args(["--identity", "demo", "--log-format", "json"])
-            .env("KUBECONFIG", &self.controller)
-            .env("SESSIONBACKEND_LOG", "sessionbackend=trace")
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+        let mut command = self.deployed(self.sandbox.exec(&self.vantage, &self.binary));
+        command.env("SESSIONBACKEND_LOG", "sessionbackend=trace");
         let failed = |why| ClusterError::Start { what: "the controller", why };
         let mut child = command.spawn().map_err(failed)?;
         if let Some(stderr) = child.stderr.take() {
@@ -154,6 +147,32 @@ impl<'a> Cluster<'a> {
             });
         }
         Ok(Controller { child })
+    }
+
+    /// The controller as it is deployed, but outside of the sandbox: it meets no cloud. What it logs is its standard error.
+    pub fn outside(&self) -> Command {
+        let mut command = self.deployed(Command::new(&self.binary));
+        command.stdin(Stdio::null()).kill_on_drop(true).process_group(0);
+        command
+    }
+
+    fn deployed(&self, mut command: Command) -> Command {
+        command
+            .args(["run", "--namespace", SYSTEM, "--watch-namespace", NAMESPACE, "--listen", "127.0.0.1:0"])
+            // A controller that is started again in the same pod has the same name, and its lease.
+            .args(["--identity", "demo", "--log-format", "json"])
+            .env("KUBECONFIG", &self.controller)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Leaves the lease to whoever comes first.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub async fn free_the_lease(&self) -> Result<(), ClusterError> {
+        self.kubectl(&format!("-n {SYSTEM} delete lease sessionbackend --ignore-not-found")).await.map(drop)
     }
 
     /// `kubectl` with the words of `line`; what it prints.
@@ -262,6 +281,11 @@ impl<'a> Cluster<'a> {
 }
 
 impl Controller {
+    /// The id of its process, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Ends it as a machine that fails does.
     ///
     /// # Errors

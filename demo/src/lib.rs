@@ -2,6 +2,7 @@
 //! they conclude is decided by pure functions in `judge`. Nobody trusts the copier: into the stores only
 //! `world` looks, before and after the move, for what it may have left.
 
+pub mod bench;
 pub mod browser;
 pub mod canary;
 pub mod cluster;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use demo::bench::{BenchArgs, bench};
 use demo::run::{RunArgs, run};
 use demo::visit::{VisitArgs, visit};
 
@@ -20,6 +21,8 @@ enum Command {
     Visit(VisitArgs),
     /// Tell the whole story on a sandbox of its own, and report; exit 0 only if everything holds.
     Run(RunArgs),
+    /// Measure the operator: its size, its start, its memory at rest; a line each.
+    Bench(BenchArgs),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -29,6 +32,7 @@ async fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Visit(args) => visit(&args).await.map(|()| true),
         Command::Run(args) => run(&args).await,
+        Command::Bench(args) => bench(&args).await.map(|()| true),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

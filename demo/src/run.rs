@@ -24,7 +24,10 @@ use crate::world::{self, World};
 use operate::Operation;
 use stage::Stage;
 
-type Error = Box<dyn std::error::Error>;
+pub(crate) use stage::beside;
+
+/// What ends a story early.
+pub type Error = Box<dyn std::error::Error>;
 
 /// `apply` has its own deadlines; this one is for an `apply` that hangs.
 const PATIENCE: Duration = Duration::from_mins(8);
@@ -85,11 +88,16 @@ pub struct RunArgs {
 /// # Errors
 /// What kept the story from being told to its end.
 pub async fn run(args: &RunArgs) -> Result<bool, Error> {
+    unless_interrupted(Box::pin(tell(args))).await
+}
+
+/// A story, to its end or to Ctrl-C.
+pub(crate) async fn unless_interrupted<T>(story: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     // Dropping the story ends everything it started.
     tokio::select! {
-        told = tell(args) => told,
+        told = story => told,
         _ = interrupt.recv() => Err("interrupted; everything that was started has been ended".into()),
         _ = terminate.recv() => Err("terminated; everything that was started has been ended".into()),
     }

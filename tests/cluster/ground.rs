@@ -16,7 +16,7 @@ pub(crate) const SERVICE: &str = "web-app";
 pub(crate) const NAME: &str = "web";
 /// What the role of the manifests is bound to there.
 const ITS_NAMESPACE: &str = "namespace: sessionbackend }";
-const ROLES: [&str; 3] = [
+pub(crate) const ROLES: [&str; 3] = [
     include_str!("../../manifests/role.yaml"),
     include_str!("../../manifests/role-binding.yaml"),
     include_str!("../../manifests/leader-election.yaml"),
@@ -73,12 +73,16 @@ impl Ground {
         let sandbox = Sandbox::start(tempfile::tempdir().unwrap(), program, &["--image", &app]);
         let ground = Self { plane, namespace, sandbox };
         ground.permit("sessionbackend");
-        let secret = json!({
-            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "upstash-api" },
-            "stringData": { "email": ground.field("upstash_email"), "apiKey": ground.field("upstash_api_key") },
-        });
-        ground.apply(&secret);
+        ground.apply(&ground.upstash_secret());
         ground
+    }
+
+    /// The key of the account, where the objects of these tests look for it.
+    pub(crate) fn upstash_secret(&self) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "upstash-api" },
+            "stringData": { "email": self.field("upstash_email"), "apiKey": self.field("upstash_api_key") },
+        })
     }
 
     /// Gives a service account what `manifests/` gives the controller.

@@ -12,6 +12,7 @@ mod operator;
 mod plane;
 mod replicas;
 mod scale;
+mod rights;
 #[path = "../../sandbox/tests/support/starter.rs"]
 #[allow(dead_code, reason = "these tests make no cache")]
 mod starter;

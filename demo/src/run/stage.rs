@@ -27,6 +27,16 @@ fn absent(error: std::io::Error) -> std::io::Result<()> {
     if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
+/// A binary where it was said to be, else beside this one.
+pub(crate) fn beside(given: Option<&PathBuf>, name: &str) -> Result<PathBuf, Error> {
+    let path = match given {
+        Some(path) => path.clone(),
+        None => std::env::current_exe()?.with_file_name(name),
+    };
+    let absent = |why| format!("{} is not there ({why}): build it first", path.display());
+    Ok(path.canonicalize().map_err(absent)?)
+}
+
 /// Paths, binaries and settings, resolved once.
 pub(super) struct Stage<'a> {
     args: &'a RunArgs,
@@ -47,14 +57,9 @@ impl<'a> Stage<'a> {
             std::fs::remove_file(args.dir.join(stale)).or_else(absent)?;
         }
         let dir = args.dir.canonicalize()?;
-        let here = std::env::current_exe()?;
-        let beside = |given: &Option<PathBuf>, name: &str| {
-            let path = given.clone().unwrap_or_else(|| here.with_file_name(name));
-            path.canonicalize().map_err(|why| format!("{} is not there ({why}): build it first", path.display()))
-        };
-        let app = beside(&args.app, "sessions-app")?;
+        let app = beside(args.app.as_ref(), "sessions-app")?;
         let settings = Settings {
-            binary: beside(&args.sandbox, "sandbox")?,
+            binary: beside(args.sandbox.as_ref(), "sandbox")?,
             dir: dir.join("sandbox"),
             speed: args.speed.max(1),
             overlap: OVERLAP,
@@ -62,7 +67,8 @@ impl<'a> Stage<'a> {
             image: (world::IMAGE.to_owned(), app.display().to_string()),
         };
         let token = format!("{:032x}", rand::random::<u128>());
-        Ok(Self { args, settings, dir, sessionbackend: beside(&args.sessionbackend, "sessionbackend")?, token })
+        let sessionbackend = beside(args.sessionbackend.as_ref(), "sessionbackend")?;
+        Ok(Self { args, settings, dir, sessionbackend, token })
     }
 
     pub(super) fn visit(&self, sandbox: &Sandbox, world: &World) -> tokio::process::Command {
