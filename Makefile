@@ -6,7 +6,7 @@ SHELL := /bin/bash
 SCENARIO ?= migrate
 CARGO ?= cargo
 
-.PHONY: help scenario demo demo-cluster test check fmt lint purity generated deny bench soak setup clients
+.PHONY: help scenario demo demo-cluster test check fmt lint purity generated deny bench scale soak setup clients
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,6 +65,11 @@ bench: setup ## The core's speed; size, start and memory of the operator as it i
 	@$(CARGO) build --quiet --release --locked -p sessionbackend --bin sessionbackend
 	@scripts/operator
 	@scripts/pace
+
+scale: setup clients ## 1,000 objects on one replica: memory, and cloud calls an hour (a quarter of an hour; SCALE=1000)
+	@$(CARGO) build --quiet --workspace --bins
+	@$(CARGO) build --quiet --release --locked -p sessionbackend --bin sessionbackend
+	@scripts/scale
 
 soak: setup ## 10 x migrate, 5 x each rollback, as many stories as 50 kills -9 take, the operator killed at every call; resumable (KILLS=50 SOAK_DIR=target/soak)
 	@$(CARGO) build --quiet --workspace --bins

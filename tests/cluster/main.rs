@@ -11,8 +11,8 @@ mod life;
 mod operator;
 mod plane;
 mod replicas;
-mod scale;
 mod rights;
+mod scale;
 #[path = "../../sandbox/tests/support/starter.rs"]
 #[allow(dead_code, reason = "these tests make no cache")]
 mod starter;

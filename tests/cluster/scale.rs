@@ -1,4 +1,4 @@
-//! What many objects at rest cost one replica: memory, and cloud calls an hour. As many as `SCALE` says, which `make bench` sets
+//! What many objects at rest cost one replica: memory, and cloud calls an hour. As many as `SCALE` says, which `make scale` sets
 //! to 1,000; a few otherwise. An account has 30 services at most, so objects share services and hold a variable each.
 
 use std::collections::BTreeMap;
