@@ -4,7 +4,11 @@
 
 mod admission;
 mod canaries;
+mod contested;
+mod costs;
 mod definition;
+mod drift;
+mod edits;
 mod ground;
 mod kills;
 mod life;
@@ -14,6 +18,7 @@ mod replicas;
 #[path = "../../sandbox/tests/support/starter.rs"]
 #[allow(dead_code, reason = "these tests make no cache")]
 mod starter;
+mod told;
 mod verdict;
 mod words;
 
