@@ -38,7 +38,7 @@ impl<'a> Draft<'a> {
                 self.note(format!("spec.store names {id} now; that is looked at when this migration has ended"));
             }
             None => self.note(format!(
-                "spec.store leads to no store now; this migration goes to {} and ends first",
+                "spec.store names a store that is not there; this migration goes to {} and ends first",
                 migration.to.id
             )),
         }

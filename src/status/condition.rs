@@ -17,7 +17,12 @@ use super::Aside;
 const EVENT: usize = 1024 - '…'.len_utf8();
 
 /// Every condition there is to report.
-pub(super) fn findings(inputs: &Inputs<'_>, plan: &Plan, checked: Option<&[CheckResult]>, aside: &Aside<'_>) -> Vec<Finding> {
+pub(super) fn findings(
+    inputs: &Inputs<'_>,
+    plan: &Plan,
+    checked: Option<&[CheckResult]>,
+    aside: &Aside<'_>,
+) -> Vec<Finding> {
     let validated = checked.map(|results| validated(inputs, results));
     let mut found =
         vec![ready(inputs, plan, validated.as_ref(), aside), reconciling(plan, aside), stalled(plan, aside)];

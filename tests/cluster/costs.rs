@@ -14,7 +14,7 @@ fn the_store_that_was_left_is_told_as_long_as_it_is_there() {
     let old = ground.database("old");
     ground.service(SERVICE, Some(&old.url));
     let _operator = Operator::alone(&ground);
-    ground.apply(&object(NAME, &created("new"), &json!({})));
+    ground.apply(&object(NAME, &created("new"), &json!({ "checks": { "interval": "10s" } })));
     let moved = ready_on(&ground, NAME, "Upstash new");
     assert_eq!(retained(&moved), [("upstash-database".to_owned(), old.id.clone())]);
     let described = ground.kubectl(&format!("describe sb {NAME}"));
@@ -23,7 +23,6 @@ fn the_store_that_was_left_is_told_as_long_as_it_is_there() {
     }
 
     ground.sandbox.call("upstash", "DeleteDatabase", &json!({ "id": old.id }));
-    ground.annotate(NAME, "reconcile-at", "now");
     let alone = ground.until(NAME, "it is told no more", |object| retained(object).is_empty());
     assert!(says(&alone, "Ready", "AsDesired"), "{:#}", alone["status"]);
 }
@@ -43,9 +42,13 @@ fn what_the_app_may_need_is_weighed_against_what_its_store_allows() {
     let _operator = Operator::alone(&ground);
     let asks = |pool: u32| {
         let budget = json!({ "name": "room", "budget": { "connections": { "instances": 1 } } });
-        object(NAME, &adopted(&small), &json!({
-            "app": { "pool": { "max": pool } }, "checks": { "extra": [budget], "interval": "10s" },
-        }))
+        object(
+            NAME,
+            &adopted(&small),
+            &json!({
+                "app": { "pool": { "max": pool } }, "checks": { "extra": [budget], "interval": "10s" },
+            }),
+        )
     };
     ground.apply(&asks(5));
     let fits = ready_on(&ground, NAME, "Upstash small");

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::ground::{Database, Ground, NAME, SERVICE, adopted, created, in_vpc, object, through_vpc};
 use super::operator::Operator;
 use super::starter::network;
-use super::told::{condition, message, ready_on, says, stalled};
+use super::told::{condition, message, ready_on, says};
 
 /// The shortest that is admitted.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -78,8 +78,10 @@ fn a_variable_and_a_secret_that_are_taken_away_are_put_back_and_a_store_is_not_m
     // The way out where a store is gone: another one, begun without what was in the former.
     let mut other = object(store.0, &created("other"), &often(&json!({ "services": [{ "name": store.0 }] })));
     ground.apply(&other);
-    let lost = stalled(&ground, store.0, "StoreGone");
-    assert!(message(&lost, "Stalled").contains("migration.from: { disabled: {} }"), "{lost:#}");
+    ground.until(store.0, "it says how to go on", |object| {
+        says(object, "Stalled", "StoreGone")
+            && message(object, "Stalled").contains("spec.migration.from: { disabled: {} }")
+    });
     other["spec"]["migration"]["from"] = json!({ "disabled": {} });
     ground.apply(&other);
     ready_on(&ground, store.0, "Upstash other");
@@ -90,24 +92,28 @@ fn a_variable_and_a_secret_that_are_taken_away_are_put_back_and_a_store_is_not_m
 fn a_variable_that_is_led_elsewhere_is_not_followed() {
     let Some(ground) = Ground::up("led-astray") else { return };
     let _operator = Operator::alone(&ground);
-    let (arn, _) = at_rest(&ground, NAME);
-    ready_on(&ground, NAME, &format!("Upstash {NAME}"));
+    let (arn, _) = at_rest(&ground, SERVICE);
+    ready_on(&ground, SERVICE, &format!("Upstash {SERVICE}"));
     let changes = ground.calls("UpdateService");
     ground.tell(&arn, |told| {
         told["RuntimeEnvironmentSecrets"] = json!({});
         told["RuntimeEnvironmentVariables"]["REDIS_URL"] = json!("redis://nowhere.example.com:6379/0");
     });
     // Sessions may be there: it is not left without a word, and not believed to be empty.
-    let stopped = noticed(&ground, NAME, "it is seen", |object| condition(object, "Stalled")["status"] == "True");
+    let stopped = noticed(&ground, SERVICE, "it is seen", |object| condition(object, "Stalled")["status"] == "True");
     assert!(message(&stopped, "Stalled").contains("nowhere.example.com"), "{:#}", stopped["status"]);
     assert_eq!(ground.calls("UpdateService"), changes + 1, "theirs");
 
     let own = ground.variables(&arn);
     assert_eq!(own["RuntimeEnvironmentVariables"]["OWN"], "kept");
-    let mut anew = object(NAME, &json!({}), &often(&json!({ "migration": { "from": { "disabled": {} } }, "env": { "takeover": "Always" } })));
-    anew["spec"]["store"] = ground.object(NAME)["spec"]["store"].clone();
+    let mut anew = object(
+        SERVICE,
+        &json!({}),
+        &often(&json!({ "migration": { "from": { "disabled": {} } }, "env": { "takeover": "Always" } })),
+    );
+    anew["spec"]["store"] = ground.object(SERVICE)["spec"]["store"].clone();
     ground.apply(&anew);
-    ready_on(&ground, NAME, &format!("Upstash {NAME}"));
+    ready_on(&ground, SERVICE, &format!("Upstash {SERVICE}"));
     assert!(ground.variables(&arn)["RuntimeEnvironmentSecrets"]["REDIS_URL"].is_string());
     ground.keeps_its_secrets();
 }
