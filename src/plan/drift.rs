@@ -50,23 +50,20 @@ impl<'a> Draft<'a> {
     }
 
     /// A service with public egress whose store is inside a VPC: whoever took its connector away cut it off.
-    pub(super) fn say_who_is_cut_off(&mut self, services: &[Using<'a>], store: &Store) {
+    fn say_who_is_cut_off(&mut self, services: &[Using<'a>], store: &Store, is_ours: bool) {
         let Placement::Vpc { vpc, .. } = &store.placement else { return };
         for using in services.iter().filter(|using| using.service.egress == Egress::Default) {
             let place = if vpc.is_empty() { "a VPC" } else { vpc };
-            let remedy = match using.spec.egress {
-                EgressPolicy::Keep | EgressPolicy::Default => {
-                    "attach a VPC connector to the service again, or set egress.type: VPC for it, with vpcConnector"
-                }
-                EgressPolicy::Connector(_) | EgressPolicy::CreateConnector { .. } => {
-                    "attach the VPC connector to the service again; its variables are not ours, so its egress stays as it is found"
-                }
+            let remedy = if is_ours {
+                "attach a VPC connector to the service again, or set egress.type: VPC for it, with vpcConnector"
+            } else {
+                "attach a VPC connector to the service; its variables are not ours, so its egress stays as it is found"
             };
             self.block(
                 Reason::Unreachable,
                 format!("service {}", using.spec.name),
                 format!(
-                    "its egress is public and {} is inside {place}: it does not reach its sessions, somebody detached its VPC connector",
+                    "its egress is public and {} is inside {place}: without a VPC connector it does not reach its sessions",
                     store.id
                 ),
                 remedy,
@@ -111,8 +108,8 @@ impl<'a> Draft<'a> {
                 }
             }
         }
-        self.say_who_is_cut_off(services, store);
         let is_ours = journal.settled.as_ref().is_some_and(|settled| settled.epoch.is_some());
+        self.say_who_is_cut_off(services, store, is_ours);
         for using in services {
             if !is_ours && self.asks_for_another_egress(using) {
                 self.note(format!(
