@@ -167,14 +167,23 @@ fn an_object_that_is_deleted_before_the_switch_comes_back_with_its_journal_or_an
     assert_eq!((database(ground, "new"), ground.calls("CreateDatabase")), (Some(new), 2), "theirs and ours");
     assert_eq!(second.split('-').next(), waiting.id.split('-').next());
 
-    // Delete: nothing is left.
-    ground.kubectl(&format!("delete sb {NAME} --timeout=60s"));
-    assert_eq!((database(ground, "new"), traces(&waiting.old.id), ours()), (None, 0, vec![]));
-
-    // And again, without a journal: everything is made anew, and nothing of before is remembered.
-    ground.apply(&asks(&created("new"), &json!({})));
+    // Delete: nothing is left, but that the journal can be had back for some days.
+    let delete = || {
+        ground.kubectl(&format!("delete sb {NAME} --timeout=60s"));
+        assert_eq!((database(ground, "new"), traces(&waiting.old.id), ours()), (None, 0, vec![]));
+    };
+    delete();
+    ground.apply(&asks(&created("new"), &json!({ "deletionPolicy": "Delete" })));
     let (_, third) = at_gate(ground, "switch", "");
-    assert_eq!((third, ground.calls("CreateDatabase")), (waiting.id.clone(), 3));
+    assert_eq!((third.rsplit('-').next(), ground.calls("CreateDatabase")), (Some("3"), 3));
+
+    // Without it nothing of before is remembered.
+    delete();
+    let gone = json!({ "SecretId": journal, "ForceDeleteWithoutRecovery": true });
+    ground.sandbox.call("secretsmanager", "DeleteSecret", &gone);
+    ground.apply(&asks(&created("new"), &json!({})));
+    let (_, anew) = at_gate(ground, "switch", "");
+    assert_eq!((&anew, ground.calls("CreateDatabase")), (&waiting.id, 4));
     assert_eq!((ground.variables(&waiting.arn), waiting.switched()), (before, 0));
     ground.keeps_its_secrets();
 }
