@@ -719,6 +719,16 @@ fn an_egress_that_somebody_puts_back_again_and_again_is_a_persons_to_settle() {
     assert_eq!(world.updates()["web"], 4, "two deployments each time: the variables, then the egress");
 }
 
+#[test]
+fn what_the_checks_of_the_way_back_came_to_is_written_down() {
+    let story = stories().into_iter().find(|story| story.name == "a check fails after the switch").unwrap();
+    let (world, drive) = run(&story, Faults::default());
+    assert_eq!(phase(&drive), Phase::RolledBack);
+    let migration = world.picture().journal.migration.unwrap();
+    assert!(migration.rollback.as_ref().is_some_and(|rollback| rollback.validated.is_some()));
+    assert!(migration.last_checks().is_some());
+}
+
 /// Drives to rest, lets `undo` happen, and so on; what each round came to.
 fn undone_again(story: &Story, rounds: usize, undo: impl Fn(&mut Picture)) -> (SimWorld, Vec<Option<Reason>>) {
     let world = start(story.picture.clone(), Faults::default());
