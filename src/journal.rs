@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checks::CheckResult;
 use crate::desired::CopyRules;
-use crate::identity::{Address, Arn, Epoch, Fingerprint, MigrationId, OperationId, SecretName, StoreId};
+use crate::identity::{Address, Arn, Epoch, Fingerprint, MigrationId, OperationId, Owner, SecretName, StoreId};
 use crate::observed::{Egress, Placement};
 
 mod apply;
@@ -172,7 +172,7 @@ pub struct Migration {
     pub services: Vec<ServiceMove>,
     /// The checks as they came out before the switch.
     pub baseline: Option<Vec<CheckResult>>,
-    /// The checks as they came out last, after the switch.
+    /// The checks as they came out last, after the switch or on the way back.
     #[serde(default)]
     pub checks: Vec<CheckResult>,
     /// Gates a person has opened.
@@ -346,6 +346,9 @@ pub struct Rollback {
     pub message: String,
     /// The old instances (those of the new store) are gone and both stores agree.
     pub drained: Option<Timestamp>,
+    /// The checks passed on the former store.
+    #[serde(default)]
+    pub validated: Option<Timestamp>,
 }
 
 impl Rollback {
@@ -444,6 +447,8 @@ pub enum Entry {
     EgressValidated(Vec<CheckResult>),
     /// The bake is over.
     Baked(Vec<CheckResult>),
+    /// The checks passed on the former store; how each came out.
+    BackValidated(Vec<CheckResult>),
     /// The way back begins.
     RollBack {
         /// One stable word.
@@ -559,6 +564,29 @@ impl Migration {
     #[must_use]
     pub fn stays(&self) -> bool {
         self.from.as_ref().map(StoreRecord::place) == Some(self.to.place())
+    }
+
+    /// How the checks came out that were written down last. What passed before something failed says nothing any more.
+    #[must_use]
+    pub fn last_checks(&self) -> Option<&[CheckResult]> {
+        let written = match &self.rollback {
+            Some(rollback) => rollback.validated.is_some(),
+            None => [self.egress_validated, self.validated, self.baked].iter().any(Option::is_some),
+        };
+        (written && self.hold.is_none()).then_some(&self.checks)
+    }
+
+    /// Whether it changes the egress of a service.
+    #[must_use]
+    pub fn moves_egress(&self) -> bool {
+        self.services.iter().any(|moved| moved.egress != EgressChange::None)
+    }
+
+    /// Whether `secret` is one by which its services are told of the new store. Secrets never change, so the name says it.
+    #[must_use]
+    pub fn tells_by(&self, owner: &Owner, secret: &SecretName) -> bool {
+        let prefix = self.to.binding().map(|binding| owner.epoch_secret(self.epoch, &binding, ""));
+        prefix.is_some_and(|prefix| secret.0.starts_with(&prefix.0))
     }
 
     /// The move of `service`.

@@ -389,6 +389,9 @@ pub struct Server {
     pub used_memory: u64,
     /// Bytes allowed, 0 for no limit.
     pub max_memory: u64,
+    /// Connections, where it tells them.
+    #[serde(default)]
+    pub clients: Option<u64>,
     /// Keys evicted since it started.
     pub evicted: u64,
     /// `maxmemory_policy`.

@@ -12,6 +12,7 @@ mod amounts;
 mod back;
 mod copying;
 mod deletion;
+mod drift;
 mod finish;
 mod forward;
 pub mod guard;

@@ -86,6 +86,7 @@ pub fn is_news(step: &Step) -> bool {
             | Entry::Validated(_)
             | Entry::EgressValidated(_)
             | Entry::Baked(_)
+            | Entry::BackValidated(_)
             | Entry::RollBack { .. }
             | Entry::Hold { .. }
             | Entry::End(..)

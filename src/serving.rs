@@ -1,7 +1,8 @@
 //! Which store serves a service now, read off the running service and nowhere else.
 
-use crate::identity::{Address, StoreId};
-use crate::observed::{CatalogEntry, Service, ServiceSource};
+use crate::identity::{Address, Owner, StoreId};
+use crate::journal::Migration;
+use crate::observed::{CatalogEntry, Delivery, Service, ServiceSource};
 
 /// What a service's own variables say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +47,18 @@ pub fn serving(service: &Service, names: &[String], catalog: &[CatalogEntry]) ->
         Some(name) => Serving::Unseen(format!("variable {name} could not be read as a Redis address")),
         None => Serving::Nothing,
     }
+}
+
+/// Where `service` is led by a secret whose value cannot be read: `last` made it for its store, and its name says so.
+#[must_use]
+pub fn told_by_name(service: &Service, names: &[String], owner: &Owner, last: Option<&Migration>) -> Option<Address> {
+    let last = last?;
+    let is_told =
+        names.iter().filter_map(|name| service.variables.get(name)).any(|variable| match &variable.delivery {
+            Delivery::Reference(arn) => arn.secret_name().is_some_and(|secret| last.tells_by(owner, &secret)),
+            Delivery::Plain => false,
+        });
+    last.to.address.clone().filter(|_| is_told)
 }
 
 /// The identity behind an address: a store of the account by its host names, else host and port.

@@ -2,12 +2,13 @@
 //! Pure, and the same for both runtimes. Says nothing that moves all the time; the planner never reads it.
 
 mod condition;
+mod costs;
 
 use jiff::Timestamp;
 
 use crate::api::condition::{Condition, Finding, Reason};
 use crate::api::status::{
-    CheckStatus, MigrationStatus, Phase, Retained, ServiceStatus, SessionBackendStatus, StoreStatus, Summary, Usage,
+    CheckStatus, MigrationStatus, Phase, ServiceStatus, SessionBackendStatus, StoreStatus, Summary,
 };
 use crate::checks::{CheckResult, Run, Severity, Verdict};
 use crate::desired::{Desired, Mode, Target};
@@ -54,11 +55,10 @@ pub fn project(inputs: &Inputs<'_>, plan: &Plan, aside: &Aside<'_>) -> SessionBa
     let phase = if aside.paused { Phase::Paused } else { phase(inputs, plan, previous) };
     let copy = inputs.observed.copy.present();
     let services = services(inputs, target);
-    let run = newest(inputs.observed);
-    let results: &[CheckResult] = match run {
-        Some(run) => &run.results,
-        None => migration.map(|migration| migration.checks.as_slice()).unwrap_or_default(),
-    };
+    // A process that ran none itself knows what was written down.
+    let checked = newest(inputs.observed).map(|run| run.results.as_slice());
+    let checked = checked.or_else(|| migration.and_then(Migration::last_checks));
+    let results = checked.unwrap_or_default();
     let mut status = SessionBackendStatus {
         observed_generation: generation,
         phase: Some(phase),
@@ -74,12 +74,12 @@ pub fn project(inputs: &Inputs<'_>, plan: &Plan, aside: &Aside<'_>) -> SessionBa
         migration: migration.map(|migration| migration_status(migration, plan, copy)),
         checks: results.iter().map(check).collect(),
         forecast: foreseen(inputs, target),
-        usage: inputs.observed.target.present().and_then(usage),
-        retained: retained(target, migration),
+        usage: inputs.observed.target.present().and_then(costs::usage),
+        retained: costs::retained(inputs, target),
         notes: plan.notes.iter().map(|note| presentable(note, MESSAGE)).take(NOTES).collect(),
         conditions: Vec::new(),
     };
-    status.conditions = conditions(&condition::findings(inputs, plan, run, aside), aside, inputs.now);
+    status.conditions = conditions(&condition::findings(inputs, plan, checked, aside), aside, inputs.now);
     status
 }
 
@@ -465,39 +465,6 @@ fn foreseen(inputs: &Inputs<'_>, target: Option<&Target>) -> Vec<String> {
         .map(|step| format!("{} {}", Mark::of(step).sign(), presentable(&step.to_string(), MESSAGE)))
         .take(FORESEEN)
         .collect()
-}
-
-fn usage(store: &Store) -> Option<Usage> {
-    let percent = |used: u64, limit: u64| {
-        let percent = used.saturating_mul(100).checked_div(limit)?;
-        u16::try_from(percent / 10 * 10).ok()
-    };
-    let server = store.server.present();
-    let usage = Usage {
-        memory_percent: server.and_then(|server| percent(server.used_memory, server.max_memory)),
-        commands_percent: store.quota.and_then(|quota| percent(quota.used, quota.limit)),
-        ..Usage::default()
-    };
-    (usage != Usage::default()).then_some(usage)
-}
-
-/// The former store of a completed migration, where it was to be kept.
-fn retained(target: Option<&Target>, migration: Option<&Migration>) -> Vec<Retained> {
-    let kept = target.is_none_or(|target| !target.migration.retire.delete_old_store);
-    let completed =
-        migration.filter(|migration| migration.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Completed));
-    let Some(from) = completed.and_then(|migration| migration.from.as_ref()).filter(|_| kept) else {
-        return Vec::new();
-    };
-    let (kind, id) = match &from.id {
-        StoreId::Upstash(id) => ("upstash-database", id.clone()),
-        StoreId::ReplicationGroup(id) => ("replication-group", id.clone()),
-        StoreId::ServerlessCache(name) => ("serverless-cache", name.clone()),
-        StoreId::External(host, port) => ("redis", format!("{host}:{port}")),
-        StoreId::Disabled => return Vec::new(),
-    };
-    let message = "the former store was kept (migration.retire.oldStore: Retain) and may still cost money; delete it when it is not missed";
-    vec![Retained { kind: kind.to_owned(), id, message: Some(message.to_owned()) }]
 }
 
 #[cfg(test)]

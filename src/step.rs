@@ -357,6 +357,7 @@ impl fmt::Display for Entry {
             Self::Validated(_) => f.write_str("checks passed"),
             Self::EgressValidated(_) => f.write_str("checks passed with the new egress"),
             Self::Baked(_) => f.write_str("bake over"),
+            Self::BackValidated(_) => f.write_str("checks passed on the former store"),
             Self::RollBack { reason, message } => write!(f, "rolling back: {reason}: {message}"),
             Self::Hold { reason, message } => write!(f, "on hold: {reason}: {message}"),
             Self::End(outcome, _) => write!(f, "migration ended: {outcome:?}"),

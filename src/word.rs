@@ -78,7 +78,8 @@ pub fn answer(journal: &Journal, word: &Word) -> Answer {
             "change spec.store to move back".to_owned(),
         ),
         (Word::Retry, Some(_)) => Answer::Say(Entry::Retry),
-        (Word::Retry, None) if journal.latch.is_some() => Answer::Say(Entry::Retry),
+        // Also where what was done was undone too often: from then on it is counted anew.
+        (Word::Retry, None) if journal.latch.is_some() || journal.reverts > 0 => Answer::Say(Entry::Retry),
         (Word::Retry, None) => {
             Answer::No(format!("there is nothing to retry: {}", last(journal)), "see `sessionbackend plan`".to_owned())
         }

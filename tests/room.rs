@@ -96,8 +96,9 @@ fn what_is_let_in_fits_to_the_end() {
     let entries = [
         Entry::Baseline(results.clone()),
         Entry::EgressValidated(results.clone()),
-        Entry::Validated(results),
+        Entry::Validated(results.clone()),
         Entry::RollBack { reason: "CheckFailed".into(), message: long.clone() },
+        Entry::BackValidated(results),
         Entry::Hold { reason: "Unclear".into(), message: long.clone() },
         Entry::NotMoved(sessionbackend::journal::Direction::Back, "s0".into(), Some(long)),
     ];

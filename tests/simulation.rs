@@ -16,6 +16,7 @@ use sessionbackend::plan::{Phase, Reason};
 use sessionbackend::sim::{Fault, Faults, OF_ANOTHER_HAND, OtherHand, SimWorld};
 
 use sessionbackend::step::Side;
+use sessionbackend::word::{Answer, Word, answer_to};
 
 use support::*;
 
@@ -716,6 +717,64 @@ fn an_egress_that_somebody_puts_back_again_and_again_is_a_persons_to_settle() {
     }
     assert_eq!(reasons, [None, None, Some(Reason::Contested)]);
     assert_eq!(world.updates()["web"], 4, "two deployments each time: the variables, then the egress");
+}
+
+#[test]
+fn what_the_checks_of_the_way_back_came_to_is_written_down() {
+    let story = stories().into_iter().find(|story| story.name == "a check fails after the switch").unwrap();
+    let (world, drive) = run(&story, Faults::default());
+    assert_eq!(phase(&drive), Phase::RolledBack);
+    let migration = world.picture().journal.migration.unwrap();
+    assert!(migration.rollback.as_ref().is_some_and(|rollback| rollback.validated.is_some()));
+    assert!(migration.last_checks().is_some());
+}
+
+/// Drives to rest, lets `undo` happen, and so on; what each round came to.
+fn undone_again(story: &Story, rounds: usize, undo: impl Fn(&mut Picture)) -> (SimWorld, Vec<Option<Reason>>) {
+    let world = start(story.picture.clone(), Faults::default());
+    let mut reasons = vec![];
+    for round in 0..rounds {
+        let drive = drive(&world, &owner(), &story.desired);
+        reasons.push(drive.last.plan.blocks.first().map(|block| block.reason));
+        if round + 1 < rounds {
+            world.meddle(|picture, _| undo(picture));
+        }
+    }
+    (world, reasons)
+}
+
+#[test]
+fn variables_that_somebody_puts_back_twice_are_left_until_a_person_says_retry() {
+    let mut story = story("nothing is retired", &["web"]);
+    story.desired = edited(&story.desired, |target| {
+        target.services[0].egress = EgressPolicy::Keep;
+        target.migration.retire = Retire::default();
+    });
+    let before = story.picture.observed.clone();
+    let (world, reasons) = undone_again(&story, 3, |picture| {
+        let web = picture.observed.services.get_mut("web").and_then(Reading::present_mut).unwrap();
+        web.variables = before.services["web"].present().unwrap().variables.clone();
+        picture.observed.source = before.source.clone();
+    });
+    assert_eq!(reasons, [None, None, Some(Reason::Contested)]);
+    let id = world.picture().journal.migration.unwrap().id;
+    let answer = answer_to(&world.picture().journal, &id, &Word::Retry);
+    assert_eq!(answer, Answer::Say(Entry::Retry));
+    world.meddle(|picture, now| picture.journal = picture.journal.apply(&Entry::Retry, now));
+    let drive = drive(&world, &owner(), &story.desired);
+    assert!(drive.last.plan.is_converged(), "{:#?}", drive.last.plan);
+    assert_eq!(world.updates()["web"], 3);
+}
+
+#[test]
+fn secrets_that_somebody_deletes_are_made_anew_until_it_is_no_accident() {
+    let story = story("secrets go", &["web"]);
+    let (_, reasons) = undone_again(&story, 4, |picture| {
+        for secret in picture.observed.secrets.values_mut() {
+            *secret = Reading::Absent;
+        }
+    });
+    assert_eq!(reasons, [None, None, None, Some(Reason::Contested)]);
 }
 
 /// The store a service was moved away from is let go by spec and person, and another service, `billing`, still uses it.

@@ -64,6 +64,7 @@ impl Journal {
             | Entry::Validated(_)
             | Entry::EgressValidated(_)
             | Entry::Baked(_)
+            | Entry::BackValidated(_)
             | Entry::RollBack { .. }
             | Entry::Hold { .. }
             | Entry::Abort => {
@@ -198,6 +199,12 @@ impl Migration {
                 self.baked = Some(now);
                 self.checks = room::last(results);
             }
+            Entry::BackValidated(results) => {
+                if let Some(rollback) = self.rollback.as_mut() {
+                    rollback.validated = Some(now);
+                    self.checks = room::last(results);
+                }
+            }
             Entry::RollBack { reason, message } => {
                 self.hold = None;
                 // What was refused on the way there says nothing about the way back.
@@ -207,6 +214,7 @@ impl Migration {
                     reason: reason.clone(),
                     message: room::reason(message),
                     drained: None,
+                    validated: None,
                 });
             }
             Entry::Hold { reason, message } => {
@@ -220,6 +228,7 @@ impl Migration {
                     reason: "Aborted".to_owned(),
                     message: "the migration was aborted by request".to_owned(),
                     drained: None,
+                    validated: None,
                 });
             }
             Entry::Approve(..)

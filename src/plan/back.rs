@@ -44,12 +44,14 @@ impl<'a> Draft<'a> {
             }
             return;
         };
-        match self.checked(migration, Stage::AfterRollback, drained) {
-            Checked::Passed(_) => {
-                if self.copy_cleared(migration, CopyMode::Withdraw) {
-                    self.journal(Entry::End(Outcome::RolledBack, self.secrets_of(migration)));
-                }
+        if rollback.validated.is_some() {
+            if self.copy_cleared(migration, CopyMode::Withdraw) {
+                self.journal(Entry::End(Outcome::RolledBack, self.secrets_of(migration)));
             }
+            return;
+        }
+        match self.checked(migration, Stage::AfterRollback, drained) {
+            Checked::Passed(results) => self.journal(Entry::BackValidated(results)),
             Checked::Regressed(failed) => {
                 self.again(Stage::AfterRollback);
                 self.block(

@@ -230,10 +230,6 @@ impl<'a> Draft<'a> {
 
     /// Whether `name` is a secret the services are told by `migration`.
     pub(super) fn is_epoch_secret(&self, name: &SecretName, migration: &Migration) -> bool {
-        let binding = migration.to.binding();
-        binding.is_some_and(|binding| {
-            let prefix = self.inputs.owner.epoch_secret(migration.epoch, &binding, "");
-            name.0.starts_with(&prefix.0)
-        })
+        migration.tells_by(self.inputs.owner, name)
     }
 }

@@ -7,12 +7,11 @@ use crate::desired::{OnFailure, Target};
 use crate::env;
 use crate::identity::{OperationId, StoreId};
 use crate::journal::{Direction, Entry, Migration, Rollback, ServiceMove};
-use crate::observed::{
-    Delivery, Operation, OperationStatus, Reading, Service, ServiceSource, ServiceStatus, Store, StoreStatus,
-};
+use crate::observed::{Operation, OperationStatus, Reading, ServiceStatus, Store, StoreStatus};
 use crate::step::{CopyMode, Side};
 
 use super::admission::Intention;
+use super::drift::ignore_changes;
 use super::moves::any_moved;
 use super::wiring::{Wires, is_undone, leads_to_new};
 use super::{Draft, Phase, Reason};
@@ -39,7 +38,7 @@ impl<'a> Draft<'a> {
                 self.note(format!("spec.store names {id} now; that is looked at when this migration has ended"));
             }
             None => self.note(format!(
-                "spec.store leads to no store now; this migration goes to {} and ends first",
+                "spec.store names a store that is not there; this migration goes to {} and ends first",
                 migration.to.id
             )),
         }
@@ -206,7 +205,7 @@ impl<'a> Draft<'a> {
                         foreign.id,
                         moved.service,
                         moved.undo.variables.keys().cloned().collect::<Vec<_>>().join(", "),
-                        ignore_changes(service, moved)
+                        ignore_changes(service, moved.undo.variables.iter(), &wiring)
                     ),
                 });
                 return true;
@@ -293,21 +292,4 @@ fn ours(moved: &ServiceMove) -> BTreeSet<&OperationId> {
         .into_iter()
         .filter_map(|moved| moved.as_ref().and_then(|moved| moved.operation.as_ref()))
         .collect()
-}
-
-/// What Terraform needs to leave our variables alone.
-fn ignore_changes(service: &Service, moved: &ServiceMove) -> String {
-    let place = match service.source {
-        ServiceSource::Image => "image_repository[0].image_configuration[0]",
-        ServiceSource::CodeApi | ServiceSource::CodeRepository => {
-            "code_repository[0].code_configuration[0].code_configuration_values[0]"
-        }
-    };
-    let each = moved.undo.variables.keys().map(|name| {
-        let by_reference = service.variables.get(name).is_some_and(|variable| variable.delivery != Delivery::Plain);
-        let map = if by_reference { "runtime_environment_secrets" } else { "runtime_environment_variables" };
-        format!("source_configuration[0].{place}.{map}[\"{name}\"]")
-    });
-    let each: Vec<_> = each.collect();
-    format!(" (Terraform: lifecycle {{ ignore_changes = [{}] }})", each.join(", "))
 }

@@ -47,7 +47,9 @@ impl<'a> Draft<'a> {
         self.say_what_stops_source(target, services);
         if let Some(source) = self.copied_from(target) {
             self.say_what_queues_stop(target);
-            self.say_what_is_out_of_reach(source, "the store in use");
+            if !self.says_that_it_is_lost(source) {
+                self.say_what_is_out_of_reach(source, "the store in use");
+            }
             if let Some(store) = self.inputs.observed.target.present() {
                 self.say_what_is_out_of_reach(store, "spec.store");
             }

@@ -157,6 +157,9 @@ impl<'a> Draft<'a> {
             | StoreSpec::ServerlessCache { .. }
             | StoreSpec::External { .. }
             | StoreSpec::Disabled => {
+                if let Some(resource) = self.settled_on(&target.store) {
+                    return self.gone(&resource);
+                }
                 self.block(
                     Reason::StoreNotFound,
                     "spec.store",
@@ -175,6 +178,21 @@ impl<'a> Draft<'a> {
             Some(made) if made.id.is_none() => self.step(step),
             Some(made) if self.inputs.now < after(made.intended, LISTED) => self.unlisted(&resource, made.intended),
             Some(_) => self.gone(&resource),
+        }
+    }
+
+    /// The store that the spec names by its id, where the services were left on it.
+    fn settled_on(&self, spec: &StoreSpec) -> Option<Resource> {
+        let settled = &self.inputs.journal.settled.as_ref()?.store;
+        match (spec, settled) {
+            (StoreSpec::Upstash { database: UpstashDatabase::Existing(id), .. }, StoreId::Upstash(was)) => {
+                (id == was).then(|| Resource::UpstashDatabase(id.clone()))
+            }
+            (
+                StoreSpec::ReplicationGroup { group: ReplicationGroupRef::Existing(id), .. },
+                StoreId::ReplicationGroup(was),
+            ) => id.eq_ignore_ascii_case(was).then(|| Resource::ReplicationGroup(was.clone())),
+            _ => None,
         }
     }
 

@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::desired::{EgressPolicy, ServiceRef, Target};
+use crate::desired::{ServiceRef, Target};
 use crate::env;
 use crate::identity::{MigrationId, StoreId};
 use crate::journal::{
     EgressChange, Entry, Latch, Migration, Outcome, Prior, ServiceMove, Settled, StoreRecord, Undo, VaultKey,
 };
-use crate::observed::{CatalogEntry, Delivery, Egress, Reading, Service, Store};
-use crate::serving::{Serving, serving};
+use crate::observed::{CatalogEntry, Delivery, Reading, Service, Store};
+use crate::serving::{Serving, identify, serving, told_by_name};
 use crate::step::Step;
 
 use super::provision::asks_for;
@@ -96,11 +96,18 @@ impl<'a> Draft<'a> {
     fn services(&mut self, target: &'a Target) -> Option<Vec<Using<'a>>> {
         let names = env::names(&target.env.format);
         let catalog = self.known_stores();
+        let last = self.inputs.journal.migration.as_ref();
         let mut found = Vec::new();
         for spec in &target.services {
             match self.inputs.observed.services.get(&spec.name) {
                 Some(Reading::Present(service)) => {
-                    let serving = serving(service, &names, &catalog);
+                    let serving = match serving(service, &names, &catalog) {
+                        Serving::Unseen(why) => match told_by_name(service, &names, self.inputs.owner, last) {
+                            Some(address) => Serving::Store(identify(&address, &catalog), address),
+                            None => Serving::Unseen(why),
+                        },
+                        known @ (Serving::Store(..) | Serving::Nothing) => known,
+                    };
                     found.push(Using { spec, service, serving });
                 }
                 Some(Reading::Absent) => self.block(
@@ -231,6 +238,17 @@ impl<'a> Draft<'a> {
             ));
             return self.leave(target, services);
         }
+        let lost = self.lost_secrets(target, services);
+        if let Some(secret) = lost.first()
+            && ours.is_some()
+            && self.plan.blocks.is_empty()
+        {
+            self.note(format!(
+                "secret {secret}, by which services are told of {}, was deleted by somebody else; they are told by a new one",
+                store.id
+            ));
+            return self.leave(target, services);
+        }
         for using in outdated {
             self.note(format!(
                 "service {}: it was told another password of {} than the one known here; its variables are not ours and stay",
@@ -239,59 +257,6 @@ impl<'a> Draft<'a> {
         }
         self.say_what_drifted(target, services, store);
         self.retire(target);
-    }
-
-    /// Whether the egress of a service is certainly not what the spec asks for. Of a connector we were to make any of ours
-    /// will do: their names go by the place of the service in the list.
-    fn asks_for_another_egress(&self, using: &Using<'_>) -> bool {
-        let now = &using.service.egress;
-        match (&using.spec.egress, now) {
-            (EgressPolicy::Keep, _) => false,
-            (EgressPolicy::Default, now) => *now != Egress::Default,
-            (EgressPolicy::Connector(asked), now) => *now != Egress::Vpc(asked.clone()),
-            (EgressPolicy::CreateConnector { .. }, Egress::Default) => true,
-            (EgressPolicy::CreateConnector { .. }, Egress::Vpc(arn)) => {
-                let connector = self.inputs.observed.connectors.get(arn).and_then(Reading::present);
-                connector.is_some_and(|connector| connector.ours == Some(false))
-            }
-        }
-    }
-
-    /// What differs from the spec and is not corrected at rest.
-    fn say_what_drifted(&mut self, target: &Target, services: &[Using<'a>], store: &Store) {
-        let journal = self.inputs.journal;
-        if let Some(migration) = &journal.migration
-            && let Some(settled) = &journal.settled
-            && let Some(epoch) = settled.epoch
-            && migration.to.id == settled.store
-        {
-            let wires = Wires { owner: self.inputs.owner, target, observed: self.inputs.observed };
-            for using in services {
-                if !wires.is_told(using.service, &wires.wiring(using.service, &migration.to, epoch), &migration.to) {
-                    self.note(format!(
-                        "service {}: its variables lead to the right store but are not as we wrote them",
-                        using.spec.name
-                    ));
-                }
-            }
-        }
-        let is_ours = journal.settled.as_ref().is_some_and(|settled| settled.epoch.is_some());
-        for using in services {
-            if !is_ours && self.asks_for_another_egress(using) {
-                self.note(format!(
-                    "service {}: its egress is not what spec.services asks for, and its variables are not ours; change it on the service, or together with the store",
-                    using.spec.name
-                ));
-            }
-        }
-        if let crate::desired::StoreSpec::Upstash { plan: Some(asked), .. } = &target.store
-            && let Some(is) = store.plan.as_ref().filter(|is| *is != asked)
-        {
-            self.note(format!(
-                "{} is on plan {is} and the spec asks for {asked}; this version does not change plans, change it in the console",
-                store.id
-            ));
-        }
     }
 
     /// Makes what is missing, then begins. Each part says what it does or waits for, and the next one starts when it is done.
@@ -413,32 +378,14 @@ impl<'a> Draft<'a> {
             hold: None,
             ended: None,
         };
-        // From a store to itself is a new password, which nobody takes back.
-        let moves_egress = migration.services.iter().any(|moved| moved.egress != EgressChange::None);
-        let elsewhere = !migration.stays();
-        if elsewhere && self.inputs.journal.reverts > 0 && self.inputs.journal.is_a_revert(&migration) {
-            return self.block(
-                Reason::Contested,
-                "spec.services",
-                "somebody pointed the services back to the former store twice after they had been switched",
-                "find out who does it (a pipeline, Terraform) and let it leave our variables alone, or name that store in spec.store; then say `retry`",
-            );
-        }
-        let last = self.inputs.journal.migration.as_ref().filter(|_| self.inputs.journal.is_a_revert(&migration));
-        let is_undone_again = last.is_some_and(|last| {
-            let egress = |of: &Migration| of.services.iter().map(|moved| moved.egress.clone()).collect::<Vec<_>>();
-            self.inputs.journal.reverts > 0 && moves_egress && egress(last) == egress(&migration)
-        });
-        if is_undone_again && !elsewhere {
-            return self.block(
-                Reason::Contested,
-                "spec.services",
-                "somebody put the egress of the services back twice after it had been changed as the spec asks",
-                "find out who does it (a pipeline, Terraform) and let it leave the egress alone, or set egress.type: Keep; then say `retry`",
-            );
+        let lost = self.lost_secrets(target, services);
+        if self.is_undone_again(target, services, &migration, &lost) {
+            return;
         }
         let is_same = |last: &Migration| last.to.binding() == migration.to.binding() && last.told == migration.told;
-        if !elsewhere && !moves_egress && last.is_some_and(is_same) {
+        let changes_nothing = migration.stays() && !migration.moves_egress() && lost.is_empty();
+        let last = self.inputs.journal.migration.as_ref().filter(|_| self.inputs.journal.is_a_revert(&migration));
+        if changes_nothing && last.is_some_and(is_same) {
             return self.block(
                 Reason::Unclear,
                 "spec.store",

@@ -147,9 +147,7 @@ fn led_to(inputs: &Inputs<'_>, name: &str, variable: &Variable) -> Result<Vec<St
 /// The store an epoch secret of ours was made for. Secrets never change, so its name says it.
 fn bound_to(inputs: &Inputs<'_>, name: &SecretName) -> Option<StoreId> {
     let last = inputs.journal.migration.as_ref()?;
-    let binding = last.to.binding()?;
-    let prefix = inputs.owner.epoch_secret(last.epoch, &binding, "");
-    name.0.starts_with(&prefix.0).then(|| last.to.id.clone())
+    last.tells_by(inputs.owner, name).then(|| last.to.id.clone())
 }
 
 /// Who needs something, by name.

@@ -163,11 +163,9 @@ pub(crate) fn is_undone(service: &Service, undo: &Undo) -> bool {
 
 /// Whether a service was told of the new store of a migration, by whichever call.
 pub(crate) fn leads_to_new(service: &Service, moved: &ServiceMove, migration: &Migration, owner: &Owner) -> bool {
-    let Some(binding) = migration.to.binding() else { return false };
-    let prefix = owner.epoch_secret(migration.epoch, &binding, "");
     moved.undo.variables.keys().filter_map(|name| service.variables.get(name)).any(|variable| {
         match &variable.delivery {
-            Delivery::Reference(arn) => arn.secret_name().is_some_and(|name| name.0.starts_with(&prefix.0)),
+            Delivery::Reference(arn) => arn.secret_name().is_some_and(|name| migration.tells_by(owner, &name)),
             Delivery::Plain => variable.address.is_some() && variable.address == migration.to.address,
         }
     })

@@ -33,6 +33,7 @@ fn server(facts: copy::StoreFacts) -> Server {
         keys: facts.databases,
         used_memory: facts.used_memory.unwrap_or_default(),
         max_memory: facts.maxmemory.unwrap_or_default(),
+        clients: facts.connected_clients,
         evicted: facts.evicted_keys.unwrap_or_default(),
         eviction_policy: facts.maxmemory_policy.unwrap_or_default(),
     }

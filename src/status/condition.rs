@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::api::condition::{Finding, Kind, Reason};
 use crate::api::status::{Phase, SessionBackendStatus};
-use crate::checks::{Judgement, Run, judge};
+use crate::checks::{CheckResult, Judgement, judge};
 use crate::desired::{Desired, Mode};
 use crate::error::presentable;
 use crate::journal::Outcome;
@@ -17,8 +17,13 @@ use super::Aside;
 const EVENT: usize = 1024 - '…'.len_utf8();
 
 /// Every condition there is to report.
-pub(super) fn findings(inputs: &Inputs<'_>, plan: &Plan, run: Option<&Run>, aside: &Aside<'_>) -> Vec<Finding> {
-    let validated = run.map(|run| validated(inputs, run));
+pub(super) fn findings(
+    inputs: &Inputs<'_>,
+    plan: &Plan,
+    checked: Option<&[CheckResult]>,
+    aside: &Aside<'_>,
+) -> Vec<Finding> {
+    let validated = checked.map(|results| validated(inputs, results));
     let mut found =
         vec![ready(inputs, plan, validated.as_ref(), aside), reconciling(plan, aside), stalled(plan, aside)];
     found.push(match aside.remark {
@@ -160,12 +165,12 @@ fn services(inputs: &Inputs<'_>) -> Option<Finding> {
     Some(finding(kind, Some(true), Reason::AsDesired, ""))
 }
 
-fn validated(inputs: &Inputs<'_>, run: &Run) -> Finding {
+fn validated(inputs: &Inputs<'_>, results: &[CheckResult]) -> Finding {
     let baseline = inputs.journal.migration.as_ref().and_then(|migration| migration.baseline.as_deref());
-    let told = |results: &[crate::checks::CheckResult]| {
+    let told = |results: &[CheckResult]| {
         results.iter().map(|result| format!("{}: {}", result.name, result.message)).collect::<Vec<_>>().join("; ")
     };
-    match judge(baseline.unwrap_or_default(), &run.results) {
+    match judge(baseline.unwrap_or_default(), results) {
         Judgement::Passed => finding(Kind::Validated, Some(true), Reason::AsDesired, ""),
         Judgement::Regressed(failed) => finding(Kind::Validated, Some(false), Reason::CheckFailed, told(&failed)),
         Judgement::Undecided(open) => finding(Kind::Validated, None, Reason::CheckInconclusive, told(&open)),

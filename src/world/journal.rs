@@ -244,6 +244,7 @@ impl CloudWorld {
             | Entry::Validated(_)
             | Entry::EgressValidated(_)
             | Entry::Baked(_)
+            | Entry::BackValidated(_)
             | Entry::RollBack { .. }
             | Entry::Hold { .. }
             | Entry::End(..)

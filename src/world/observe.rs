@@ -261,8 +261,8 @@ impl CloudWorld {
         let to = in_use_of(database, to, &from);
         let wired: &Wired = &services.wired;
         // One after the other: the source is remembered last only where it is another store.
-        let from = self.complete(owner, from, wired).await;
-        let to = self.complete(owner, to, wired).await;
+        let from = self.complete(owner, from, wired, journal).await;
+        let to = self.complete(owner, to, wired, journal).await;
         (to, from)
     }
 
@@ -284,7 +284,7 @@ impl CloudWorld {
         if let Some(spec) = &target.migration.from {
             return self.store_of_spec(owner, spec, &self.inputs.from, journal, listings).await;
         }
-        match told(target, &services.readings) {
+        match told(target, &services.readings, owner, journal) {
             Told::Address(address) => self.store_at(&address, &self.inputs.from, listings).await,
             Told::Nothing => Reading::Absent,
             Told::Unread(error) => Reading::Unknown(error),
@@ -417,7 +417,7 @@ enum Told {
 }
 
 /// The first address found, in switching order. Services that disagree are the planner's to refuse: it sees them all.
-fn told(target: &Target, services: &BTreeMap<String, Reading<Service>>) -> Told {
+fn told(target: &Target, services: &BTreeMap<String, Reading<Service>>, owner: &Owner, journal: &Journal) -> Told {
     let names = env::names(&target.env.format);
     let mut hidden = None;
     for spec in &target.services {
@@ -429,7 +429,12 @@ fn told(target: &Target, services: &BTreeMap<String, Reading<Service>>) -> Told 
         match crate::serving::serving(service, &names, &[]) {
             crate::serving::Serving::Store(_, address) => return Told::Address(address),
             crate::serving::Serving::Nothing => {}
-            crate::serving::Serving::Unseen(why) => hidden = hidden.or(Some(format!("service {}: {why}", spec.name))),
+            crate::serving::Serving::Unseen(why) => {
+                match crate::serving::told_by_name(service, &names, owner, journal.migration.as_ref()) {
+                    Some(address) => return Told::Address(address),
+                    None => hidden = hidden.or(Some(format!("service {}: {why}", spec.name))),
+                }
+            }
         }
     }
     hidden.map_or(Told::Nothing, Told::Hidden)

@@ -216,7 +216,13 @@ impl CloudWorld {
 
     /// Completes a store: the password the services know if no one else does, what the server says, and what stands for
     /// the password. From here on steps can name the store.
-    pub(super) async fn complete(&self, owner: &Owner, reading: Reading<Found>, wired: &Wired) -> Reading<Store> {
+    pub(super) async fn complete(
+        &self,
+        owner: &Owner,
+        reading: Reading<Found>,
+        wired: &Wired,
+        journal: &Journal,
+    ) -> Reading<Store> {
         let mut found = match reading {
             Reading::Present(found) => found,
             Reading::Absent => return Reading::Absent,
@@ -228,6 +234,11 @@ impl CloudWorld {
             if let Some((address, password)) = told {
                 found.password = Some(password.clone());
                 let user = address.user.clone();
+                found.store.address = found.store.address.map(|address| Address { user, ..address });
+            } else if let Some(last) = journal.migration.as_ref().filter(|last| last.to.id == found.store.id) {
+                // Whoever took the variables away took the password with them; the journal keeps it.
+                found.password = last.to.password.as_ref().and_then(|key| self.vaulted(key));
+                let user = last.to.address.as_ref().and_then(|address| address.user.clone());
                 found.store.address = found.store.address.map(|address| Address { user, ..address });
             }
         }

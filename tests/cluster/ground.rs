@@ -7,7 +7,7 @@ use control_plane::ControlPlane;
 use serde_json::{Value, json};
 
 use super::plane::plane;
-use super::starter::{Sandbox, running, string};
+use super::starter::{Network, Sandbox, running, string};
 
 /// For what must come; a small machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
@@ -255,6 +255,33 @@ impl Ground {
         role
     }
 
+    /// Somebody else changes what the service is told; over when it runs again.
+    pub(crate) fn tell(&self, arn: &str, change: impl FnOnce(&mut Value)) {
+        let mut source = running(&self.sandbox, arn)["Service"]["SourceConfiguration"].clone();
+        change(&mut source["ImageRepository"]["ImageConfiguration"]);
+        self.update(arn, &json!({ "SourceConfiguration": source }));
+    }
+
+    /// Somebody else changes the service; over when it runs again.
+    pub(crate) fn update(&self, arn: &str, differs: &Value) {
+        let mut input = json!({ "ServiceArn": arn });
+        super::merge(&mut input, differs);
+        self.sandbox.call("apprunner", "UpdateService", &input);
+        running(&self.sandbox, arn);
+    }
+
+    /// What a store answers its operator.
+    pub(crate) fn ask(&self, store: &str, command: &[&str]) -> String {
+        self.sandbox.must(&[&["ask", store], command].concat())
+    }
+
+    /// The names of the secrets in Secrets Manager that are not on their way out.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        let listed = self.sandbox.call("secretsmanager", "ListSecrets", &json!({}));
+        let names = listed["SecretList"].as_array().into_iter().flatten();
+        names.map(|secret| string(secret, "/Name")).collect()
+    }
+
     /// The variables the service is told, plain and by reference.
     pub(crate) fn variables(&self, arn: &str) -> Value {
         let service = running(&self.sandbox, arn);
@@ -290,4 +317,21 @@ pub(crate) fn created(name: &str) -> Value {
 /// A database of Upstash that is there.
 pub(crate) fn adopted(database: &Database) -> Value {
     json!({ "upstash": { "database": { "id": database.id }, "apiKeySecretRef": { "name": "upstash-api" } } })
+}
+
+/// A replication group inside a VPC, made if absent.
+pub(crate) fn in_vpc(network: &Network) -> Value {
+    json!({ "elastiCache": {
+        "create": {
+            "nodeType": "cache.t4g.micro", "replicas": 0,
+            "subnetIds": network.subnets, "securityGroupIds": [network.cache_group],
+        },
+        "securityGroupRules": "Managed",
+    }})
+}
+
+/// The service through a connector of ours into that VPC.
+pub(crate) fn through_vpc(network: &Network) -> Value {
+    let create = json!({ "subnetIds": network.subnets, "securityGroupIds": [network.app_group] });
+    json!({ "services": [{ "name": SERVICE, "egress": { "type": "VPC", "vpcConnector": { "create": create } } }] })
 }

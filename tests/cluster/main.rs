@@ -4,7 +4,11 @@
 
 mod admission;
 mod canaries;
+mod contested;
+mod costs;
 mod definition;
+mod drift;
+mod edits;
 mod ground;
 mod kills;
 mod life;
@@ -16,6 +20,7 @@ mod scale;
 #[path = "../../sandbox/tests/support/starter.rs"]
 #[allow(dead_code, reason = "these tests make no cache")]
 mod starter;
+mod told;
 mod verdict;
 mod words;
 

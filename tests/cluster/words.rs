@@ -4,29 +4,7 @@ use serde_json::{Value, json};
 
 use super::ground::{Ground, NAME, SERVICE, adopted, created, object};
 use super::operator::Operator;
-
-fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
-    let all = object["status"]["conditions"].as_array();
-    all.and_then(|all| all.iter().find(|condition| condition["type"] == kind)).unwrap_or(&Value::Null)
-}
-
-fn says(object: &Value, kind: &str, reason: &str) -> bool {
-    condition(object, kind)["reason"] == reason
-}
-
-/// The object once it waits for a person at this gate, and what that person says.
-fn at_gate(ground: &Ground, gate: &str, but: &str) -> (Value, String) {
-    let waiting = ground.until(NAME, gate, |object| {
-        let migration = &object["status"]["migration"];
-        object["status"]["phase"] == "AwaitingApproval" && migration["gate"] == gate && migration["id"] != but
-    });
-    let id = waiting["status"]["migration"]["id"].as_str().unwrap().to_owned();
-    (waiting, id)
-}
-
-fn annotation(object: &Value, name: &str) -> Value {
-    object["metadata"]["annotations"][format!("sessionbackend.dev/{name}")].clone()
-}
+use super::told::{annotation, at_gate, condition, says};
 
 #[test]
 fn nothing_is_changed_while_an_object_is_paused_or_only_looks() {

@@ -636,6 +636,7 @@ impl<'a> Dice<'a> {
                 reason: "CheckFailed".into(),
                 message: "thrown".into(),
                 drained: self.time(),
+                validated: self.time(),
             }),
             hold: self.rarely(5).then(|| Hold { at: at(-40), reason: "Contested".into(), message: "thrown".into() }),
             ended: self.rarely(3).then(|| Ended {

@@ -99,6 +99,7 @@ pub fn server(keys: u64) -> Server {
         keys: BTreeMap::from([(0, keys)]),
         used_memory: keys * 400,
         max_memory: 0,
+        clients: None,
         evicted: 0,
         eviction_policy: "noeviction".into(),
     }

@@ -75,13 +75,6 @@ fn status(status: &Value) -> Value {
         let store = service["store"].as_str().and_then(|store| store.split(" (").next()).map(str::to_owned);
         service["store"] = json!(store);
     }
-    let (mut conditions, mut checks) = (list(status, "conditions"), list(status, "checks"));
-    if status["phase"] == "RolledBack" {
-        // How the checks on the way back came out is known to the process that ran them: the journal keeps that they passed.
-        conditions.retain(|condition| condition["type"] != "Validated");
-        checks.clear();
-        summary["checks"] = Value::Null;
-    }
     json!({
         "phase": status["phase"],
         "generation": status["observedGeneration"],
@@ -89,8 +82,8 @@ fn status(status: &Value) -> Value {
         "services": sorted(services, &["name", "status", "store"]),
         "store": pick(&status["store"], &["kind", "name", "ours"]),
         "migration": pick(&status["migration"], &["from", "to", "outcome", "reason", "gate"]),
-        "conditions": sorted(conditions, &["type", "status", "reason"]),
-        "checks": sorted(checks, &["name", "verdict"]),
+        "conditions": sorted(list(status, "conditions"), &["type", "status", "reason"]),
+        "checks": sorted(list(status, "checks"), &["name", "verdict"]),
         "retained": sorted(list(status, "retained"), &["kind", "id"]),
     })
 }

@@ -5,8 +5,7 @@ use std::fmt;
 use control_plane::ControlPlane;
 use serde_json::{Value, json};
 
-use super::super::ground::{NAME, SERVICE, created, object};
-use super::super::starter::Network;
+use super::super::ground::{NAME, SERVICE, created, in_vpc, object, through_vpc};
 use super::boundary::Kill;
 use super::world::World;
 
@@ -99,19 +98,4 @@ impl Story {
 fn ready(object: &Value, phase: &str) -> bool {
     let status = &object["status"];
     status["phase"] == phase && status["summary"]["checks"].as_str().is_some_and(|checks| !checks.is_empty())
-}
-
-fn in_vpc(network: &Network) -> Value {
-    json!({ "elastiCache": {
-        "create": {
-            "nodeType": "cache.t4g.micro", "replicas": 0,
-            "subnetIds": network.subnets, "securityGroupIds": [network.cache_group],
-        },
-        "securityGroupRules": "Managed",
-    }})
-}
-
-fn through_vpc(network: &Network) -> Value {
-    let create = json!({ "subnetIds": network.subnets, "securityGroupIds": [network.app_group] });
-    json!({ "services": [{ "name": SERVICE, "egress": { "type": "VPC", "vpcConnector": { "create": create } } }] })
 }

@@ -1,0 +1,78 @@
+//! What a status says of what costs money: how much of the store's limits is used, and what is kept though nothing uses it.
+
+use super::serving_ids;
+use crate::api::status::{Retained, Usage};
+use crate::desired::Target;
+use crate::identity::StoreId;
+use crate::journal::{Journal, Outcome, Resource, StoreRecord};
+use crate::observed::Store;
+use crate::plan::Inputs;
+
+/// Percent of a store's limits, in steps of 10, as far as limits and figures are known.
+pub(super) fn usage(store: &Store) -> Option<Usage> {
+    let percent = |used: u64, limit: u64| {
+        let percent = used.saturating_mul(100).checked_div(limit)?;
+        u16::try_from(percent / 10 * 10).ok()
+    };
+    let server = store.server.present();
+    let clients = server.and_then(|server| server.clients);
+    let usage = Usage {
+        memory_percent: server.and_then(|server| percent(server.used_memory, server.max_memory)),
+        connections_percent: clients.zip(store.max_connections).and_then(|(used, most)| percent(used, most.into())),
+        commands_percent: store.quota.and_then(|quota| percent(quota.used, quota.limit)),
+    };
+    (usage != Usage::default()).then_some(usage)
+}
+
+/// The stores that are kept though no service of the object uses them and its spec does not name them: the former one,
+/// and those that were made for it. What its vendor lists no more costs nothing.
+pub(super) fn retained(inputs: &Inputs<'_>, target: Option<&Target>) -> Vec<Retained> {
+    let (journal, observed) = (inputs.journal, inputs.observed);
+    let in_use = target.map(|target| serving_ids(observed, target)).unwrap_or_default();
+    let wanted = observed.target.present().map(|store| &store.id);
+    let open = journal.open_migration();
+    let is_needed = |id: &StoreId| {
+        let moves = open.is_some_and(|open| open.to.id == *id || open.from.as_ref().is_some_and(|from| from.id == *id));
+        moves || in_use.contains(id) || wanted == Some(id) || observed.is_missing(id)
+    };
+    let former = former(journal).filter(|from| !is_needed(&from.id));
+    let deletes = target.is_some_and(|target| target.migration.retire.delete_old_store);
+    let mut kept: Vec<_> = former.and_then(|from| described(&from.id, former_words(deletes))).into_iter().collect();
+    let made = journal.made.iter().filter_map(|(resource, made)| match resource {
+        Resource::UpstashDatabase(_) => made.id.clone().map(StoreId::Upstash),
+        Resource::ReplicationGroup(id) => made.id.as_ref().map(|_| StoreId::ReplicationGroup(id.clone())),
+        Resource::SubnetGroup(_) | Resource::Connector(_) | Resource::Rule(_) | Resource::Secret(_) => None,
+    });
+    let is_former = |id: &StoreId| former.is_some_and(|from| from.id == *id);
+    let unused = made.filter(|id| target.is_some() && !is_former(id) && !is_needed(id));
+    kept.extend(unused.filter_map(|id| {
+        described(&id, "it was made for this object, which does not use it now, and may cost money; delete it when it is not missed, or name it in spec.store")
+    }));
+    kept
+}
+
+/// The store that the last migration left.
+fn former(journal: &Journal) -> Option<&StoreRecord> {
+    let last = journal.migration.as_ref()?;
+    let completed = last.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Completed);
+    last.from.as_ref().filter(|_| completed)
+}
+
+const fn former_words(deletes: bool) -> &'static str {
+    if deletes {
+        "the former store is to be removed (migration.retire.oldStore: Delete) and is still there; until then it may cost money"
+    } else {
+        "the former store was kept (migration.retire.oldStore: Retain) and may still cost money; delete it when it is not missed"
+    }
+}
+
+fn described(store: &StoreId, message: &str) -> Option<Retained> {
+    let (kind, id) = match store {
+        StoreId::Upstash(id) => ("upstash-database", id.clone()),
+        StoreId::ReplicationGroup(id) => ("replication-group", id.clone()),
+        StoreId::ServerlessCache(name) => ("serverless-cache", name.clone()),
+        StoreId::External(host, port) => ("redis", format!("{host}:{port}")),
+        StoreId::Disabled => return None,
+    };
+    Some(Retained { kind: kind.to_owned(), id, message: Some(message.to_owned()) })
+}
