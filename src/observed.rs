@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::api::condition::Reason;
 use crate::checks::{Run, Stage};
 use crate::error::CloudError;
 use crate::identity::{Address, Arn, Fingerprint, GroupId, OperationId, RuleId, SecretName, StoreId, Vendor};
@@ -93,6 +94,22 @@ pub struct Observed {
     pub copy: Reading<Copy>,
     /// Runs of checks of this runtime, by stage.
     pub checks: BTreeMap<Stage, Run>,
+    /// What the spec refers to and could not be had: nothing is begun, and nothing goes on, without it.
+    #[serde(default)]
+    pub lack: Option<Lack>,
+}
+
+/// Something a spec refers to that could not be had, such as a Secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lack {
+    /// One stable word.
+    pub reason: Reason,
+    /// The field that refers to it.
+    pub subject: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub remedy: String,
 }
 
 impl Observed {

@@ -16,6 +16,7 @@ mod finish;
 mod forward;
 pub mod guard;
 mod interference;
+mod lack;
 mod lost;
 mod moves;
 pub mod network;
@@ -260,6 +261,9 @@ impl<'a> Draft<'a> {
     fn present(&mut self, target: &'a Target) {
         if !self.account_is_ours() {
             return;
+        }
+        if let Some(lack) = &self.inputs.observed.lack {
+            return self.lacking(lack);
         }
         match self.inputs.journal.open_migration() {
             Some(migration) if migration.hold.is_some() => self.held(target, migration),

@@ -14,7 +14,7 @@ use crate::engine::World;
 use crate::error::{Class, CloudError};
 use crate::identity::{Address, Fingerprint, Owner, StoreId};
 use crate::journal::{Entry, Journal, VaultKey};
-use crate::observed::{Observed, Reading};
+use crate::observed::{Lack, Observed, Reading};
 use crate::step::Step;
 use crate::upstash::Upstash;
 
@@ -78,6 +78,7 @@ pub struct CloudWorld {
     upstash: Option<Upstash>,
     inputs: Inputs,
     long: Long,
+    lack: Option<Lack>,
     memory: Mutex<Memory>,
     cache: Cache,
 }
@@ -117,7 +118,19 @@ impl CloudWorld {
     /// A world over these clients. Without `upstash` that vendor's databases are out of sight.
     #[must_use]
     pub fn new(aws: Aws, upstash: Option<Upstash>, inputs: Inputs, long: Long) -> Self {
-        Self { aws, upstash, inputs, long, memory: Mutex::default(), cache: Cache::default() }
+        Self { aws, upstash, inputs, long, lack: None, memory: Mutex::default(), cache: Cache::default() }
+    }
+
+    /// The same, of a spec that refers to something that could not be had.
+    #[must_use]
+    pub fn lacking(self, lack: Option<Lack>) -> Self {
+        Self { lack, ..self }
+    }
+
+    /// What the spec refers to and could not be had.
+    #[must_use]
+    pub fn lack(&self) -> Option<&Lack> {
+        self.lack.as_ref()
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::lease::Leadership;
 use super::secrets::Secrets;
 use super::words::Said;
+use crate::api::admission::Violation;
 use crate::api::{Reason, SessionBackendStatus};
 use crate::backoff::{Backoff, Pause};
 use crate::checks::{self, Run, Stage};
@@ -23,7 +24,7 @@ use crate::identity::Owner;
 use crate::journal::{Entry, Journal};
 use crate::manifest::NOT_FOUND;
 use crate::metrics;
-use crate::observed::{Observed, Reading};
+use crate::observed::{Lack, Observed, Reading};
 use crate::plan::{Inputs, after};
 use crate::render::apply::{both_in_use, checks as lines_of};
 use crate::status::{Aside, project, says_the_same};
@@ -42,6 +43,8 @@ const BLOCKED: Duration = Duration::from_mins(1);
 const SETTLED: Duration = Duration::from_secs(5);
 /// How often Secrets are read again while something is under way.
 const SECRETS: Duration = Duration::from_mins(1);
+/// How often while one of them is missing in the middle of a migration.
+const LACKING: Duration = Duration::from_secs(10);
 
 /// One object.
 pub(super) struct Object {
@@ -147,6 +150,7 @@ impl Object {
     #[must_use]
     pub(super) fn is_due(&self, now: Timestamp) -> bool {
         let often = match &self.connection.desired {
+            Desired::Present(_) if self.connection.world.lack().is_some() => LACKING,
             Desired::Present(target) => target.check_interval.min(SECRETS),
             Desired::Absent { .. } => SECRETS,
         };
@@ -287,6 +291,14 @@ fn looking(desired: &Desired) -> Desired {
 fn finished(mut runs: BTreeMap<Stage, Run>) -> BTreeMap<Stage, Run> {
     runs.retain(|_, run| run.finished.is_some());
     runs
+}
+
+/// What a spec refers to and lacks, where that is why a connection could not be made.
+#[must_use]
+pub(super) fn lack(error: &crate::connect::Error) -> Option<Lack> {
+    let crate::connect::Error::Violation(violation) = error else { return None };
+    let Violation { field, problem, remedy } = violation.clone();
+    Some(Lack { reason: reason(error), subject: field, message: problem, remedy })
 }
 
 /// The reason a connection could not be made.

@@ -22,9 +22,11 @@ use super::words::{Said, said};
 use super::{Context, api, key, now};
 use crate::api::admission::Violation;
 use crate::api::{API_VERSION, KIND, Reason, SessionBackend, SessionBackendStatus};
-use crate::connect::Whose;
+use crate::connect::{self, Connection, Whose};
+use crate::engine::World as _;
 use crate::manifest::{Entry, understand};
 use crate::metrics;
+use crate::observed::{Lack, Reading};
 use crate::status::{Aside, EventKind, Transition, says_the_same, transitions, unplanned};
 
 /// After a write that somebody else's came before.
@@ -42,11 +44,28 @@ pub(super) enum Error {}
 struct Stopped {
     reason: Reason,
     message: String,
+    /// The Secret that is missing, where that is why.
+    lack: Option<Lack>,
 }
 
 impl Stopped {
     fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self { reason, message: message.into(), lack: None }
+    }
+
+    fn unconnected(error: &connect::Error) -> Self {
+        Self { lack: object::lack(error), ..Self::new(object::reason(error), error.to_string()) }
+    }
+
+    fn without_secrets(error: &api::Error) -> Self {
+        let stopped = Self::by_the_api_server(error);
+        let lack = Lack {
+            reason: stopped.reason,
+            subject: "the Secrets of spec".to_owned(),
+            message: format!("could not be read: {error}"),
+            remedy: stopped.reason.remedy().to_owned(),
+        };
+        Self { lack: Some(lack), ..stopped }
     }
 
     fn by_the_api_server(error: &api::Error) -> Self {
@@ -155,21 +174,23 @@ impl<'a> Visit<'a> {
         };
         let connect = async |former: Option<&Object>| {
             let found = Secrets::read(&secrets, &self.namespace, &entry.object.spec, &desired).await;
-            let found = found.map_err(|error| Stopped::by_the_api_server(&error))?;
+            let found = found.map_err(|error| Stopped::without_secrets(&error))?;
             let is_known = former.filter(|former| former.is_for(generation, &desired));
             if is_known.is_some_and(|former| !found.differ_from(&former.secrets)) {
                 return Ok(None);
             }
             let connected = self.context.clouds.connect(whose, &found, former.map(|former| &former.connection));
-            let failed = |error| Stopped::new(object::reason(&error), error.to_string());
-            Ok(Some((Box::pin(connected).await.map_err(failed)?, found)))
+            Ok(Some((Box::pin(connected).await.map_err(|error| Stopped::unconnected(&error))?, found)))
         };
         let uid = self.object.uid();
         let Some(known) = self.context.known(&key).filter(|(known, _)| *known == uid).map(|(_, known)| known) else {
             // Another object had the name: what was begun for it is ended.
             self.context.forget(&key).await;
-            let made = connect(None).await?;
-            let Some((connection, found)) = made else { return Err(Stopped::new(Reason::Progressing, "")) };
+            let (connection, found) = match connect(None).await {
+                Ok(Some(made)) => made,
+                Ok(None) => return Err(Stopped::new(Reason::Progressing, "")),
+                Err(stopped) => self.without(whose, stopped).await?,
+            };
             let mut object = Object::new(connection, found, now());
             object.written = self.former();
             return Ok(self.context.keep(key, uid, object));
@@ -188,6 +209,19 @@ impl<'a> Visit<'a> {
         }
         drop(object);
         Ok(known)
+    }
+
+    /// An object whose Secret is missing, connected without it: only where a migration is open, whose copier has to go on.
+    async fn without(&self, whose: Whose<'_>, stopped: Stopped) -> Result<(Connection, Secrets), Stopped> {
+        let Some(lack) = stopped.lack.clone() else { return Err(stopped) };
+        let nothing = Secrets::default();
+        let Ok(connection) = Box::pin(self.context.clouds.connect_without(lack, whose, &nothing)).await else {
+            return Err(stopped);
+        };
+        match connection.world.journal(&connection.owner).await {
+            Reading::Present(journal) if journal.open_migration().is_some() => Ok((connection, nothing)),
+            Reading::Present(_) | Reading::Absent | Reading::Unknown(_) | Reading::Hidden(_) => Err(stopped),
+        }
     }
 
     /// What the object says, as the command line would read it.
@@ -296,7 +330,7 @@ impl<'a> Visit<'a> {
 
     /// Writes that the object cannot be turned, and why.
     async fn stop(&self, stopped: &Stopped) -> (Action, &'static str) {
-        let Stopped { reason, message } = stopped;
+        let Stopped { reason, message, lack: _ } = stopped;
         let key = key(self.object, &self.context.kind);
         let known = self.context.known(&key).map(|(_, known)| known);
         let before = match &known {

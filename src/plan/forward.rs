@@ -279,7 +279,7 @@ fn about(migration: &Migration, gate: Gate, desired: &Desired) -> String {
 }
 
 /// How far a migration is by what has been written down.
-fn reached(migration: &Migration) -> Phase {
+pub(super) fn reached(migration: &Migration) -> Phase {
     match migration {
         Migration { baked: Some(_), .. } => Phase::Retiring,
         Migration { validated: Some(_), .. } => Phase::Baking,

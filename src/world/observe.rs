@@ -100,6 +100,7 @@ impl CloudWorld {
             copy,
             checks: self.long.checker.runs(),
             missed: BTreeMap::new(),
+            lack: self.lack.clone(),
         };
         let mut memory = self.memory();
         observed.miss(journal, &memory.missed, Clock.now());

@@ -68,12 +68,21 @@ impl Ground {
         let sandbox = Sandbox::start(tempfile::tempdir().unwrap(), program, &["--image", &app]);
         let ground = Self { plane, namespace, sandbox };
         ground.permit("sessionbackend");
-        let secret = json!({
-            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "upstash-api" },
-            "stringData": { "email": ground.field("upstash_email"), "apiKey": ground.field("upstash_api_key") },
-        });
-        ground.apply(&secret);
+        ground.gives_the_key();
         ground
+    }
+
+    /// The Secret with the key of Upstash's management API.
+    pub(crate) fn gives_the_key(&self) {
+        self.apply(&json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "upstash-api" },
+            "stringData": { "email": self.field("upstash_email"), "apiKey": self.field("upstash_api_key") },
+        }));
+    }
+
+    /// What a store answers its operator.
+    pub(crate) fn ask(&self, store: &str, command: &[&str]) -> String {
+        self.sandbox.must(&[&["ask", store, "--"], command].concat())
     }
 
     /// Gives a service account what `manifests/` gives the controller.
@@ -246,6 +255,17 @@ impl Ground {
         let service = running(&self.sandbox, arn);
         service["Service"]["SourceConfiguration"]["ImageRepository"]["ImageConfiguration"].clone()
     }
+}
+
+/// A condition of an object; null where it has none of that type.
+pub(crate) fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
+    let all = object["status"]["conditions"].as_array();
+    all.and_then(|all| all.iter().find(|condition| condition["type"] == kind)).unwrap_or(&Value::Null)
+}
+
+/// Whether a condition of an object has this reason.
+pub(crate) fn says(object: &Value, kind: &str, reason: &str) -> bool {
+    condition(object, kind)["reason"] == reason
 }
 
 /// Our object, with a store and what differs.

@@ -11,6 +11,7 @@ mod life;
 mod operator;
 mod plane;
 mod replicas;
+mod secrets;
 #[path = "../../sandbox/tests/support/starter.rs"]
 #[allow(dead_code, reason = "these tests make no cache")]
 mod starter;

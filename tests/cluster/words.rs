@@ -2,17 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::ground::{Ground, NAME, SERVICE, adopted, created, object};
+use super::ground::{Ground, NAME, SERVICE, adopted, condition, created, object, says};
 use super::operator::Operator;
-
-fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
-    let all = object["status"]["conditions"].as_array();
-    all.and_then(|all| all.iter().find(|condition| condition["type"] == kind)).unwrap_or(&Value::Null)
-}
-
-fn says(object: &Value, kind: &str, reason: &str) -> bool {
-    condition(object, kind)["reason"] == reason
-}
 
 /// The object once it waits for a person at this gate, and what that person says.
 fn at_gate(ground: &Ground, gate: &str, but: &str) -> (Value, String) {

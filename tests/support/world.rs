@@ -447,6 +447,7 @@ impl Teller<'_> {
                         *secret = reading(value, |_| panic!("secrets are unknown, hidden or absent"));
                     }
                 }
+                "lack" => observed.lack = Some(serde_json::from_value(value.clone()).unwrap()),
                 "copy" => copy(&mut observed.copy, value, now),
                 "checks" => {
                     for (stage, value) in value.as_object().unwrap() {
