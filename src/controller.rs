@@ -27,6 +27,7 @@ use crate::probes::{self, Readiness};
 use crate::stop::Stop;
 
 mod api;
+mod grants;
 mod lease;
 mod ledger;
 mod object;
@@ -34,6 +35,7 @@ mod reconcile;
 mod secrets;
 mod words;
 
+pub use grants::{Grant, Grants};
 pub use ledger::FINALIZER;
 
 /// What readiness says of the lease.
@@ -62,6 +64,8 @@ pub struct Options {
     pub concurrency: u16,
     /// Where Upstash's management API is, if it is elsewhere.
     pub upstash_url: Option<String>,
+    /// What the objects of a namespace may name.
+    pub grants: Grants,
 }
 
 /// Why a controller could not be run, or ended by itself.
@@ -95,6 +99,7 @@ struct Context {
     kind: ApiResource,
     clouds: Clouds,
     installation: String,
+    grants: Grants,
     leadership: Leadership,
     stop: Stop,
     identity: String,
@@ -167,7 +172,7 @@ impl Context {
 /// # Errors
 /// When it cannot begin, or has lost the lease.
 pub async fn run(options: Options) -> Result<(), Error> {
-    let Options { installation, namespace, watch, listen, identity, lease, concurrency, upstash_url } = options;
+    let Options { installation, namespace, watch, listen, identity, lease, concurrency, upstash_url, grants } = options;
     let stop = Stop::on_signals(|text| tracing::info!("{text}")).map_err(Error::Signals)?;
     let clouds = Clouds::new(upstash_url.as_deref()).map_err(Error::Clouds)?;
     let readiness = Readiness::default();
@@ -194,6 +199,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         client,
         clouds,
         installation,
+        grants,
         leadership: election.leadership(),
         stop: stop.clone(),
         objects: Mutex::default(),

@@ -21,8 +21,9 @@ use super::secrets::Secrets;
 use super::words::{Said, said};
 use super::{Context, api, key, now};
 use crate::api::admission::Violation;
-use crate::api::{API_VERSION, KIND, Reason, SessionBackend, SessionBackendStatus};
+use crate::api::{API_VERSION, KIND, Reason, SessionBackend, SessionBackendSpec, SessionBackendStatus};
 use crate::connect::{self, Connection, Whose};
+use crate::desired::Desired;
 use crate::engine::World as _;
 use crate::manifest::{Entry, understand};
 use crate::metrics;
@@ -133,11 +134,15 @@ impl<'a> Visit<'a> {
             let note = "let go as it was: nothing in the clouds was touched, and the claims stay";
             return self.let_go("Abandoned", note).await;
         }
-        if !self.is_deleted()
-            && !ledger.is_kept()
-            && let Err(error) = ledger.keep().await
-        {
-            return self.not_kept(&error).await;
+        if !self.is_deleted() && !ledger.is_kept() {
+            // What may not be touched is not held either: it can be deleted at once.
+            let refused = self.understood().ok().and_then(|entry| self.granted(&entry.object.spec, &entry.desired).err());
+            if let Some(stopped) = refused {
+                return self.stop(&stopped).await;
+            }
+            if let Err(error) = ledger.keep().await {
+                return self.not_kept(&error).await;
+            }
         }
         let object = match self.known().await {
             Ok(object) => object,
@@ -173,6 +178,7 @@ impl<'a> Visit<'a> {
             desired: &desired,
         };
         let connect = async |former: Option<&Object>| {
+            self.granted(&entry.object.spec, &desired)?;
             let found = Secrets::read(&secrets, &self.namespace, &entry.object.spec, &desired).await;
             let found = found.map_err(|error| Stopped::without_secrets(&error))?;
             let is_known = former.filter(|former| former.is_for(generation, &desired));
@@ -209,6 +215,18 @@ impl<'a> Visit<'a> {
         }
         drop(object);
         Ok(known)
+    }
+
+    /// Whether the controller may do for this namespace what the object asks for.
+    fn granted(&self, spec: &SessionBackendSpec, desired: &Desired) -> Result<(), Stopped> {
+        let grants = &self.context.grants;
+        if let Some(violation) = grants.role(&self.namespace, spec) {
+            return Err(Stopped::new(Reason::NotGranted, violation.to_string()));
+        }
+        let Some(violation) = grants.service(&self.namespace, desired) else { return Ok(()) };
+        let stopped = Stopped::new(Reason::NotGranted, violation.to_string());
+        let Violation { field, problem, remedy } = violation;
+        Err(Stopped { lack: Some(Lack { reason: stopped.reason, subject: field, message: problem, remedy }), ..stopped })
     }
 
     /// An object whose Secret is missing, connected without it: only where a migration is open, whose copier has to go on.

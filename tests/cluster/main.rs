@@ -5,6 +5,7 @@
 mod admission;
 mod canaries;
 mod definition;
+mod grants;
 mod ground;
 mod kills;
 mod life;
