@@ -343,6 +343,15 @@ fn a_gate_that_the_manifest_does_not_close_cannot_be_opened() {
     target.migration.approval = Approval { switch: true, retire: true };
     let asked = present(target);
     assert!(closes(&asked, Gate::Switch) && closes(&asked, Gate::Retire) && !closes(&asked, Gate::Handover));
+
+    // Command and annotation alike: both ask the same.
+    let sim = world(on_elasticache(&["liberty-web"]));
+    let Ending::AwaitsApproval { migration: Some(id), .. } = apply(&sim, &asked).ending else { panic!("a gate") };
+    let journal = sim.picture().journal;
+    let to = |gate| answer_to(&journal, &asked, &id, &Word::Approve(id.clone(), gate));
+    let Answer::No(what, _) = to(Gate::Handover) else { panic!("there is no such gate") };
+    assert_eq!(what, format!("migration {id} has no gate handover: by its manifest nothing waits there"));
+    assert!(matches!(to(Gate::Switch), Answer::Say(_)));
 }
 
 #[test]

@@ -251,7 +251,7 @@ impl Object {
         leadership: &Leadership,
         stop: &Stop,
     ) -> Result<Heard, CloudError> {
-        let Connection { owner, world, .. } = &self.connection;
+        let Connection { owner, desired, world, .. } = &self.connection;
         let said = (id.clone(), word);
         if self.heard.as_ref() == Some(&said) {
             return Ok(Heard::Before);
@@ -262,7 +262,7 @@ impl Object {
             Reading::Unknown(error) => return Err(error),
             Reading::Hidden(why) => return Err(CloudError::new(Class::Denied, "sessionbackend", "journal", "", &why)),
         };
-        Ok(match answer_to(&journal, id, &said.1) {
+        Ok(match answer_to(&journal, desired, id, &said.1) {
             Answer::Say(entry) => {
                 let led = Led { world, leadership, waves: Waves::until(stop) };
                 let step = Step::Journal { expect: journal.sequence, entry };
