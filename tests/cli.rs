@@ -28,7 +28,7 @@ use sessionbackend::render::status::{Driver, Report};
 use sessionbackend::sim::{Fault, Faults, SimWorld};
 use sessionbackend::status::{Aside, project, says_the_same, transitions};
 use sessionbackend::stop::Stop;
-use sessionbackend::word::{Answer, Word, answer, closes};
+use sessionbackend::word::{Answer, Word, answer, answer_to, closes};
 
 use support::*;
 
