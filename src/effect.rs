@@ -283,6 +283,7 @@ impl Picture {
             connected_to: Vec::new(),
             asked: Some(mode),
             different: None,
+            other: None,
         };
         match self.observed.copy.present_mut() {
             Some(copy) => {

@@ -542,6 +542,9 @@ pub struct Copy {
     pub asked: Option<CopyMode>,
     /// Keys found different by the last full comparison, if there was one since `quiet_since`.
     pub different: Option<u64>,
+    /// When the runner that this one watches was last alive, where another one drives the migration.
+    #[serde(default)]
+    pub other: Option<Timestamp>,
 }
 
 /// A connection to a store that is not ours, as the store tells of it.

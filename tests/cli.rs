@@ -22,7 +22,7 @@ use sessionbackend::engine::Cycle;
 use sessionbackend::journal::{Entry, Gate};
 use sessionbackend::observed::{CopyState, HELD, Reading};
 use sessionbackend::plan::{Awaited, Inputs, Phase, plan};
-use sessionbackend::render::apply::{Ending, Event, Narrator, Told};
+use sessionbackend::render::apply::{CopyFigures, Ending, Event, Narrator, Told, waiting};
 use sessionbackend::render::plan::Preview;
 use sessionbackend::render::status::{Driver, Report};
 use sessionbackend::sim::{Fault, Faults, SimWorld};
@@ -308,9 +308,10 @@ fn another_apply_at_work_is_no_failure_and_no_reason_to_give_a_store_up() {
     sim.meddle(|picture, now| {
         let copy = picture.observed.copy.present_mut().unwrap();
         (copy.here, copy.heartbeat) = (true, now);
+        copy.other = now.checked_sub(jiff::SignedDuration::from_secs(2)).ok();
         copy.state = CopyState::Failed {
             reason: HELD.into(),
-            message: "another apply drives this migration (alive 1 s ago)".into(),
+            message: "another process drives this migration (runner a-1)".into(),
             temporary: true,
         };
     });
@@ -324,7 +325,13 @@ fn another_apply_at_work_is_no_failure_and_no_reason_to_give_a_store_up() {
     let wait = plan.waits.iter().find(|wait| wait.on == Awaited::CopyInStep).unwrap();
     assert_eq!(
         wait.message,
-        "another apply drives this migration (alive 1 s ago): watching; this one takes over if it stops"
+        "another process drives this migration (runner a-1): watching; this one takes over if it stops"
+    );
+    // When that was alive moves with every look: a status does not say it, a terminal does.
+    let copy = Some(CopyFigures::of(observed.copy.present().unwrap()));
+    assert_eq!(
+        waiting(wait, copy.as_ref(), now, ""),
+        "another process drives this migration (runner a-1): watching; this one takes over if it stops; it was alive 2 s ago"
     );
     let turn = Cycle { at: now, observed, journal, plan, outcomes: Vec::new() };
     let mut backoff = Backoff::default();

@@ -188,6 +188,7 @@ impl LocalCopiers {
         {
             // It goes on by itself when the trouble ends; until then nothing may rely on it.
             copy.state = failure(error, true);
+            copy.other = alive(error, now);
         }
         if let Some(counting) = running.counting.as_mut() {
             let new = progress.verifications > counting.before;
@@ -336,6 +337,7 @@ fn nothing(heartbeat: Timestamp) -> Copy {
         connected_to: Vec::new(),
         asked: None,
         different: None,
+        other: None,
     }
 }
 
@@ -352,12 +354,17 @@ fn state(progress: &Progress) -> CopyState {
 
 fn failure(error: &copy::CopyError, temporary: bool) -> CopyState {
     let message = match error {
-        CopyError::Held { seconds, .. } => {
-            format!("another apply drives this migration (alive {seconds} s ago)")
-        }
+        // When that was alive moves with every look, and stands beside.
+        CopyError::Held { by, .. } => format!("another process drives this migration (runner {by})"),
         error => format!("{error}; {}", error.remedy()),
     };
     CopyState::Failed { reason: word(error).to_owned(), message, temporary }
+}
+
+/// When the runner that is at work elsewhere was last alive.
+fn alive(error: &copy::CopyError, now: Timestamp) -> Option<Timestamp> {
+    let CopyError::Held { seconds, .. } = error else { return None };
+    now.checked_sub(SignedDuration::from_secs(i64::try_from(*seconds).ok()?)).ok()
 }
 
 /// One stable word.
@@ -381,5 +388,21 @@ fn word(error: &copy::CopyError) -> &'static str {
         CopyError::Evicting { .. } => "Evicting",
         CopyError::Refused { .. } => "Refused",
         CopyError::Unexpected { .. } => "Unexpected",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_another_runner_stays_the_same_while_it_lives() {
+        let held = |seconds| CopyError::Held { by: "a-1".into(), seconds };
+        let said = failure(&held(1), true);
+        assert_eq!(said, failure(&held(2), true), "else a status would be written every second");
+        let CopyState::Failed { message, .. } = said else { panic!("it waits") };
+        assert_eq!(message, "another process drives this migration (runner a-1)");
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert_eq!(alive(&held(2), at(10)), Some(at(8)));
     }
 }

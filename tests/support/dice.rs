@@ -495,6 +495,7 @@ impl<'a> Dice<'a> {
             connected_to: Vec::new(),
             asked: self.pick(&[None, Some(CopyMode::Follow), Some(CopyMode::BothWays)]),
             different: self.pick(&[None, Some(0), Some(2)]),
+            other: None,
         }
     }
 

@@ -54,6 +54,7 @@ impl Copiers for InStep {
             connected_to: Vec::new(),
             asked: Some(mode),
             different: None,
+            other: None,
         });
         Box::pin(async { Ok(()) })
     }
