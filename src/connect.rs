@@ -178,7 +178,10 @@ impl Clouds {
             checker: Arc::clone(&checker) as _,
             servers: Arc::new(RedisServers),
         };
-        let world = CloudWorld::new(aws, upstash, inputs, long).lacking(lack);
+        let mut world = CloudWorld::new(aws, upstash, inputs, long).lacking(lack);
+        if let Some(former) = former.filter(|former| former.owner == owner) {
+            world = world.succeeding(&former.world);
+        }
         Ok(Connection { owner, desired: desired.clone(), generation, world, copiers, checker })
     }
 

@@ -127,6 +127,18 @@ impl CloudWorld {
         Self { lack, ..self }
     }
 
+    /// The same, with what the `former` world of this owner alone knew: passwords that were shown once and are not written
+    /// down yet, and how far the journal has come, so that no older reading of it counts.
+    #[must_use]
+    pub fn succeeding(self, former: &Self) -> Self {
+        let known = former.memory();
+        let (sequence, pending) = (known.sequence, known.pending.clone());
+        let passwords = known.passwords.clone();
+        drop(known);
+        *self.memory() = Memory { sequence, pending, passwords, ..Memory::default() };
+        self
+    }
+
     /// What the spec refers to and could not be had.
     #[must_use]
     pub fn lack(&self) -> Option<&Lack> {

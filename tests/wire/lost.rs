@@ -200,3 +200,22 @@ async fn a_database_from_before_is_not_taken_by_its_name() {
     destroy(&sandbox, "before").await;
     assert_eq!(databases(&sandbox), ["liberty"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_was_shown_once_outlives_the_connection_it_was_shown_to() {
+    let sandbox = Sandbox::up();
+    let first = Hand::new(&sandbox, "shown-once").await;
+    first.write(Entry::Intend(Resource::UpstashDatabase("liberty".into()))).await.unwrap();
+    let create = Step::CreateUpstashDatabase { name: "liberty".into(), region: "us-east-1".into(), plan: None };
+    let made = first.perform(create).await.unwrap().unwrap();
+    let Entry::Made(_, id) = &made else { panic!("{made:?}") };
+    let password = string(&sandbox.call("upstash", "GetDatabase", &json!({ "id": id })), "/password");
+
+    // The line about it was not written yet when the spec was edited: another connection writes it.
+    let Hand { owner, world } = Hand::new(&sandbox, "shown-once").await;
+    let second = Hand { owner, world: world.succeeding(&first.world) };
+    second.write(made).await.unwrap();
+    let secret = json!({ "SecretId": second.owner.journal_secret().0 });
+    let held = string(&sandbox.call("secretsmanager", "GetSecretValue", &secret), "/SecretString");
+    assert!(held.contains(&password), "the vault has it");
+}
