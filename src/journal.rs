@@ -60,7 +60,7 @@ pub struct Settled {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", into = "String", try_from = "String")]
 pub enum Resource {
-    /// An Upstash database, by name.
+    /// An Upstash database, by name or, where one of ours has that name too, by id: names need not be unique.
     UpstashDatabase(String),
     /// A replication group, by id.
     ReplicationGroup(String),
@@ -110,7 +110,7 @@ impl Resource {
     #[must_use]
     fn is_of(&self, store: &StoreRecord) -> bool {
         match (self, &store.id) {
-            (Self::UpstashDatabase(name), StoreId::Upstash(_)) => *name == store.name,
+            (Self::UpstashDatabase(name), StoreId::Upstash(id)) => *name == store.name || name == id,
             (Self::ReplicationGroup(id), StoreId::ReplicationGroup(of)) => id == of,
             (Self::SubnetGroup(_), StoreId::ReplicationGroup(_)) => true,
             (

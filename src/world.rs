@@ -13,7 +13,7 @@ use crate::desired::{Desired, Target};
 use crate::engine::World;
 use crate::error::{Class, CloudError};
 use crate::identity::{Address, Fingerprint, Owner, StoreId};
-use crate::journal::{Entry, Journal, VaultKey};
+use crate::journal::{Entry, Journal, Resource, VaultKey};
 use crate::observed::{Lack, Observed, Reading};
 use crate::step::Step;
 use crate::upstash::Upstash;
@@ -92,6 +92,8 @@ struct Memory {
     vault: BTreeMap<VaultKey, SecretString>,
     /// Values that go into the vault with the next write.
     pending: BTreeMap<VaultKey, SecretString>,
+    /// The ids of what we made, where they are written down.
+    made: BTreeMap<Resource, String>,
     /// Passwords seen, by what stands for them.
     passwords: BTreeMap<Fingerprint, SecretString>,
     /// Stores seen.
@@ -102,6 +104,15 @@ struct Memory {
     target: Option<Target>,
     /// The services as they were last seen.
     services: Vec<long::SceneService>,
+}
+
+impl Memory {
+    /// The password that is kept of something we made, which `id` must be: another may have the same name.
+    fn kept(&self, resource: &Resource, id: &str) -> Option<SecretString> {
+        let key = journal::resource_key(resource);
+        let is_ours = self.made.get(resource).is_none_or(|made| made == id);
+        self.vault.get(&key).or_else(|| self.pending.get(&key)).filter(|_| is_ours).cloned()
+    }
 }
 
 /// How a store was last seen to be reached.
@@ -209,5 +220,21 @@ impl World for CloudWorld {
         now: Timestamp,
     ) -> Result<Option<Entry>, CloudError> {
         Box::pin(self.perform_step(owner, step, journal, now)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_only_has_the_name_of_ours_does_not_get_its_password() {
+        let resource = Resource::UpstashDatabase("liberty".into());
+        let mut memory = Memory::default();
+        memory.vault.insert(journal::resource_key(&resource), "word".into());
+        let kept = |memory: &Memory, id| memory.kept(&resource, id).is_some();
+        assert!(kept(&memory, "u-1"), "its id is not written down yet");
+        memory.made.insert(resource.clone(), "u-1".into());
+        assert!(kept(&memory, "u-1") && !kept(&memory, "u-2"));
     }
 }

@@ -209,11 +209,6 @@ impl CloudWorld {
         }
     }
 
-    fn vaulted(&self, key: &crate::journal::VaultKey) -> Option<SecretString> {
-        let memory = self.memory();
-        memory.vault.get(key).or_else(|| memory.pending.get(key)).cloned()
-    }
-
     /// Completes a store: the password the services know if no one else does, what the server says, and what stands for
     /// the password. From here on steps can name the store.
     pub(super) async fn complete(&self, owner: &Owner, reading: Reading<Found>, wired: &Wired) -> Reading<Store> {

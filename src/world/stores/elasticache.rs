@@ -10,7 +10,6 @@ use crate::identity::{Address, GroupId, StoreId};
 use crate::journal::Resource;
 use crate::observed::{Placement, Reading, Store, StoreStatus};
 
-use super::super::journal::resource_key;
 use super::super::{CloudWorld, StoreInputs, cache};
 use super::{Found, Listings};
 
@@ -97,7 +96,7 @@ impl CloudWorld {
             Ok(placement) => placement,
             Err(error) => return Reading::Unknown(error),
         };
-        let vaulted = self.vaulted(&resource_key(&Resource::ReplicationGroup(id.to_owned())));
+        let vaulted = self.memory().kept(&Resource::ReplicationGroup(id.to_owned()), id);
         let open = group.auth_token_enabled == Some(false) && group.user_group_ids.iter().flatten().next().is_none();
         let password = inputs.password.clone().or(vaulted).filter(|_| !open);
         let address = group_address(group);
