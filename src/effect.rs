@@ -325,6 +325,9 @@ impl Picture {
             observed.catalog.retain(|entry| entry.id != id);
             observed.catalog.push(CatalogEntry { id, hosts: host.into_iter().collect() });
         }
+        for id in std::mem::take(&mut observed.deleting).keys() {
+            forget(observed, id);
+        }
         let former = std::mem::take(&mut observed.missed);
         observed.miss(&self.journal, &former, now);
         let ends = self.journal.open_migration();

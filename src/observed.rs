@@ -73,6 +73,9 @@ pub struct Observed {
     /// Stores the journal knows and no list has, without a break since then. See [`Self::miss`].
     #[serde(default)]
     pub missed: BTreeMap<StoreId, Timestamp>,
+    /// Stores that are being deleted, and since when that is seen: nothing has to be done about them any more.
+    #[serde(default)]
+    pub deleting: BTreeMap<StoreId, Timestamp>,
     /// What answers to the names of the things of ours whose id the journal lacks. Every one of them is looked for,
     /// whatever the spec is; an empty list is the vendor's word that there is none.
     pub namesakes: BTreeMap<Resource, Reading<Vec<Namesake>>>,

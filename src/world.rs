@@ -100,6 +100,8 @@ struct Memory {
     stores: BTreeMap<StoreId, Known>,
     /// Stores no list has had, without a break since then.
     missed: BTreeMap<StoreId, Timestamp>,
+    /// Stores that are being deleted, and since when that is seen.
+    deleting: BTreeMap<StoreId, Timestamp>,
     /// The last valid spec.
     target: Option<Target>,
     /// The services as they were last seen.

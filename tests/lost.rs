@@ -12,6 +12,7 @@ use sessionbackend::desired::{
 };
 use sessionbackend::effect::Picture;
 use sessionbackend::engine::{Memory, cycle};
+use sessionbackend::forecast::{End, forecast};
 use sessionbackend::identity::{Address, StoreId};
 use sessionbackend::journal::{Entry, Journal, Resource};
 use sessionbackend::observed::*;
@@ -283,4 +284,29 @@ fn of_two_databases_of_one_name_the_one_that_was_let_go_goes_and_the_other_stays
     assert_eq!(left, [StoreId::Upstash("u-1".into())]);
     assert!(last.journal.leftovers.is_empty() && last.journal.let_go.is_empty(), "{:?}", last.journal);
     assert_eq!(last.journal.made[&database()].id.as_deref(), Some("u-1"), "what goes with the other is not ours");
+}
+
+#[test]
+fn a_store_that_is_being_deleted_is_waited_for_and_not_deleted_again() {
+    let owner = owner();
+    let id = owner.short_name("cache");
+    let (group, store) = (Resource::ReplicationGroup(id.clone()), StoreId::ReplicationGroup(id.clone()));
+    let mut picture = on_elasticache(&["web"]);
+    picture.observed.source = Reading::Absent;
+    picture.observed.catalog = vec![CatalogEntry { id: store.clone(), hosts: vec![] }];
+    picture.observed.services.clear();
+    let made = [Entry::Intend(group.clone()), Entry::Made(group, id.clone())];
+    picture.journal = made.iter().fold(Journal::default(), |journal, entry| journal.apply(entry, at(-500)));
+    let gone = Desired::absent(DeletionPolicy::Delete);
+    assert_eq!(planned(&picture, &gone, 0).steps, [Step::DeleteReplicationGroup { id }]);
+
+    picture.observed.deleting = BTreeMap::from([(store, at(0))]);
+    let going = planned(&picture, &gone, 60);
+    assert_eq!((going.steps.len(), going.blocks.len(), going.waits.len()), (0, 0, 1), "{going:?}");
+    assert!(going.waits[0].message.ends_with("is being deleted") && going.waits[0].since == at(0));
+    let ahead = forecast(&owner, &gone, &picture, at(60));
+    assert_eq!(ahead.end, End::Converged, "{ahead:?}");
+    let late = planned(&picture, &gone, 3600);
+    assert_eq!((late.steps.len(), late.waits.len()), (0, 0), "{late:?}");
+    assert_eq!(late.blocks[0].reason, Reason::TimedOut);
 }

@@ -1,5 +1,7 @@
 //! The object is being deleted. Never edits a service's variables or egress; needs no valid spec.
 
+use std::time::Duration;
+
 use crate::desired::DeletionPolicy;
 use crate::error::{Class, CloudError};
 use crate::identity::{Arn, Owner, RuleId, StoreId, Vendor};
@@ -12,7 +14,10 @@ use super::moves::{Standing, standing};
 use super::retire::order;
 use super::usage::{self, Remedy, Users};
 use super::wiring::{carries, leads_to_new};
-use super::{Awaited, Draft, Phase, Reason, Wait, after};
+use super::{Awaited, Draft, Late, Phase, Reason, Wait, after};
+
+/// How long ElastiCache may take to delete a replication group.
+const DELETION_LIMIT: Duration = Duration::from_hours(1);
 
 impl<'a> Draft<'a> {
     /// Releases our claims; with `Delete` also removes what we made and nothing references.
@@ -230,6 +235,9 @@ impl<'a> Draft<'a> {
             }
             Resource::ReplicationGroup(id) => {
                 let store = self.store_to_go(resource, made.map(|_| StoreId::ReplicationGroup(id.clone())))?;
+                if self.is_going(&store) {
+                    return None;
+                }
                 self.unused_store(&store, id)?;
                 Some(Step::DeleteReplicationGroup { id: id.clone() })
             }
@@ -276,6 +284,19 @@ impl<'a> Draft<'a> {
             );
         }
         store
+    }
+
+    /// Whether a store is being deleted already: that is waited for, and not asked for again.
+    fn is_going(&mut self, store: &StoreId) -> bool {
+        let Some(since) = self.inputs.observed.deleting.get(store) else { return false };
+        let late = Late {
+            reason: Reason::TimedOut,
+            subject: &store.to_string(),
+            remedy: "look at it in the ElastiCache console; ask AWS support where it shows nothing",
+        };
+        let on = Awaited::Missing(format!("store {store}"));
+        self.wait_until(on, *since, DELETION_LIMIT, format!("{store} is being deleted"), late);
+        true
     }
 
     fn still_there<T>(&mut self, reading: &'a Reading<T>, what: &str) -> Option<&'a T> {

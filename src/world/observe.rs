@@ -100,11 +100,16 @@ impl CloudWorld {
             copy,
             checks: self.long.checker.runs(),
             missed: BTreeMap::new(),
+            deleting: BTreeMap::new(),
             lack: self.lack.clone(),
         };
         let mut memory = self.memory();
-        observed.miss(journal, &memory.missed, Clock.now());
+        let now = Clock.now();
+        observed.miss(journal, &memory.missed, now);
         memory.missed.clone_from(&observed.missed);
+        let going = stores.deleting().map(|id| (id.clone(), memory.deleting.get(&id).copied().unwrap_or(now)));
+        observed.deleting = going.collect();
+        memory.deleting.clone_from(&observed.deleting);
         drop(memory);
         observed
     }

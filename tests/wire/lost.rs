@@ -133,6 +133,7 @@ async fn what_was_made_in_calls_whose_replies_were_lost_is_found_and_removed() {
     let journal = sandbox.call("secretsmanager", "DescribeSecret", &secret);
     assert!(!journal["DeletedDate"].is_null(), "recoverable, and then gone: {journal}");
     assert_eq!(sandbox.calls("DeleteSecret"), 1);
+    assert_eq!(sandbox.calls("DeleteReplicationGroup"), 1, "it is waited for, and not asked for again");
     // Deleted is deleted, however often it is looked at; and an object made again finds what was known.
     destroy(&sandbox, "lost").await;
     assert_eq!(sandbox.calls("DeleteSecret"), 1);

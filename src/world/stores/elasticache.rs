@@ -77,6 +77,14 @@ fn group_address(group: &ReplicationGroup) -> Option<Address> {
 }
 
 impl Listings {
+    /// The replication groups that are being deleted: they stay listed for minutes.
+    pub(in crate::world) fn deleting(&self) -> impl Iterator<Item = StoreId> {
+        let going = self.groups.iter().flatten().filter(|group| group_status(group) == StoreStatus::Deleting);
+        going.filter_map(|group| {
+            Some(StoreId::ReplicationGroup(group.replication_group_id.as_ref()?.to_ascii_lowercase()))
+        })
+    }
+
     /// The ARN of the replication group `id`, if there is one.
     pub(in crate::world) fn group_called(&self, id: &str) -> Result<Option<String>, CloudError> {
         let groups = self.groups.as_ref().map_err(Clone::clone)?;
