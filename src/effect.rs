@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::checks::{CheckResult, Run, Verdict};
 use crate::desired::{Desired, StoreSpec};
 use crate::identity::{Address, Arn, Fingerprint, OperationId, Owner, RuleId, StoreId};
-use crate::journal::{Entry, Journal, Prior, Resource};
+use crate::journal::{Entry, Journal, Prior, Resource, Uncarried};
 use crate::observed::{
     CatalogEntry, Claims, Connector, Copy, CopyState, Delivery, Namesake, Observed, Operation, OperationKind,
     OperationStatus, Placement, Reach, Reading, RoleAccess, Rule, Secret, ServiceStatus, Store, StoreStatus, Variable,
@@ -283,6 +283,8 @@ impl Picture {
             connected_to: Vec::new(),
             asked: Some(mode),
             different: None,
+            uncarried_from: Uncarried::default(),
+            uncarried_to: Uncarried::default(),
             other: None,
         };
         match self.observed.copy.present_mut() {

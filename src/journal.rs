@@ -224,6 +224,26 @@ pub struct Copied {
     pub worst_lag_ms: u64,
     /// Its traces are removed, as far as there is a store that could hold them.
     pub cleared: bool,
+    /// What came into the store that was left and was not carried from it.
+    pub uncarried: Uncarried,
+}
+
+/// Keys that were met in a store after both were sealed and that nobody carries: before the seal they would have stopped it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Uncarried {
+    /// A broker's queues: a task that is copied as a key runs twice.
+    pub queues: u64,
+    /// Keys that no rule matches, where that is a block.
+    pub unmatched: u64,
+}
+
+impl Uncarried {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_nothing(self) -> bool {
+        self == Self::default()
+    }
 }
 
 /// A gate that can need a person's word.

@@ -11,7 +11,7 @@ use crate::api::condition::Reason;
 use crate::checks::{Run, Stage};
 use crate::error::CloudError;
 use crate::identity::{Address, Arn, Fingerprint, GroupId, OperationId, RuleId, SecretName, StoreId, Vendor};
-use crate::journal::{Journal, Resource};
+use crate::journal::{Journal, Resource, Uncarried};
 use crate::step::CopyMode;
 
 /// One thing read from the world.
@@ -545,6 +545,12 @@ pub struct Copy {
     pub asked: Option<CopyMode>,
     /// Keys found different by the last full comparison, if there was one since `quiet_since`.
     pub different: Option<u64>,
+    /// What came into the old store after the seal and is not carried from it.
+    #[serde(default)]
+    pub uncarried_from: Uncarried,
+    /// What came into the new store after the seal and is not carried from it.
+    #[serde(default)]
+    pub uncarried_to: Uncarried,
     /// When the runner that this one watches was last alive, where another one drives the migration.
     #[serde(default)]
     pub other: Option<Timestamp>,

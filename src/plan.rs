@@ -25,6 +25,7 @@ mod provision;
 mod queues;
 mod retire;
 mod settle;
+mod uncarried;
 mod usage;
 mod verify;
 pub(crate) mod wiring;
@@ -43,6 +44,7 @@ use crate::step::Step;
 
 pub use crate::api::condition::Reason;
 pub use lost::made_since;
+pub use uncarried::kinds;
 
 /// Everything a decision may depend on.
 #[derive(Clone, Copy, Debug)]

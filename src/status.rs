@@ -17,7 +17,7 @@ use crate::forecast::forecast;
 use crate::identity::StoreId;
 use crate::journal::{Gate, Migration, Outcome, StoreRecord};
 use crate::observed::{self, Copy, CopyState, Egress, Observed, Reading, Store};
-use crate::plan::{Awaited, Block, Inputs, Plan};
+use crate::plan::{Awaited, Block, Inputs, Plan, kinds};
 use crate::render::{Mark, is_news};
 use crate::serving::{Serving, serving};
 
@@ -471,8 +471,12 @@ fn retained(target: Option<&Target>, migration: Option<&Migration>) -> Vec<Retai
         StoreId::External(host, port) => ("redis", format!("{host}:{port}")),
         StoreId::Disabled => return Vec::new(),
     };
-    let message = "the former store was kept (migration.retire.oldStore: Retain) and may still cost money; delete it when it is not missed";
-    vec![Retained { kind: kind.to_owned(), id, message: Some(message.to_owned()) }]
+    let mut message = "the former store was kept (migration.retire.oldStore: Retain) and may still cost money; delete it when it is not missed".to_owned();
+    let uncarried = migration.and_then(|migration| migration.copied).map(|copied| copied.uncarried);
+    if let Some(uncarried) = uncarried.filter(|uncarried| !uncarried.is_nothing()) {
+        message = format!("{message}; in it were, when the copy ended, {}, which nobody has carried", kinds(uncarried));
+    }
+    vec![Retained { kind: kind.to_owned(), id, message: Some(message) }]
 }
 
 #[cfg(test)]

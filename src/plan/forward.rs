@@ -22,6 +22,7 @@ impl<'a> Draft<'a> {
     /// Takes a migration one wave further.
     pub(super) fn forward(&mut self, target: &'a Target, migration: &'a Migration) {
         self.phase(reached(migration));
+        self.say_what_is_not_carried(migration);
         if migration.baked.is_some() {
             return self.finish(target, migration);
         }

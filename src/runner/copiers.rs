@@ -13,6 +13,7 @@ use crate::copy::{self, Copier, CopyError, CopySpec, Mode, Progress, State, With
 use crate::desired::{KeyKind, KeyStrategy, Unmatched};
 use crate::error::{Class, CloudError};
 use crate::identity::MigrationId;
+use crate::journal::Uncarried;
 use crate::merge;
 use crate::observed::{Copy, CopyState, HELD, Reading};
 use crate::step::{CopyMode, Side};
@@ -313,6 +314,8 @@ fn shown(progress: &Progress, heartbeat: Timestamp) -> Copy {
         clients_to: progress.clients.target,
         connected_from: progress.connected.source.clone(),
         connected_to: progress.connected.target.clone(),
+        uncarried_from: progress.uncarried.source,
+        uncarried_to: progress.uncarried.target,
         ..nothing(heartbeat)
     }
 }
@@ -337,6 +340,8 @@ fn nothing(heartbeat: Timestamp) -> Copy {
         connected_to: Vec::new(),
         asked: None,
         different: None,
+        uncarried_from: Uncarried::default(),
+        uncarried_to: Uncarried::default(),
         other: None,
     }
 }

@@ -30,6 +30,8 @@ fn progress_is_told_in_steps_of_five() {
         connected_to: Vec::new(),
         asked: None,
         different: None,
+        uncarried_from: Uncarried::default(),
+        uncarried_to: Uncarried::default(),
         other: None,
     };
     for (copied, told) in [(0, "Copying 0%"), (49, "Copying 0%"), (50, "Copying 5%"), (999, "Copying 95%")] {

@@ -612,7 +612,7 @@ fn copy(reading: &mut Reading<Copy>, value: &Value, now: Timestamp) {
     }
     let copy = reading.present_mut().expect("a copy is under way");
     for (key, value) in
-        map(value, &["failed", "retriable", "lag", "here", "clients", "connected", "different", "asked"])
+        map(value, &["failed", "retriable", "lag", "here", "clients", "connected", "different", "asked", "uncarried"])
     {
         match key.as_str() {
             "failed" | "retriable" => {
@@ -630,6 +630,7 @@ fn copy(reading: &mut Reading<Copy>, value: &Value, now: Timestamp) {
                 copy.connected_to.clone_from(&copy.connected_from);
             }
             "here" => copy.here = value.as_bool().unwrap(),
+            "uncarried" => copy.uncarried_from = serde_json::from_value(value.clone()).unwrap(),
             "clients" => (copy.clients_from, copy.clients_to) = (value.as_u64(), value.as_u64()),
             "different" => {
                 copy.different = value.as_u64();
