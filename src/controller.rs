@@ -296,10 +296,10 @@ fn trouble(event: &Result<watcher::Event<DynamicObject>, watcher::Error>) -> Opt
         return Some(Some(install.to_owned()));
     }
     if let watcher::Error::InitialListFailed(_) = error {
-        return Some(Some(format!("the objects cannot be listed: {}", chain(error))));
+        return Some(Some(format!("the objects cannot be listed: {}", api::said(error))));
     }
     // A watch that breaks off is begun again where it was, and says nothing of it.
-    tracing::warn!(error = chain(error), "the watch is begun again");
+    tracing::warn!(error = api::said(error), "the watch is begun again");
     None
 }
 
