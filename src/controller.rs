@@ -295,8 +295,19 @@ fn trouble(event: &Result<watcher::Event<DynamicObject>, watcher::Error>) -> Opt
                        `sessionbackend crd | kubectl apply -f -` installs it";
         return Some(Some(install.to_owned()));
     }
-    if let watcher::Error::InitialListFailed(_) = error {
-        return Some(Some(format!("the objects cannot be listed: {}", api::said(error))));
+    let may_not = |error: &kube::Error| api::code(error) == Some(403);
+    match error {
+        watcher::Error::InitialListFailed(_) => {
+            return Some(Some(format!("the objects cannot be listed: {}", api::said(error))));
+        }
+        // Nothing that happens there is seen any more, until somebody gives the permission back.
+        watcher::Error::WatchStartFailed(refused) if may_not(refused) => {
+            return Some(Some(format!("the objects cannot be watched: {}", api::said(error))));
+        }
+        watcher::Error::WatchStartFailed(_)
+        | watcher::Error::WatchError(_)
+        | watcher::Error::WatchFailed(_)
+        | watcher::Error::NoResourceVersion => {}
     }
     // A watch that breaks off is begun again where it was, and says nothing of it.
     tracing::warn!(error = api::said(error), "the watch is begun again");

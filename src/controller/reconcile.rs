@@ -37,6 +37,10 @@ const LATER: Duration = Duration::from_secs(15);
 /// While a person has to do something.
 const PERSON: Duration = Duration::from_mins(1);
 
+/// What helps where the controller may not write an object any more.
+const UNGRANTED: &str = "apply manifests/role.yaml and role-binding.yaml in the namespace again; in one that is being \
+                         deleted take the finalizer off by hand, as docs/operating.md says";
+
 /// Why a reconciliation ended early: nothing of it is lost, it is made again.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {}
@@ -180,7 +184,11 @@ impl<'a> Visit<'a> {
         let connect = async |former: Option<&Object>| {
             self.granted(&entry.object.spec, &desired)?;
             let found = Secrets::read(&secrets, &self.namespace, &entry.object.spec, &desired).await;
-            let found = found.map_err(|error| Stopped::without_secrets(&error))?;
+            let found = match found {
+                // What is being deleted needs none, and the permission may have gone before it.
+                Err(error) if self.is_deleted() && error.is_forbidden() => Secrets::default(),
+                found => found.map_err(|error| Stopped::without_secrets(&error))?,
+            };
             let is_known = former.filter(|former| former.is_for(generation, &desired));
             if is_known.is_some_and(|former| !found.differ_from(&former.secrets)) {
                 return Ok(None);
@@ -400,8 +408,10 @@ impl<'a> Visit<'a> {
     async fn let_go(&self, reason: &str, note: &str) -> (Action, &'static str) {
         let event = Transition { kind: EventKind::Normal, reason: reason.to_owned(), message: note.to_owned() };
         if let Err(error) = self.ledger().let_go().await {
-            tracing::warn!(object = self.name(), %error, "the finalizer could not be taken off");
-            return (Action::requeue(if error.is_conflict() { SOON } else { LATER }), "conflict");
+            let remedy = if error.is_forbidden() { UNGRANTED } else { "none: it is tried again" };
+            tracing::warn!(object = self.name(), %error, remedy, "the finalizer could not be taken off");
+            let (pause, result) = if error.is_conflict() { (SOON, "conflict") } else { (LATER, "unwritten") };
+            return (Action::requeue(pause), result);
         }
         self.ledger().events(&[event]).await;
         self.context.leave(&key(self.object, &self.context.kind));
