@@ -178,7 +178,8 @@ impl Clouds {
             checker: Arc::clone(&checker) as _,
             servers: Arc::new(RedisServers),
         };
-        let mut world = CloudWorld::new(aws, upstash, inputs, long).lacking(lack);
+        let mut world = CloudWorld::new(aws, upstash, inputs, long);
+        world.lacks(lack);
         if let Some(former) = former.filter(|former| former.owner == owner) {
             world = world.succeeding(&former.world);
         }

@@ -33,6 +33,7 @@ mod ledger;
 mod object;
 mod reconcile;
 mod secrets;
+mod stopped;
 mod words;
 
 pub use grants::{Grant, Grants};

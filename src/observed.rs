@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::api::admission::Violation;
 use crate::api::condition::Reason;
 use crate::checks::{Run, Stage};
 use crate::error::CloudError;
@@ -113,6 +114,14 @@ pub struct Lack {
     pub message: String,
     /// What to do.
     pub remedy: String,
+}
+
+impl Lack {
+    /// Of what is wrong with a field.
+    #[must_use]
+    pub fn new(reason: Reason, Violation { field, problem, remedy }: Violation) -> Self {
+        Self { reason, subject: field, message: problem, remedy }
+    }
 }
 
 impl Observed {

@@ -134,10 +134,9 @@ impl CloudWorld {
         Self { aws, upstash, inputs, long, lack: None, memory: Mutex::default(), cache: Cache::default() }
     }
 
-    /// The same, of a spec that refers to something that could not be had.
-    #[must_use]
-    pub fn lacking(self, lack: Option<Lack>) -> Self {
-        Self { lack, ..self }
+    /// The spec refers to something that could not be had.
+    pub fn lacks(&mut self, lack: Option<Lack>) {
+        self.lack = lack;
     }
 
     /// The same, with what the `former` world of this owner alone knew: passwords that were shown once and are not written

@@ -85,8 +85,7 @@ pub(super) async fn write<W: World>(
 ) -> Result<String, Error> {
     for attempt in 1.. {
         let journal = look::journal(world, owner).await?;
-        let answer =
-            to.map_or_else(|| answer(&journal, said), |(id, desired)| answer_to(&journal, desired, id, said));
+        let answer = to.map_or_else(|| answer(&journal, said), |(id, desired)| answer_to(&journal, desired, id, said));
         let entry = match answer {
             Answer::Say(entry) => entry,
             Answer::Said(already) => return Ok(already),

@@ -10,7 +10,6 @@ use tokio::time::Instant;
 use super::lease::Leadership;
 use super::secrets::Secrets;
 use super::words::Said;
-use crate::api::admission::Violation;
 use crate::api::{Reason, SessionBackendStatus};
 use crate::backoff::{Backoff, Pause};
 use crate::checks::{self, Run, Stage};
@@ -123,6 +122,11 @@ impl Object {
         self.attentive
     }
 
+    /// Whether it was connected without something its spec refers to.
+    pub(super) fn lacks(&self) -> bool {
+        self.connection.world.lack().is_some()
+    }
+
     /// The Secrets are as they were.
     pub(super) fn kept(&mut self, now: Timestamp) {
         (self.read, self.trouble) = (now, None);
@@ -150,7 +154,7 @@ impl Object {
     #[must_use]
     pub(super) fn is_due(&self, now: Timestamp) -> bool {
         let often = match &self.connection.desired {
-            Desired::Present(_) if self.connection.world.lack().is_some() => LACKING,
+            Desired::Present(_) if self.lacks() => LACKING,
             Desired::Present(target) => target.check_interval.min(SECRETS),
             Desired::Absent { .. } => SECRETS,
         };
@@ -297,8 +301,7 @@ fn finished(mut runs: BTreeMap<Stage, Run>) -> BTreeMap<Stage, Run> {
 #[must_use]
 pub(super) fn lack(error: &crate::connect::Error) -> Option<Lack> {
     let crate::connect::Error::Violation(violation) = error else { return None };
-    let Violation { field, problem, remedy } = violation.clone();
-    Some(Lack { reason: reason(error), subject: field, message: problem, remedy })
+    Some(Lack::new(reason(error), violation.clone()))
 }
 
 /// The reason a connection could not be made.

@@ -16,13 +16,14 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::ledger::Ledger;
-use super::object::{self, Heard, Object, Turn};
+use super::object::{Heard, Object, Turn};
 use super::secrets::Secrets;
+use super::stopped::Stopped;
 use super::words::{Said, said};
 use super::{Context, api, key, now};
 use crate::api::admission::Violation;
 use crate::api::{API_VERSION, KIND, Reason, SessionBackend, SessionBackendSpec, SessionBackendStatus};
-use crate::connect::{self, Connection, Whose};
+use crate::connect::{Connection, Whose};
 use crate::desired::Desired;
 use crate::engine::World as _;
 use crate::manifest::{Entry, understand};
@@ -44,40 +45,6 @@ const UNGRANTED: &str = "apply manifests/role.yaml and role-binding.yaml in the 
 /// Why a reconciliation ended early: nothing of it is lost, it is made again.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {}
-
-/// Why an object cannot be turned now.
-struct Stopped {
-    reason: Reason,
-    message: String,
-    /// The Secret that is missing, where that is why.
-    lack: Option<Lack>,
-}
-
-impl Stopped {
-    fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), lack: None }
-    }
-
-    fn unconnected(error: &connect::Error) -> Self {
-        Self { lack: object::lack(error), ..Self::new(object::reason(error), error.to_string()) }
-    }
-
-    fn without_secrets(error: &api::Error) -> Self {
-        let stopped = Self::by_the_api_server(error);
-        let lack = Lack {
-            reason: stopped.reason,
-            subject: "the Secrets of spec".to_owned(),
-            message: format!("could not be read: {error}"),
-            remedy: stopped.reason.remedy().to_owned(),
-        };
-        Self { lack: Some(lack), ..stopped }
-    }
-
-    fn by_the_api_server(error: &api::Error) -> Self {
-        let reason = if error.is_forbidden() { Reason::AccessDenied } else { Reason::ApiUnavailable };
-        Self::new(reason, error.to_string())
-    }
-}
 
 /// One reconciliation of one object.
 pub(super) async fn reconcile(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, Error> {
@@ -140,7 +107,8 @@ impl<'a> Visit<'a> {
         }
         if !self.is_deleted() && !ledger.is_kept() {
             // What may not be touched is not held either: it can be deleted at once.
-            let refused = self.understood().ok().and_then(|entry| self.granted(&entry.object.spec, &entry.desired).err());
+            let refused =
+                self.understood().ok().and_then(|entry| self.granted(&entry.object.spec, &entry.desired).err());
             if let Some(stopped) = refused {
                 return self.stop(&stopped).await;
             }
@@ -214,6 +182,11 @@ impl<'a> Visit<'a> {
             match connect(Some(&object)).await {
                 Ok(Some((connection, found))) => object.reconnect(connection, found, now()),
                 Ok(None) => object.kept(now()),
+                // It goes without as before; what is missing may be another thing by now.
+                Err(stopped) if object.is_for(generation, &desired) && object.lacks() => {
+                    object.kept(now());
+                    object.connection.world.lacks(stopped.lack);
+                }
                 // Whoever keeps two stores in step goes on as he was; what is in the way is told.
                 Err(stopped) if object.is_attentive() || object.is_for(generation, &desired) => {
                     object.kept_though(now(), stopped.message);
@@ -232,9 +205,7 @@ impl<'a> Visit<'a> {
             return Err(Stopped::new(Reason::NotGranted, violation.to_string()));
         }
         let Some(violation) = grants.service(&self.namespace, desired) else { return Ok(()) };
-        let stopped = Stopped::new(Reason::NotGranted, violation.to_string());
-        let Violation { field, problem, remedy } = violation;
-        Err(Stopped { lack: Some(Lack { reason: stopped.reason, subject: field, message: problem, remedy }), ..stopped })
+        Err(Stopped::lacking(Lack::new(Reason::NotGranted, violation)))
     }
 
     /// An object whose Secret is missing, connected without it: only where a migration is open, whose copier has to go on.

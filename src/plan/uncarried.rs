@@ -31,7 +31,8 @@ fn all(found: Uncarried) -> String {
 #[must_use]
 pub fn kinds(found: Uncarried) -> String {
     let of = |count: u64, what: &str| (count > 0).then(|| format!("{} {what}", roughly(count)));
-    let each = [of(found.queues, "of a broker's queues"), of(found.unmatched, "that no rule of migration.keys matches")];
+    let each =
+        [of(found.queues, "of a broker's queues"), of(found.unmatched, "that no rule of migration.keys matches")];
     each.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 

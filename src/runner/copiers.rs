@@ -1,6 +1,7 @@
 //! Copiers as tasks of this process, at most one a migration, and how one that runs elsewhere stands.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
@@ -22,7 +23,7 @@ use crate::world::long::{Copiers, CopyJob};
 /// Trouble that has lasted so long is told; what is shorter shows as lag.
 const TROUBLE: SignedDuration = SignedDuration::from_secs(10);
 
-/// How long a step waits for the end of a copy before it is asked for again.
+/// How long a step waits for the end of a copy before it is asked for again, and for a copier's clean end.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The copiers of this process.
@@ -125,9 +126,8 @@ impl LocalCopiers {
     pub async fn stop(&self) {
         self.ending().clear();
         let all = std::mem::take(&mut *self.running());
-        for (_, running) in all {
-            running.copier.stop().await;
-        }
+        let ends = all.into_values().map(|running| in_time(running.copier.stop(), PATIENCE));
+        futures::future::join_all(ends).await;
     }
 
     fn drive(&self, job: &CopyJob, asked: CopyMode, mode: Mode) {
@@ -149,7 +149,7 @@ impl LocalCopiers {
         let again = |message: &str| Err(CloudError::new(Class::Transient, "Redis", operation, "", message));
         let running = self.running().remove(&job.migration);
         if let Some(running) = running {
-            running.copier.stop().await;
+            in_time(running.copier.stop(), PATIENCE).await;
         }
         let begun = self.ending().remove(&job.migration);
         let begun = begun.filter(|end| end.withdraws == (mode == CopyMode::Withdraw));
@@ -264,6 +264,14 @@ impl Copiers for LocalCopiers {
                 None => self.elsewhere(job).await,
             }
         })
+    }
+}
+
+/// Waits for a clean end. A copier that is in the middle of something long (writing down what both stores hold, comparing
+/// them) hears of it only afterwards: it is ended as by a crash then, and whoever takes over knows how to go on.
+async fn in_time(end: impl Future<Output = ()>, patience: std::time::Duration) {
+    if tokio::time::timeout(patience, end).await.is_err() {
+        tracing::warn!("a copier was in the middle of something long and was ended at once");
     }
 }
 
@@ -409,5 +417,10 @@ mod tests {
         assert_eq!(message, "another process drives this migration (runner a-1)");
         let at = |second| Timestamp::from_second(second).unwrap();
         assert_eq!(alive(&held(2), at(10)), Some(at(8)));
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_without_end_for_a_copier_that_does_not_hear() {
+        in_time(std::future::pending(), std::time::Duration::ZERO).await;
     }
 }

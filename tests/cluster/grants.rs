@@ -27,12 +27,16 @@ fn what_a_namespace_may_not_name_is_refused_and_not_touched() {
         (
             "services",
             &of_others,
-            format!("spec.services[1]: is billing, which namespace {namespace} may not name; correct it, or have the controller run with --allow-service={namespace}=billing"),
+            format!(
+                "spec.services[1]: is billing, which namespace {namespace} may not name; correct it, or have the controller run with --allow-service={namespace}=billing"
+            ),
         ),
         (
             "role",
             &with_role,
-            format!("spec.aws.roleArn: is {role}, which namespace {namespace} may not name; correct it, or have the controller run with --allow-role={namespace}={role}"),
+            format!(
+                "spec.aws.roleArn: is {role}, which namespace {namespace} may not name; correct it, or have the controller run with --allow-role={namespace}={role}"
+            ),
         ),
     ] {
         ground.apply(&object(name, &adopted(&database), differs));

@@ -13,10 +13,10 @@ mod operator;
 mod plane;
 mod replicas;
 mod secrets;
-mod stranded;
 #[path = "../../sandbox/tests/support/starter.rs"]
 #[allow(dead_code, reason = "these tests make no cache")]
 mod starter;
+mod stranded;
 mod verdict;
 mod words;
 
