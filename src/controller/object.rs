@@ -219,6 +219,7 @@ impl Object {
         let attentive = self.attentive;
         match self.backoff.pause(turn, if attentive { ATTENTIVE } else { LONGEST_PAUSE }, now) {
             Pause::Failed(pause, _) | Pause::Wave(pause) => pause,
+            Pause::Idle(pause) if self.lacks() => pause.min(LACKING),
             Pause::Idle(_) if turn.plan.is_converged() => match &self.connection.desired {
                 Desired::Present(target) => target.check_interval,
                 Desired::Absent { .. } => BLOCKED,

@@ -185,7 +185,9 @@ impl<'a> Visit<'a> {
                 // It goes without as before; what is missing may be another thing by now.
                 Err(stopped) if object.is_for(generation, &desired) && object.lacks() => {
                     object.kept(now());
-                    object.connection.world.lacks(stopped.lack);
+                    if stopped.lack.is_some() {
+                        object.connection.world.lacks(stopped.lack);
+                    }
                 }
                 // Whoever keeps two stores in step goes on as he was; what is in the way is told.
                 Err(stopped) if object.is_attentive() || object.is_for(generation, &desired) => {
