@@ -189,7 +189,7 @@ impl LocalCopiers {
         {
             // It goes on by itself when the trouble ends; until then nothing may rely on it.
             copy.state = failure(error, true);
-            copy.other = alive(error, now);
+            copy.other = last_alive(error, now);
         }
         if let Some(counting) = running.counting.as_mut() {
             let new = progress.verifications > counting.before;
@@ -375,7 +375,7 @@ fn failure(error: &copy::CopyError, temporary: bool) -> CopyState {
 }
 
 /// When the runner that is at work elsewhere was last alive.
-fn alive(error: &copy::CopyError, now: Timestamp) -> Option<Timestamp> {
+fn last_alive(error: &copy::CopyError, now: Timestamp) -> Option<Timestamp> {
     let CopyError::Held { seconds, .. } = error else { return None };
     now.checked_sub(SignedDuration::from_secs(i64::try_from(*seconds).ok()?)).ok()
 }
@@ -416,7 +416,7 @@ mod tests {
         let CopyState::Failed { message, .. } = said else { panic!("it waits") };
         assert_eq!(message, "another process drives this migration (runner a-1)");
         let at = |second| Timestamp::from_second(second).unwrap();
-        assert_eq!(alive(&held(2), at(10)), Some(at(8)));
+        assert_eq!(last_alive(&held(2), at(10)), Some(at(8)));
     }
 
     #[tokio::test]
