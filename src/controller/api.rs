@@ -10,7 +10,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     /// It answered with an error.
-    #[error("{verb} {resource}: {}", said(source))]
+    #[error("{verb} {resource}: {}", said(&**source))]
     Answered {
         /// What was asked for.
         verb: &'static str,

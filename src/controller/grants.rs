@@ -2,7 +2,6 @@
 
 use std::str::FromStr;
 
-use crate::api::SessionBackendSpec;
 use crate::api::admission::Violation;
 use crate::desired::Desired;
 
@@ -41,8 +40,8 @@ pub struct Grants {
 impl Grants {
     /// Why the controller acts as nobody for this object.
     #[must_use]
-    pub(super) fn role(&self, namespace: &str, spec: &SessionBackendSpec) -> Option<Violation> {
-        let role = spec.aws.role_arn.as_ref().map_or(OWN, |role| role);
+    pub(super) fn role(&self, namespace: &str, named: Option<&str>) -> Option<Violation> {
+        let role = named.unwrap_or(OWN);
         let problem = match role {
             OWN => format!("is needed: namespace {namespace} may not use the controller's own credentials"),
             role => format!("is {role}, which namespace {namespace} may not name"),
@@ -110,8 +109,7 @@ mod tests {
 
     #[test]
     fn the_controllers_own_credentials_are_granted_like_a_role() {
-        let spec = SessionBackendSpec::default();
-        let of = |all: &[&str]| Grants { roles: grants(all), ..Grants::default() }.role("liberty", &spec);
+        let of = |all: &[&str]| Grants { roles: grants(all), ..Grants::default() }.role("liberty", None);
         assert_eq!((of(&[]), of(&["liberty=own"])), (None, None));
         let refused = of(&["liberty=arn:aws:iam::123456789012:role/liberty"]).unwrap().to_string();
         assert!(refused.starts_with("spec.aws.roleArn: is needed") && refused.contains("--allow-role=liberty=own"));

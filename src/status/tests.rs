@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::api::Condition;
+use crate::journal::Uncarried;
 use crate::status::condition::EventKind;
 
 #[test]

@@ -389,6 +389,7 @@ impl Teller<'_> {
             "copy",
             "checks",
             "unlisted",
+            "lack",
             "catalog",
         ];
         let told = map(told, &known);
