@@ -9,10 +9,11 @@ use super::operator::Operator;
 /// Writes a key into one store, and waits until the other one has it.
 fn is_carried(ground: &Ground, from: &str, to: &str, key: &str) {
     ground.ask(from, &["SET", key, "logged-in", "EX", "7200"]);
-    until("the other store has it", || match ground.ask(to, &["GET", key]) {
-        found if found.contains("logged-in") => Ok(()),
-        instead => Err(format!("{key}: {instead}: {:#}", ground.object(NAME)["status"])),
+    until("the other store has it", || match ground.ask(to, &["KEYS", key]) {
+        found if found.contains(key) => Ok(()),
+        _ => Err(format!("{key} in {to}: {:#}", ground.object(NAME)["status"])),
     });
+    assert!(ground.ask(to, &["GET", key]).contains("logged-in"));
 }
 
 #[test]
