@@ -327,8 +327,10 @@ impl Picture {
             observed.catalog.retain(|entry| entry.id != id);
             observed.catalog.push(CatalogEntry { id, hosts: host.into_iter().collect() });
         }
-        for id in std::mem::take(&mut observed.deleting).keys() {
-            forget(observed, id);
+        for (id, (status, _)) in std::mem::take(&mut observed.busy) {
+            if status == StoreStatus::Deleting {
+                forget(observed, &id);
+            }
         }
         let former = std::mem::take(&mut observed.missed);
         observed.miss(&self.journal, &former, now);

@@ -74,9 +74,9 @@ pub struct Observed {
     /// Stores the journal knows and no list has, without a break since then. See [`Self::miss`].
     #[serde(default)]
     pub missed: BTreeMap<StoreId, Timestamp>,
-    /// Stores that are being deleted, and since when that is seen: nothing has to be done about them any more.
+    /// Stores that are being made, changed or deleted, and since when that is seen: their vendor refuses to delete them now.
     #[serde(default)]
-    pub deleting: BTreeMap<StoreId, Timestamp>,
+    pub busy: BTreeMap<StoreId, (StoreStatus, Timestamp)>,
     /// What answers to the names of the things of ours whose id the journal lacks. Every one of them is looked for,
     /// whatever the spec is; an empty list is the vendor's word that there is none.
     pub namesakes: BTreeMap<Resource, Reading<Vec<Namesake>>>,

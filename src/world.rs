@@ -14,7 +14,7 @@ use crate::engine::World;
 use crate::error::{Class, CloudError};
 use crate::identity::{Address, Fingerprint, Owner, StoreId};
 use crate::journal::{Entry, Journal, Resource, VaultKey};
-use crate::observed::{Lack, Observed, Reading};
+use crate::observed::{Lack, Observed, Reading, StoreStatus};
 use crate::step::Step;
 use crate::upstash::Upstash;
 
@@ -100,8 +100,8 @@ struct Memory {
     stores: BTreeMap<StoreId, Known>,
     /// Stores no list has had, without a break since then.
     missed: BTreeMap<StoreId, Timestamp>,
-    /// Stores that are being deleted, and since when that is seen.
-    deleting: BTreeMap<StoreId, Timestamp>,
+    /// Stores that are being made, changed or deleted, and since when that is seen.
+    busy: BTreeMap<StoreId, (StoreStatus, Timestamp)>,
     /// The last valid spec.
     target: Option<Target>,
     /// The services as they were last seen.

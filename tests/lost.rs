@@ -300,7 +300,11 @@ fn a_store_that_is_being_deleted_is_waited_for_and_not_deleted_again() {
     let gone = Desired::absent(DeletionPolicy::Delete);
     assert_eq!(planned(&picture, &gone, 0).steps, [Step::DeleteReplicationGroup { id }]);
 
-    picture.observed.deleting = BTreeMap::from([(store, at(0))]);
+    picture.observed.busy = BTreeMap::from([(store.clone(), (StoreStatus::Creating, at(0)))]);
+    let made = planned(&picture, &gone, 60);
+    assert_eq!((made.steps.len(), made.blocks.len(), made.waits.len()), (0, 0, 1), "it would be refused: {made:?}");
+    assert_eq!(forecast(&owner, &gone, &picture, at(60)).end, End::Converged);
+    picture.observed.busy = BTreeMap::from([(store, (StoreStatus::Deleting, at(0)))]);
     let going = planned(&picture, &gone, 60);
     assert_eq!((going.steps.len(), going.blocks.len(), going.waits.len()), (0, 0, 1), "{going:?}");
     assert!(going.waits[0].message.ends_with("is being deleted") && going.waits[0].since == at(0));

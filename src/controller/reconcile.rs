@@ -203,7 +203,7 @@ impl<'a> Visit<'a> {
     /// Whether the controller may do for this namespace what the object asks for.
     fn granted(&self, spec: &SessionBackendSpec, desired: &Desired) -> Result<(), Stopped> {
         let grants = &self.context.grants;
-        if let Some(violation) = grants.role(&self.namespace, spec.aws.role_arn.as_ref().map(|role| &**role)) {
+        if let Some(violation) = grants.role(&self.namespace, spec.aws.role_arn.as_deref()) {
             return Err(Stopped::new(Reason::NotGranted, violation.to_string()));
         }
         let Some(violation) = grants.service(&self.namespace, desired) else { return Ok(()) };

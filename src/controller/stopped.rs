@@ -20,7 +20,8 @@ impl Stopped {
 
     pub(super) fn lacking(lack: Lack) -> Self {
         let Lack { reason, subject, message, remedy } = &lack;
-        Self { lack: Some(lack.clone()), ..Self::new(*reason, format!("{subject}: {message}; {remedy}")) }
+        let (reason, message) = (*reason, format!("{subject}: {message}; {remedy}"));
+        Self { reason, message, lack: Some(lack) }
     }
 
     /// It could not be connected.

@@ -6,7 +6,7 @@ use crate::desired::DeletionPolicy;
 use crate::error::{Class, CloudError};
 use crate::identity::{Arn, Owner, RuleId, StoreId, Vendor};
 use crate::journal::{Direction, Entry, Made, Migration, Outcome, Resource};
-use crate::observed::{Observed, Reading};
+use crate::observed::{Observed, Reading, StoreStatus};
 use crate::step::{CopyMode, Step};
 
 use super::lost::{LISTED, Lost};
@@ -16,8 +16,8 @@ use super::usage::{self, Remedy, Users};
 use super::wiring::{carries, leads_to_new};
 use super::{Awaited, Draft, Late, Phase, Reason, Wait, after};
 
-/// How long ElastiCache may take to delete a replication group.
-const DELETION_LIMIT: Duration = Duration::from_hours(1);
+/// How long ElastiCache may take to make, change or delete a replication group.
+const BUSY_LIMIT: Duration = Duration::from_hours(1);
 
 impl<'a> Draft<'a> {
     /// Releases our claims; with `Delete` also removes what we made and nothing references.
@@ -235,7 +235,7 @@ impl<'a> Draft<'a> {
             }
             Resource::ReplicationGroup(id) => {
                 let store = self.store_to_go(resource, made.map(|_| StoreId::ReplicationGroup(id.clone())))?;
-                if self.is_going(&store) {
+                if self.is_busy(&store) {
                     return None;
                 }
                 self.unused_store(&store, id)?;
@@ -286,16 +286,20 @@ impl<'a> Draft<'a> {
         store
     }
 
-    /// Whether a store is being deleted already: that is waited for, and not asked for again.
-    fn is_going(&mut self, store: &StoreId) -> bool {
-        let Some(since) = self.inputs.observed.deleting.get(store) else { return false };
+    /// Whether a store cannot be deleted now, or is being deleted already: that is waited for, and not asked for again.
+    fn is_busy(&mut self, store: &StoreId) -> bool {
+        let (what, on, since) = match self.inputs.observed.busy.get(store) {
+            Some((StoreStatus::Deleting, since)) => ("deleted", Awaited::Missing(format!("store {store}")), since),
+            Some((StoreStatus::Creating, since)) => ("created", Awaited::Store, since),
+            Some((StoreStatus::Modifying, since)) => ("changed", Awaited::Store, since),
+            Some((StoreStatus::Available | StoreStatus::Failed(_), _)) | None => return false,
+        };
         let late = Late {
             reason: Reason::TimedOut,
             subject: &store.to_string(),
             remedy: "look at it in the ElastiCache console; ask AWS support where it shows nothing",
         };
-        let on = Awaited::Missing(format!("store {store}"));
-        self.wait_until(on, *since, DELETION_LIMIT, format!("{store} is being deleted"), late);
+        self.wait_until(on, *since, BUSY_LIMIT, format!("{store} is being {what}"), late);
         true
     }
 

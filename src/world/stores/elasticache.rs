@@ -77,11 +77,14 @@ fn group_address(group: &ReplicationGroup) -> Option<Address> {
 }
 
 impl Listings {
-    /// The replication groups that are being deleted: they stay listed for minutes.
-    pub(in crate::world) fn deleting(&self) -> impl Iterator<Item = StoreId> {
-        let going = self.groups.iter().flatten().filter(|group| group_status(group) == StoreStatus::Deleting);
-        going.filter_map(|group| {
-            Some(StoreId::ReplicationGroup(group.replication_group_id.as_ref()?.to_ascii_lowercase()))
+    /// The replication groups that cannot be deleted now. One that is being deleted stays listed for minutes.
+    pub(in crate::world) fn busy(&self) -> impl Iterator<Item = (StoreId, StoreStatus)> {
+        self.groups.iter().flatten().filter_map(|group| {
+            let id = StoreId::ReplicationGroup(group.replication_group_id.as_ref()?.to_ascii_lowercase());
+            match group_status(group) {
+                busy @ (StoreStatus::Creating | StoreStatus::Modifying | StoreStatus::Deleting) => Some((id, busy)),
+                StoreStatus::Available | StoreStatus::Failed(_) => None,
+            }
         })
     }
 
