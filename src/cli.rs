@@ -25,7 +25,7 @@ use self::args::{Arguments, Command};
 use self::environment::Environment;
 use self::error::Error;
 use self::object::Session;
-use crate::controller::{self, Options};
+use crate::controller::{self, Grants, Options};
 use crate::telemetry::Log;
 
 /// Runs the command the arguments ask for.
@@ -116,8 +116,11 @@ async fn run(arguments: Arguments, environment: Environment) -> Result<u8, Error
         Command::Retry(args::Word { migration, files }) => word::retry(&session(files), migration.as_ref()).await,
         Command::Validate(files) => files::validate(&session(files)),
         Command::Destroy(args::Destroy { yes, files }) => destroy::destroy(&session(files), yes).await,
-        Command::Run(args::Run { watch, listen, lease, identity, concurrency, log_format: _ }) => {
-            let options = Options { installation, namespace, watch, listen, identity, lease, concurrency, upstash_url };
+        Command::Run(run) => {
+            let args::Run { watch, listen, lease, identity, concurrency, services, roles, log_format: _ } = run;
+            let grants = Grants { services, roles };
+            let options =
+                Options { installation, namespace, watch, listen, identity, lease, concurrency, upstash_url, grants };
             Box::pin(controller::run(options)).await.map_err(Error::Controller)?;
             Ok(exit::CONVERGED)
         }

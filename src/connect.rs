@@ -19,6 +19,7 @@ use crate::desired::Desired;
 use crate::error::{Class, CloudError};
 use crate::identity::{Owner, digest};
 use crate::manifest;
+use crate::observed::Lack;
 use crate::runner::{LocalChecker, LocalCopiers, Plug, RedisServers};
 use crate::upstash::{self, ApiKey, DEFAULT_URL, Upstash};
 use crate::world::{Account, CloudWorld, Databases, Inputs, Long, StoreInputs};
@@ -131,8 +132,32 @@ impl Clouds {
         values: &(impl Values + Sync),
         former: Option<&Connection>,
     ) -> Result<Connection, Error> {
+        self.connected(whose, values, former, None).await
+    }
+
+    /// Connects one object without what its spec refers to: enough to read its journal, and to go on with what that knows.
+    ///
+    /// # Errors
+    /// When nobody says whose credentials these are.
+    pub async fn connect_without(
+        &self,
+        lack: Lack,
+        whose: Whose<'_>,
+        values: &(impl Values + Sync),
+    ) -> Result<Connection, Error> {
+        self.connected(whose, values, None, Some(lack)).await
+    }
+
+    async fn connected(
+        &self,
+        whose: Whose<'_>,
+        values: &(impl Values + Sync),
+        former: Option<&Connection>,
+        lack: Option<Lack>,
+    ) -> Result<Connection, Error> {
         let Whose { installation, namespace, name, generation, spec, desired } = whose;
-        let key = unless_deleted(desired, upstash_key(values, spec))?;
+        let is_needed = lack.is_none() && matches!(desired, Desired::Present(_));
+        let key = where_needed(is_needed, upstash_key(values, spec))?;
         let databases = key.as_ref().map(|(_, key)| self.databases(key)).unwrap_or_default();
         let upstash = key
             .map(|(secret, key)| {
@@ -141,7 +166,7 @@ impl Clouds {
             })
             .transpose()
             .map_err(Error::Cloud)?;
-        let inputs = unless_deleted(desired, inputs(values, spec))?;
+        let inputs = where_needed(is_needed, inputs(values, spec))?;
         let (aws, account, common) = self.aws(spec).await.map_err(Error::Cloud)?;
         let owner = Owner {
             installation: installation.to_owned(),
@@ -151,7 +176,7 @@ impl Clouds {
             name: name.to_owned(),
         };
         let copiers = former.map_or_else(|| Arc::new(LocalCopiers::new(now)), |former| Arc::clone(&former.copiers));
-        let secrets = unless_deleted(desired, headers(values, desired))?;
+        let secrets = where_needed(is_needed, headers(values, desired))?;
         let plug = Plug { now, http: self.http.clone(), logs: aws.logs.clone(), secrets };
         let checker = Arc::new(LocalChecker::new(plug));
         let long = Long {
@@ -159,7 +184,11 @@ impl Clouds {
             checker: Arc::clone(&checker) as _,
             servers: Arc::new(RedisServers),
         };
-        let world = CloudWorld::new(aws, upstash, inputs, long).beside(common, databases);
+        let mut world = CloudWorld::new(aws, upstash, inputs, long).beside(common, databases);
+        world.lacks(lack);
+        if let Some(former) = former.filter(|former| former.owner == owner) {
+            world = world.succeeding(&former.world);
+        }
         Ok(Connection { owner, desired: desired.clone(), generation, world, copiers, checker })
     }
 
@@ -194,11 +223,8 @@ fn now() -> Timestamp {
     Clock.now()
 }
 
-fn unless_deleted<T: Default>(desired: &Desired, read: Result<T, Violation>) -> Result<T, Violation> {
-    match (desired, read) {
-        (Desired::Absent { .. }, Err(_)) => Ok(T::default()),
-        (Desired::Absent { .. } | Desired::Present(_), read) => read,
-    }
+fn where_needed<T: Default>(is_needed: bool, read: Result<T, Violation>) -> Result<T, Violation> {
+    if is_needed { read } else { Ok(read.unwrap_or_default()) }
 }
 
 /// Values that headers of checks name.

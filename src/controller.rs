@@ -28,13 +28,16 @@ use crate::probes::{self, Readiness};
 use crate::stop::Stop;
 
 mod api;
+mod grants;
 mod lease;
 mod ledger;
 mod object;
 mod reconcile;
 mod secrets;
+mod stopped;
 mod words;
 
+pub use grants::{Grant, Grants};
 pub use ledger::FINALIZER;
 
 /// What readiness says of the lease.
@@ -66,6 +69,8 @@ pub struct Options {
     pub concurrency: u16,
     /// Where Upstash's management API is, if it is elsewhere.
     pub upstash_url: Option<String>,
+    /// What the objects of a namespace may name.
+    pub grants: Grants,
 }
 
 /// Why a controller could not be run, or ended by itself.
@@ -99,6 +104,7 @@ struct Context {
     kind: ApiResource,
     clouds: Clouds,
     installation: String,
+    grants: Grants,
     leadership: Leadership,
     stop: Stop,
     identity: String,
@@ -173,7 +179,7 @@ impl Context {
 /// # Errors
 /// When it cannot begin, or has lost the lease.
 pub async fn run(options: Options) -> Result<(), Error> {
-    let Options { installation, namespace, watch, listen, identity, lease, concurrency, upstash_url } = options;
+    let Options { installation, namespace, watch, listen, identity, lease, concurrency, upstash_url, grants } = options;
     let stop = Stop::on_signals(|text| tracing::info!("{text}")).map_err(Error::Signals)?;
     let clouds = Clouds::new(upstash_url.as_deref()).map_err(Error::Clouds)?;
     let readiness = Readiness::default();
@@ -200,6 +206,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         client,
         clouds,
         installation,
+        grants,
         leadership: election.leadership(),
         stop: stop.clone(),
         turns: Semaphore::new(usize::from(concurrency)),
@@ -307,14 +314,14 @@ fn news(event: &Result<watcher::Event<DynamicObject>, watcher::Error>) -> Option
     }
     match error {
         watcher::Error::InitialListFailed(error) => {
-            Some(News::Lacking(format!("the objects cannot be listed: {}", chain(error))))
+            Some(News::Lacking(format!("the objects cannot be listed: {}", api::said(error))))
         }
         watcher::Error::WatchStartFailed(error) if code == Some(403) => {
-            Some(News::Blind(format!("the objects cannot be watched: {}", chain(error))))
+            Some(News::Blind(format!("the objects cannot be watched: {}", api::said(error))))
         }
         // A watch that breaks off is begun again where it was, and says nothing of it.
         error => {
-            tracing::warn!(error = chain(error), "the watch is begun again");
+            tracing::warn!(error = api::said(error), "the watch is begun again");
             None
         }
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::checks::{CheckResult, Run, Verdict};
 use crate::desired::{Desired, StoreSpec};
 use crate::identity::{Address, Arn, Fingerprint, OperationId, Owner, RuleId, StoreId};
-use crate::journal::{Entry, Journal, Prior, Resource};
+use crate::journal::{Entry, Journal, Prior, Resource, Uncarried};
 use crate::observed::{
     CatalogEntry, Claims, Connector, Copy, CopyState, Delivery, Namesake, Observed, Operation, OperationKind,
     OperationStatus, Placement, Reach, Reading, RoleAccess, Rule, Secret, ServiceStatus, Store, StoreStatus, Variable,
@@ -283,6 +283,9 @@ impl Picture {
             connected_to: Vec::new(),
             asked: Some(mode),
             different: None,
+            uncarried_from: Uncarried::default(),
+            uncarried_to: Uncarried::default(),
+            other: None,
         };
         match self.observed.copy.present_mut() {
             Some(copy) => {
@@ -323,6 +326,11 @@ impl Picture {
             let (id, host) = (store.id.clone(), store.address.as_ref().map(|address| address.host.clone()));
             observed.catalog.retain(|entry| entry.id != id);
             observed.catalog.push(CatalogEntry { id, hosts: host.into_iter().collect() });
+        }
+        for (id, (status, _)) in std::mem::take(&mut observed.busy) {
+            if status == StoreStatus::Deleting {
+                forget(observed, &id);
+            }
         }
         let former = std::mem::take(&mut observed.missed);
         observed.miss(&self.journal, &former, now);

@@ -121,13 +121,17 @@ pub fn presentable(text: &str, limit: usize) -> String {
     out
 }
 
-/// An error with everything that led to it: what a client says first is rarely why.
+/// An error with everything that led to it: what a client says first is rarely why. What one has said already is not
+/// said again.
 #[must_use]
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut reasons = vec![error.to_string()];
     let mut source = error.source();
     while let Some(reason) = source {
-        reasons.push(reason.to_string());
+        let text = reason.to_string();
+        if reasons.last().is_none_or(|said| !said.contains(&text)) {
+            reasons.push(text);
+        }
         source = reason.source();
     }
     reasons.join(": ")

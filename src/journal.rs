@@ -60,7 +60,7 @@ pub struct Settled {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", into = "String", try_from = "String")]
 pub enum Resource {
-    /// An Upstash database, by name.
+    /// An Upstash database, by name or, where one of ours has that name too, by id: names need not be unique.
     UpstashDatabase(String),
     /// A replication group, by id.
     ReplicationGroup(String),
@@ -110,7 +110,7 @@ impl Resource {
     #[must_use]
     fn is_of(&self, store: &StoreRecord) -> bool {
         match (self, &store.id) {
-            (Self::UpstashDatabase(name), StoreId::Upstash(_)) => *name == store.name,
+            (Self::UpstashDatabase(name), StoreId::Upstash(id)) => *name == store.name || name == id,
             (Self::ReplicationGroup(id), StoreId::ReplicationGroup(of)) => id == of,
             (Self::SubnetGroup(_), StoreId::ReplicationGroup(_)) => true,
             (
@@ -224,6 +224,26 @@ pub struct Copied {
     pub worst_lag_ms: u64,
     /// Its traces are removed, as far as there is a store that could hold them.
     pub cleared: bool,
+    /// What came into the store that was left and was not carried from it.
+    pub uncarried: Uncarried,
+}
+
+/// Keys that were met in a store after both were sealed and that nobody carries: before the seal they would have stopped it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Uncarried {
+    /// A broker's queues: a task that is copied as a key runs twice.
+    pub queues: u64,
+    /// Keys that no rule matches, where that is a block.
+    pub unmatched: u64,
+}
+
+impl Uncarried {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_nothing(self) -> bool {
+        self == Self::default()
+    }
 }
 
 /// A gate that can need a person's word.

@@ -7,10 +7,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::api::admission::Violation;
+use crate::api::condition::Reason;
 use crate::checks::{Run, Stage};
 use crate::error::CloudError;
 use crate::identity::{Address, Arn, Fingerprint, GroupId, OperationId, RuleId, SecretName, StoreId, Vendor};
-use crate::journal::{Journal, Resource};
+use crate::journal::{Journal, Resource, Uncarried};
 use crate::step::CopyMode;
 
 /// One thing read from the world.
@@ -72,6 +74,9 @@ pub struct Observed {
     /// Stores the journal knows and no list has, without a break since then. See [`Self::miss`].
     #[serde(default)]
     pub missed: BTreeMap<StoreId, Timestamp>,
+    /// Stores that are being made, changed or deleted, and since when that is seen: their vendor refuses to delete them now.
+    #[serde(default)]
+    pub busy: BTreeMap<StoreId, (StoreStatus, Timestamp)>,
     /// What answers to the names of the things of ours whose id the journal lacks. Every one of them is looked for,
     /// whatever the spec is; an empty list is the vendor's word that there is none.
     pub namesakes: BTreeMap<Resource, Reading<Vec<Namesake>>>,
@@ -93,6 +98,30 @@ pub struct Observed {
     pub copy: Reading<Copy>,
     /// Runs of checks of this runtime, by stage.
     pub checks: BTreeMap<Stage, Run>,
+    /// What the spec refers to and could not be had: nothing is begun, and nothing goes on, without it.
+    #[serde(default)]
+    pub lack: Option<Lack>,
+}
+
+/// Something a spec refers to that could not be had, such as a Secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lack {
+    /// One stable word.
+    pub reason: Reason,
+    /// The field that refers to it.
+    pub subject: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl Lack {
+    /// Of what is wrong with a field.
+    #[must_use]
+    pub fn new(reason: Reason, Violation { field, problem, remedy }: Violation) -> Self {
+        Self { reason, subject: field, message: problem, remedy }
+    }
 }
 
 impl Observed {
@@ -528,6 +557,15 @@ pub struct Copy {
     pub asked: Option<CopyMode>,
     /// Keys found different by the last full comparison, if there was one since `quiet_since`.
     pub different: Option<u64>,
+    /// What came into the old store after the seal and is not carried from it.
+    #[serde(default)]
+    pub uncarried_from: Uncarried,
+    /// What came into the new store after the seal and is not carried from it.
+    #[serde(default)]
+    pub uncarried_to: Uncarried,
+    /// When the runner that this one watches was last alive, where another one drives the migration.
+    #[serde(default)]
+    pub other: Option<Timestamp>,
 }
 
 /// A connection to a store that is not ours, as the store tells of it.

@@ -17,6 +17,7 @@ mod finish;
 mod forward;
 pub mod guard;
 mod interference;
+mod lack;
 mod lost;
 mod moves;
 pub mod network;
@@ -25,6 +26,7 @@ mod provision;
 mod queues;
 mod retire;
 mod settle;
+mod uncarried;
 mod usage;
 mod verify;
 pub(crate) mod wiring;
@@ -43,6 +45,7 @@ use crate::step::Step;
 
 pub use crate::api::condition::Reason;
 pub use lost::made_since;
+pub use uncarried::kinds;
 
 /// Everything a decision may depend on.
 #[derive(Clone, Copy, Debug)]
@@ -261,6 +264,9 @@ impl<'a> Draft<'a> {
     fn present(&mut self, target: &'a Target) {
         if !self.account_is_ours() {
             return;
+        }
+        if let Some(lack) = &self.inputs.observed.lack {
+            return self.lacking(lack);
         }
         match self.inputs.journal.open_migration() {
             Some(migration) if migration.hold.is_some() => self.held(target, migration),

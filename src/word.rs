@@ -28,12 +28,16 @@ pub enum Answer {
     No(String, String),
 }
 
-/// What `word` means to `journal`, where it is said to one migration.
+/// What `word` means to `journal` and to what is wanted, where it is said to one migration.
 #[must_use]
-pub fn answer_to(journal: &Journal, id: &MigrationId, word: &Word) -> Answer {
-    match journal.migration.as_ref().map(|migration| &migration.id) {
-        Some(last) if last == id => answer(journal, word),
-        last => {
+pub fn answer_to(journal: &Journal, desired: &Desired, id: &MigrationId, word: &Word) -> Answer {
+    match (journal.migration.as_ref().map(|migration| &migration.id), word) {
+        (Some(last), Word::Approve(_, gate)) if last == id && !closes(desired, *gate) => Answer::No(
+            format!("migration {id} has no gate {gate}: by its manifest nothing waits there"),
+            "its status names the gate that waits".to_owned(),
+        ),
+        (Some(last), _) if last == id => answer(journal, word),
+        (last, _) => {
             let now = last.map_or("there has been none".to_owned(), |last| format!("the last one is {last}"));
             Answer::No(format!("there is no migration {id}; {now}"), "look at its status".to_owned())
         }

@@ -13,8 +13,8 @@ use crate::desired::{Desired, Target};
 use crate::engine::World;
 use crate::error::{Class, CloudError};
 use crate::identity::{Address, Fingerprint, Owner, StoreId};
-use crate::journal::{Entry, Journal, VaultKey};
-use crate::observed::{Observed, Reading};
+use crate::journal::{Entry, Journal, Resource, VaultKey};
+use crate::observed::{Lack, Observed, Reading, StoreStatus};
 use crate::step::Step;
 use crate::upstash::Upstash;
 
@@ -79,6 +79,7 @@ pub struct CloudWorld {
     upstash: Option<Upstash>,
     inputs: Inputs,
     long: Long,
+    lack: Option<Lack>,
     memory: Mutex<Memory>,
     cache: Cache,
 }
@@ -92,16 +93,29 @@ struct Memory {
     vault: BTreeMap<VaultKey, SecretString>,
     /// Values that go into the vault with the next write.
     pending: BTreeMap<VaultKey, SecretString>,
+    /// The ids of what we made, where they are written down.
+    made: BTreeMap<Resource, String>,
     /// Passwords seen, by what stands for them.
     passwords: BTreeMap<Fingerprint, SecretString>,
     /// Stores seen.
     stores: BTreeMap<StoreId, Known>,
     /// Stores no list has had, without a break since then.
     missed: BTreeMap<StoreId, Timestamp>,
+    /// Stores that are being made, changed or deleted, and since when that is seen.
+    busy: BTreeMap<StoreId, (StoreStatus, Timestamp)>,
     /// The last valid spec.
     target: Option<Target>,
     /// The services as they were last seen.
     services: Vec<long::SceneService>,
+}
+
+impl Memory {
+    /// The password that is kept of something we made, which `id` must be: another may have the same name.
+    fn kept(&self, resource: &Resource, id: &str) -> Option<SecretString> {
+        let key = journal::resource_key(resource);
+        let is_ours = self.made.get(resource).is_none_or(|made| made == id);
+        self.vault.get(&key).or_else(|| self.pending.get(&key)).filter(|_| is_ours).cloned()
+    }
 }
 
 /// How a store was last seen to be reached.
@@ -118,7 +132,30 @@ impl CloudWorld {
     /// A world over these clients. Without `upstash` that vendor's databases are out of sight.
     #[must_use]
     pub fn new(aws: Aws, upstash: Option<Upstash>, inputs: Inputs, long: Long) -> Self {
-        Self { aws, upstash, inputs, long, memory: Mutex::default(), cache: Cache::default() }
+        Self { aws, upstash, inputs, long, lack: None, memory: Mutex::default(), cache: Cache::default() }
+    }
+
+    /// The spec refers to something that could not be had.
+    pub fn lacks(&mut self, lack: Option<Lack>) {
+        self.lack = lack;
+    }
+
+    /// The same, with what the `former` world of this owner alone knew: passwords that were shown once and are not written
+    /// down yet, and how far the journal has come, so that no older reading of it counts.
+    #[must_use]
+    pub fn succeeding(self, former: &Self) -> Self {
+        let known = former.memory();
+        let (sequence, pending) = (known.sequence, known.pending.clone());
+        let passwords = known.passwords.clone();
+        drop(known);
+        *self.memory() = Memory { sequence, pending, passwords, ..Memory::default() };
+        self
+    }
+
+    /// What the spec refers to and could not be had.
+    #[must_use]
+    pub fn lack(&self) -> Option<&Lack> {
+        self.lack.as_ref()
     }
 
     /// The same, beside other worlds whose clients have the same identity.
@@ -192,5 +229,21 @@ impl World for CloudWorld {
         now: Timestamp,
     ) -> Result<Option<Entry>, CloudError> {
         Box::pin(self.perform_step(owner, step, journal, now)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_only_has_the_name_of_ours_does_not_get_its_password() {
+        let resource = Resource::UpstashDatabase("liberty".into());
+        let mut memory = Memory::default();
+        memory.vault.insert(journal::resource_key(&resource), "word".into());
+        let kept = |memory: &Memory, id| memory.kept(&resource, id).is_some();
+        assert!(kept(&memory, "u-1"), "its id is not written down yet");
+        memory.made.insert(resource.clone(), "u-1".into());
+        assert!(kept(&memory, "u-1") && !kept(&memory, "u-2"));
     }
 }

@@ -22,13 +22,13 @@ use sessionbackend::engine::Cycle;
 use sessionbackend::journal::{Entry, Gate};
 use sessionbackend::observed::{CopyState, HELD, Reading};
 use sessionbackend::plan::{Awaited, Inputs, Phase, plan};
-use sessionbackend::render::apply::{Ending, Event, Narrator, Told};
+use sessionbackend::render::apply::{CopyFigures, Ending, Event, Narrator, Told, waiting};
 use sessionbackend::render::plan::Preview;
 use sessionbackend::render::status::{Driver, Report};
 use sessionbackend::sim::{Fault, Faults, SimWorld};
 use sessionbackend::status::{Aside, project, says_the_same, transitions};
 use sessionbackend::stop::Stop;
-use sessionbackend::word::{Answer, Word, answer, closes};
+use sessionbackend::word::{Answer, Word, answer, answer_to, closes};
 
 use support::*;
 
@@ -308,9 +308,10 @@ fn another_apply_at_work_is_no_failure_and_no_reason_to_give_a_store_up() {
     sim.meddle(|picture, now| {
         let copy = picture.observed.copy.present_mut().unwrap();
         (copy.here, copy.heartbeat) = (true, now);
+        copy.other = now.checked_sub(jiff::SignedDuration::from_secs(2)).ok();
         copy.state = CopyState::Failed {
             reason: HELD.into(),
-            message: "another apply drives this migration (alive 1 s ago)".into(),
+            message: "another process drives this migration (runner a-1)".into(),
             temporary: true,
         };
     });
@@ -324,7 +325,13 @@ fn another_apply_at_work_is_no_failure_and_no_reason_to_give_a_store_up() {
     let wait = plan.waits.iter().find(|wait| wait.on == Awaited::CopyInStep).unwrap();
     assert_eq!(
         wait.message,
-        "another apply drives this migration (alive 1 s ago): watching; this one takes over if it stops"
+        "another process drives this migration (runner a-1): watching; this one takes over if it stops"
+    );
+    // When that was alive moves with every look: a status does not say it, a terminal does.
+    let copy = Some(CopyFigures::of(observed.copy.present().unwrap()));
+    assert_eq!(
+        waiting(wait, copy.as_ref(), now, ""),
+        "another process drives this migration (runner a-1): watching; this one takes over if it stops; it was alive 2 s ago"
     );
     let turn = Cycle { at: now, observed, journal, plan, outcomes: Vec::new() };
     let mut backoff = Backoff::default();
@@ -343,6 +350,15 @@ fn a_gate_that_the_manifest_does_not_close_cannot_be_opened() {
     target.migration.approval = Approval { switch: true, retire: true };
     let asked = present(target);
     assert!(closes(&asked, Gate::Switch) && closes(&asked, Gate::Retire) && !closes(&asked, Gate::Handover));
+
+    // Command and annotation alike: both ask the same.
+    let sim = world(on_elasticache(&["liberty-web"]));
+    let Ending::AwaitsApproval { migration: Some(id), .. } = apply(&sim, &asked).ending else { panic!("a gate") };
+    let journal = sim.picture().journal;
+    let to = |gate| answer_to(&journal, &asked, &id, &Word::Approve(id.clone(), gate));
+    let Answer::No(what, _) = to(Gate::Handover) else { panic!("there is no such gate") };
+    assert_eq!(what, format!("migration {id} has no gate handover: by its manifest nothing waits there"));
+    assert!(matches!(to(Gate::Switch), Answer::Say(_)));
 }
 
 #[test]

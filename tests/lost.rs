@@ -7,9 +7,13 @@ use std::collections::BTreeMap;
 
 use futures::FutureExt as _;
 use pretty_assertions::assert_eq;
-use sessionbackend::desired::{DeletionPolicy, Desired, EgressPolicy, ReplicationGroupRef, RulesPolicy, StoreSpec};
+use sessionbackend::desired::{
+    DeletionPolicy, Desired, EgressPolicy, ReplicationGroupRef, Retire, RulesPolicy, StoreSpec,
+};
 use sessionbackend::effect::Picture;
 use sessionbackend::engine::{Memory, cycle};
+use sessionbackend::forecast::{End, forecast};
+use sessionbackend::identity::{Address, StoreId};
 use sessionbackend::journal::{Entry, Journal, Resource};
 use sessionbackend::observed::*;
 use sessionbackend::plan::{Inputs, Phase, Plan, Reason, guard, plan};
@@ -249,4 +253,64 @@ fn a_store_that_no_word_of_the_journal_lets_go_is_neither_deleted_nor_called_gon
         let said = format!("{what} is no longer needed and stays: that it may go is not written down");
         assert!(last.plan.notes.contains(&said), "{:?}", last.plan.notes);
     }
+}
+
+#[test]
+fn of_two_databases_of_one_name_the_one_that_was_let_go_goes_and_the_other_stays_ours() {
+    let (ours, theirs) = (upstash(), "u-theirs");
+    let host = "liberty-0.upstash.io";
+    let address = ours.address.clone().map(|address| Address { host: host.into(), ..address });
+    let source = Store { id: StoreId::Upstash(theirs.into()), address: address.clone(), ..ours.clone() };
+    let mut picture = on_elasticache(&["web"]);
+    let observed = &mut picture.observed;
+    let service = observed.services.get_mut("web").unwrap().present_mut().unwrap();
+    service.egress = Egress::Default;
+    let told = service.variables.get_mut("REDIS_URL").unwrap();
+    (told.address, told.password, told.reach) = (address, source.credential.clone(), Reach::Public);
+    let entry = |store: &Store, host: &str| CatalogEntry { id: store.id.clone(), hosts: vec![host.into()] };
+    observed.catalog = vec![entry(&source, host), entry(&ours, "liberty-1.upstash.io")];
+    (observed.source, observed.target) = (Reading::Present(source), Reading::Present(ours));
+    let made = [Entry::Intend(database()), Entry::Made(database(), "u-1".into())];
+    picture.journal = made.iter().fold(Journal::default(), |journal, entry| journal.apply(entry, at(-500)));
+    let mut wanted = target(&["web"]);
+    wanted.services[0].egress = EgressPolicy::Keep;
+    wanted.migration.retire = Retire { delete_old_store: true, ..Retire::default() };
+    let desired = present(wanted);
+
+    let world = start(picture, Faults::default());
+    let last = drive(&world, &owner(), &desired).last;
+    assert!(last.plan.is_converged(), "{:?}", last.plan);
+    let left: Vec<_> = last.observed.catalog.iter().map(|entry| entry.id.clone()).collect();
+    assert_eq!(left, [StoreId::Upstash("u-1".into())]);
+    assert!(last.journal.leftovers.is_empty() && last.journal.let_go.is_empty(), "{:?}", last.journal);
+    assert_eq!(last.journal.made[&database()].id.as_deref(), Some("u-1"), "what goes with the other is not ours");
+}
+
+#[test]
+fn a_store_that_is_being_deleted_is_waited_for_and_not_deleted_again() {
+    let owner = owner();
+    let id = owner.short_name("cache");
+    let (group, store) = (Resource::ReplicationGroup(id.clone()), StoreId::ReplicationGroup(id.clone()));
+    let mut picture = on_elasticache(&["web"]);
+    picture.observed.source = Reading::Absent;
+    picture.observed.catalog = vec![CatalogEntry { id: store.clone(), hosts: vec![] }];
+    picture.observed.services.clear();
+    let made = [Entry::Intend(group.clone()), Entry::Made(group, id.clone())];
+    picture.journal = made.iter().fold(Journal::default(), |journal, entry| journal.apply(entry, at(-500)));
+    let gone = Desired::absent(DeletionPolicy::Delete);
+    assert_eq!(planned(&picture, &gone, 0).steps, [Step::DeleteReplicationGroup { id }]);
+
+    picture.observed.busy = BTreeMap::from([(store.clone(), (StoreStatus::Creating, at(0)))]);
+    let made = planned(&picture, &gone, 60);
+    assert_eq!((made.steps.len(), made.blocks.len(), made.waits.len()), (0, 0, 1), "it would be refused: {made:?}");
+    assert_eq!(forecast(&owner, &gone, &picture, at(60)).end, End::Converged);
+    picture.observed.busy = BTreeMap::from([(store, (StoreStatus::Deleting, at(0)))]);
+    let going = planned(&picture, &gone, 60);
+    assert_eq!((going.steps.len(), going.blocks.len(), going.waits.len()), (0, 0, 1), "{going:?}");
+    assert!(going.waits[0].message.ends_with("is being deleted") && going.waits[0].since == at(0));
+    let ahead = forecast(&owner, &gone, &picture, at(60));
+    assert_eq!(ahead.end, End::Converged, "{ahead:?}");
+    let late = planned(&picture, &gone, 3600);
+    assert_eq!((late.steps.len(), late.waits.len()), (0, 0), "{late:?}");
+    assert_eq!(late.blocks[0].reason, Reason::TimedOut);
 }

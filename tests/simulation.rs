@@ -758,7 +758,7 @@ fn variables_that_somebody_puts_back_twice_are_left_until_a_person_says_retry() 
     });
     assert_eq!(reasons, [None, None, Some(Reason::Contested)]);
     let id = world.picture().journal.migration.unwrap().id;
-    let answer = answer_to(&world.picture().journal, &id, &Word::Retry);
+    let answer = answer_to(&world.picture().journal, &story.desired, &id, &Word::Retry);
     assert_eq!(answer, Answer::Say(Entry::Retry));
     world.meddle(|picture, now| picture.journal = picture.journal.apply(&Entry::Retry, now));
     let drive = drive(&world, &owner(), &story.desired);

@@ -114,3 +114,35 @@ fn a_command_is_fed() {
     let output = fed(&mut Command::new("cat"), "words").unwrap();
     assert_eq!(output.stdout, b"words");
 }
+
+#[test]
+fn where_none_can_be_had_one_loud_line_says_how_to_get_it() {
+    const NONE: &str = "NO_CONTROL_PLANE_CAN_BE_HAD";
+    if std::env::var_os(NONE).is_some() {
+        assert!(ControlPlane::shared().unwrap().is_none());
+        return;
+    }
+    // A machine with a shell and little else.
+    let bare = tempfile::tempdir().unwrap();
+    for tool in ["bash", "env", "dirname", "mkdir", "sed", "cat", "uname", "cksum", "flock", "rm"] {
+        let paths = std::env::var_os("PATH").unwrap();
+        let there = std::env::split_paths(&paths).map(|folder| folder.join(tool)).find(|path| path.exists());
+        if let Some(there) = there {
+            std::os::unix::fs::symlink(there, bare.path().join(tool)).unwrap();
+        }
+    }
+    let mut test = Command::new(std::env::current_exe().unwrap());
+    test.args(["--exact", "where_none_can_be_had_one_loud_line_says_how_to_get_it"]);
+    test.env_clear().env("PATH", bare.path()).env("HOME", bare.path()).env(NONE, "1");
+    let output = test.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "it passes: {said}{}", String::from_utf8_lossy(&output.stdout));
+    let [line] = said.lines().filter(|line| !line.is_empty()).collect::<Vec<_>>()[..] else { panic!("{said}") };
+    assert!(line.starts_with("TESTS ON A CONTROL PLANE ARE SKIPPED: NO kube-apiserver AND etcd"), "{line}");
+    assert!(line.contains("KUBEBUILDER_ASSETS") && line.contains("install Go"), "{line}");
+    // With CI=true it is a failure, with the same words.
+    let output = test.env("CI", "true").output().unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("let KUBEBUILDER_ASSETS name a folder"), "{said}");
+}

@@ -117,6 +117,8 @@ words! {
         CredentialsInvalid,
         /// A permission is missing; allow the action the message names.
         AccessDenied,
+        /// The controller does not let this namespace name that service or role; correct the field, or have the flag in the message added.
+        NotGranted,
         /// An account limit is reached; raise it or free something, then it goes on by itself.
         QuotaExceeded,
         /// App Runner is closed to new customers; use an account that already has it.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::controller::Grant;
 use crate::identity::MigrationId;
 use crate::journal::Gate;
 
@@ -97,6 +98,15 @@ pub struct Run {
     /// How many objects are worked on at once; those that may have two stores in use come on top and never wait.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,
+    /// A service that objects of a namespace may name, * for anything, such as liberty=liberty-*; can be given several
+    /// times. What is not allowed is refused then. [default: every namespace may name every service]
+    #[arg(long = "allow-service", value_name = "NAMESPACE=NAME")]
+    pub services: Vec<Grant>,
+    /// A role that objects of a namespace may name in spec.aws.roleArn, * for anything, or the word own for the
+    /// controller's own credentials, which an object without a role uses; can be given several times. What is not allowed
+    /// is refused then. [default: every namespace may name every role]
+    #[arg(long = "allow-role", value_name = "NAMESPACE=ARN")]
+    pub roles: Vec<Grant>,
     /// How the log is written.
     #[arg(long, value_enum, default_value_t)]
     pub log_format: LogFormat,

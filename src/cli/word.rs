@@ -9,12 +9,13 @@ use super::object::Session;
 use super::{exit, look, output};
 use crate::clock::{Clock, Time as _};
 use crate::connect::Connection;
+use crate::desired::Desired;
 use crate::engine::World;
 use crate::error::Class;
 use crate::identity::{MigrationId, Owner};
 use crate::journal::Gate;
 use crate::step::Step;
-use crate::word::{Answer, Word, answer, answer_to, closes};
+use crate::word::{Answer, Word, answer, answer_to};
 
 /// A running apply writes the same journal: the word is said again when it came first.
 const ATTEMPTS: u32 = 10;
@@ -46,15 +47,7 @@ pub async fn retry(session: &Session, id: Option<&MigrationId>) -> Result<u8, Er
 async fn say(session: &Session, id: Option<&MigrationId>, word: &Word) -> Result<u8, Error> {
     let objects = session.objects().await?;
     let Connection { owner, desired, world, .. } = pick(&objects, id)?;
-    if let Word::Approve(id, gate) = word
-        && !closes(desired, *gate)
-    {
-        return Err(Error::refused(
-            format!("{owner}: migration {id} has no gate {gate}: by its manifest nothing waits there"),
-            "look at `sessionbackend status`",
-        ));
-    }
-    let answer = write(world, owner, id, word).await?;
+    let answer = write(world, owner, id.map(|id| (id, desired)), word).await?;
     match session.output {
         Output::Text => output::line(&session.pasteable(&format!("{owner}: {answer}"))),
         Output::Json => {
@@ -87,12 +80,12 @@ fn pick<'a>(objects: &'a [Connection], id: Option<&MigrationId>) -> Result<&'a C
 pub(super) async fn write<W: World>(
     world: &W,
     owner: &Owner,
-    id: Option<&MigrationId>,
+    to: Option<(&MigrationId, &Desired)>,
     said: &Word,
 ) -> Result<String, Error> {
     for attempt in 1.. {
         let journal = look::journal(world, owner).await?;
-        let answer = id.map_or_else(|| answer(&journal, said), |id| answer_to(&journal, id, said));
+        let answer = to.map_or_else(|| answer(&journal, said), |(id, desired)| answer_to(&journal, desired, id, said));
         let entry = match answer {
             Answer::Say(entry) => entry,
             Answer::Said(already) => return Ok(already),

@@ -10,7 +10,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     /// It answered with an error.
-    #[error("{verb} {resource}: {}", crate::error::chain(source))]
+    #[error("{verb} {resource}: {}", said(&**source))]
     Answered {
         /// What was asked for.
         verb: &'static str,
@@ -78,6 +78,19 @@ pub(super) fn code(error: &kube::Error) -> Option<u16> {
     if let kube::Error::Api(status) = error { Some(status.code) } else { None }
 }
 
+/// What went wrong, the server's words once: kube repeats them in the text of every error that carries them.
+#[must_use]
+pub(super) fn said(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = Some(error);
+    while let Some(at) = cause {
+        if let Some(kube::Error::Api(status)) = at.downcast_ref() {
+            return format!("{} ({} {})", status.message, status.code, status.reason);
+        }
+        cause = at.source();
+    }
+    crate::error::chain(error)
+}
+
 /// One call.
 ///
 /// # Errors
@@ -90,5 +103,26 @@ pub(super) async fn call<T>(
     match tokio::time::timeout(DEADLINE, call).await {
         Ok(answer) => answer.map_err(|source| Error::Answered { verb, resource, source: Box::new(source) }),
         Err(_) => Err(Error::Silent { verb, resource }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+    use kube::runtime::watcher;
+
+    use super::*;
+
+    #[test]
+    fn what_the_server_says_is_said_once() {
+        const WORDS: &str = "leases.coordination.k8s.io \"sessionbackend\" is forbidden";
+        let refused = || kube::Error::Api(Box::new(Status::failure(WORDS, "Forbidden").with_code(403)));
+        let answered = Error::Answered { verb: "get", resource: "lease", source: Box::new(refused()) };
+        assert_eq!(answered.to_string(), format!("get lease: {WORDS} (403 Forbidden)"));
+        assert!(answered.is_forbidden());
+        let listed = said(&watcher::Error::InitialListFailed(refused()));
+        assert_eq!(listed, format!("{WORDS} (403 Forbidden)"));
+        let watched = said(&watcher::Error::WatchError(Box::new(Status::failure(WORDS, "Expired").with_code(410))));
+        assert_eq!(watched.matches(WORDS).count(), 1, "{watched}");
     }
 }

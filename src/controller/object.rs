@@ -23,7 +23,7 @@ use crate::identity::Owner;
 use crate::journal::{Entry, Journal};
 use crate::manifest::NOT_FOUND;
 use crate::metrics;
-use crate::observed::{Observed, Reading};
+use crate::observed::{Lack, Observed, Reading};
 use crate::plan::{Inputs, after};
 use crate::render::apply::{both_in_use, checks as lines_of};
 use crate::status::{Aside, project, says_the_same};
@@ -45,6 +45,8 @@ const QUICK: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(20);
 /// How often Secrets are read again while something is under way.
 const SECRETS: Duration = Duration::from_mins(1);
+/// How often while one of them is missing in the middle of a migration.
+const LACKING: Duration = Duration::from_secs(10);
 
 /// One object.
 pub(super) struct Object {
@@ -123,6 +125,11 @@ impl Object {
         self.attentive
     }
 
+    /// Whether it was connected without something its spec refers to.
+    pub(super) fn lacks(&self) -> bool {
+        self.connection.world.lack().is_some()
+    }
+
     /// The Secrets are as they were.
     pub(super) fn kept(&mut self, now: Timestamp) {
         (self.read, self.trouble) = (now, None);
@@ -150,6 +157,7 @@ impl Object {
     #[must_use]
     pub(super) fn is_due(&self, now: Timestamp) -> bool {
         let often = match &self.connection.desired {
+            Desired::Present(_) if self.lacks() => LACKING,
             Desired::Present(target) => target.check_interval.min(SECRETS),
             Desired::Absent { .. } => SECRETS,
         };
@@ -214,6 +222,7 @@ impl Object {
         let attentive = self.attentive;
         match self.backoff.pause(turn, if attentive { ATTENTIVE } else { LONGEST_PAUSE }, now) {
             Pause::Failed(pause, _) | Pause::Wave(pause) => pause,
+            Pause::Idle(pause) if self.lacks() => pause.min(LACKING),
             Pause::Idle(_) if turn.plan.is_converged() => match &self.connection.desired {
                 Desired::Present(target) => target.check_interval,
                 Desired::Absent { .. } => BLOCKED,
@@ -260,7 +269,7 @@ impl Object {
         leadership: &Leadership,
         stop: &Stop,
     ) -> Result<Heard, CloudError> {
-        let Connection { owner, world, .. } = &self.connection;
+        let Connection { owner, desired, world, .. } = &self.connection;
         let said = (id.clone(), word);
         if self.heard.as_ref() == Some(&said) {
             return Ok(Heard::Before);
@@ -271,7 +280,7 @@ impl Object {
             Reading::Unknown(error) => return Err(error),
             Reading::Hidden(why) => return Err(CloudError::new(Class::Denied, "sessionbackend", "journal", "", &why)),
         };
-        Ok(match answer_to(&journal, id, &said.1) {
+        Ok(match answer_to(&journal, desired, id, &said.1) {
             Answer::Say(entry) => {
                 let led = Led { world, leadership, waves: Waves::until(stop) };
                 let step = Step::Journal { expect: journal.sequence, entry };
@@ -300,6 +309,13 @@ fn looking(desired: &Desired) -> Desired {
 fn finished(mut runs: BTreeMap<Stage, Run>) -> BTreeMap<Stage, Run> {
     runs.retain(|_, run| run.finished.is_some());
     runs
+}
+
+/// What a spec refers to and lacks, where that is why a connection could not be made.
+#[must_use]
+pub(super) fn lack(error: &crate::connect::Error) -> Option<Lack> {
+    let crate::connect::Error::Violation(violation) = error else { return None };
+    Some(Lack::new(reason(error), violation.clone()))
 }
 
 /// The reason a connection could not be made.

@@ -16,15 +16,19 @@ use tokio::sync::{Mutex, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::ledger::Ledger;
-use super::object::{self, Heard, Object, Turn};
+use super::object::{Heard, Object, Turn};
 use super::secrets::Secrets;
+use super::stopped::Stopped;
 use super::words::{Said, said};
 use super::{Context, api, key, now};
 use crate::api::admission::Violation;
-use crate::api::{API_VERSION, KIND, Reason, SessionBackend, SessionBackendStatus};
-use crate::connect::Whose;
+use crate::api::{API_VERSION, KIND, Reason, SessionBackend, SessionBackendSpec, SessionBackendStatus};
+use crate::connect::{Connection, Whose};
+use crate::desired::Desired;
+use crate::engine::World as _;
 use crate::manifest::{Entry, understand};
 use crate::metrics;
+use crate::observed::{Lack, Reading};
 use crate::status::{Aside, EventKind, Transition, says_the_same, transitions, unplanned};
 
 /// After a write that somebody else's came before.
@@ -34,26 +38,13 @@ const LATER: Duration = Duration::from_secs(15);
 /// While a person has to do something.
 const PERSON: Duration = Duration::from_mins(1);
 
+/// What helps where the controller may not write an object any more.
+const UNGRANTED: &str = "apply manifests/role.yaml and role-binding.yaml in the namespace again; in one that is being \
+                         deleted take the finalizer off by hand, as docs/operating.md says";
+
 /// Why a reconciliation ended early: nothing of it is lost, it is made again.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {}
-
-/// Why an object cannot be turned now.
-struct Stopped {
-    reason: Reason,
-    message: String,
-}
-
-impl Stopped {
-    fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
-    }
-
-    fn by_the_api_server(error: &api::Error) -> Self {
-        let reason = if error.is_forbidden() { Reason::AccessDenied } else { Reason::ApiUnavailable };
-        Self::new(reason, error.to_string())
-    }
-}
 
 /// One reconciliation of one object.
 pub(super) async fn reconcile(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, Error> {
@@ -127,11 +118,16 @@ impl<'a> Visit<'a> {
             let note = "let go as it was: nothing in the clouds was touched, and the claims stay";
             return self.let_go("Abandoned", note).await;
         }
-        if !self.is_deleted()
-            && !ledger.is_kept()
-            && let Err(error) = ledger.keep().await
-        {
-            return self.not_kept(&error).await;
+        if !self.is_deleted() && !ledger.is_kept() {
+            // What may not be touched is not held either: it can be deleted at once.
+            let refused =
+                self.understood().ok().and_then(|entry| self.granted(&entry.object.spec, &entry.desired).err());
+            if let Some(stopped) = refused {
+                return self.stop(&stopped).await;
+            }
+            if let Err(error) = ledger.keep().await {
+                return self.not_kept(&error).await;
+            }
         }
         let object = match self.known().await {
             Ok(object) => object,
@@ -167,22 +163,29 @@ impl<'a> Visit<'a> {
             desired: &desired,
         };
         let connect = async |former: Option<&Object>| {
+            self.granted(&entry.object.spec, &desired)?;
             let found = Secrets::read(&secrets, &self.namespace, &entry.object.spec, &desired).await;
-            let found = found.map_err(|error| Stopped::by_the_api_server(&error))?;
+            let found = match found {
+                // What is being deleted needs none, and the permission may have gone before it.
+                Err(error) if self.is_deleted() && error.is_forbidden() => Secrets::default(),
+                found => found.map_err(|error| Stopped::without_secrets(&error))?,
+            };
             let is_known = former.filter(|former| former.is_for(generation, &desired));
             if is_known.is_some_and(|former| !found.differ_from(&former.secrets)) {
                 return Ok(None);
             }
             let connected = self.context.clouds.connect(whose, &found, former.map(|former| &former.connection));
-            let failed = |error| Stopped::new(object::reason(&error), error.to_string());
-            Ok(Some((Box::pin(connected).await.map_err(failed)?, found)))
+            Ok(Some((Box::pin(connected).await.map_err(|error| Stopped::unconnected(&error))?, found)))
         };
         let uid = self.object.uid();
         let Some(known) = self.context.known(&key).filter(|(known, _)| *known == uid).map(|(_, known)| known) else {
             // Another object had the name: what was begun for it is ended.
             self.context.forget(&key).await;
-            let made = connect(None).await?;
-            let Some((connection, found)) = made else { return Err(Stopped::new(Reason::Progressing, "")) };
+            let (connection, found) = match connect(None).await {
+                Ok(Some(made)) => made,
+                Ok(None) => return Err(Stopped::new(Reason::Progressing, "")),
+                Err(stopped) => self.without(whose, stopped).await?,
+            };
             let mut object = Object::new(connection, found, now());
             object.written = self.former();
             return Ok(self.context.keep(key, uid, object));
@@ -192,6 +195,13 @@ impl<'a> Visit<'a> {
             match connect(Some(&object)).await {
                 Ok(Some((connection, found))) => object.reconnect(connection, found, now()),
                 Ok(None) => object.kept(now()),
+                // It goes without as before; what is missing may be another thing by now.
+                Err(stopped) if object.is_for(generation, &desired) && object.lacks() => {
+                    object.kept(now());
+                    if stopped.lack.is_some() {
+                        object.connection.world.lacks(stopped.lack);
+                    }
+                }
                 // Whoever keeps two stores in step goes on as he was; what is in the way is told.
                 Err(stopped) if object.is_attentive() || object.is_for(generation, &desired) => {
                     object.kept_though(now(), stopped.message);
@@ -201,6 +211,29 @@ impl<'a> Visit<'a> {
         }
         drop(object);
         Ok(known)
+    }
+
+    /// Whether the controller may do for this namespace what the object asks for.
+    fn granted(&self, spec: &SessionBackendSpec, desired: &Desired) -> Result<(), Stopped> {
+        let grants = &self.context.grants;
+        if let Some(violation) = grants.role(&self.namespace, spec.aws.role_arn.as_deref()) {
+            return Err(Stopped::new(Reason::NotGranted, violation.to_string()));
+        }
+        let Some(violation) = grants.service(&self.namespace, desired) else { return Ok(()) };
+        Err(Stopped::lacking(Lack::new(Reason::NotGranted, violation)))
+    }
+
+    /// An object whose Secret is missing, connected without it: only where a migration is open, whose copier has to go on.
+    async fn without(&self, whose: Whose<'_>, stopped: Stopped) -> Result<(Connection, Secrets), Stopped> {
+        let Some(lack) = stopped.lack.clone() else { return Err(stopped) };
+        let nothing = Secrets::default();
+        let Ok(connection) = Box::pin(self.context.clouds.connect_without(lack, whose, &nothing)).await else {
+            return Err(stopped);
+        };
+        match connection.world.journal(&connection.owner).await {
+            Reading::Present(journal) if journal.open_migration().is_some() => Ok((connection, nothing)),
+            Reading::Present(_) | Reading::Absent | Reading::Unknown(_) | Reading::Hidden(_) => Err(stopped),
+        }
     }
 
     /// What the object says, as the command line would read it.
@@ -309,7 +342,7 @@ impl<'a> Visit<'a> {
 
     /// Writes that the object cannot be turned, and why.
     async fn stop(&self, stopped: &Stopped) -> (Action, &'static str) {
-        let Stopped { reason, message } = stopped;
+        let Stopped { reason, message, lack: _ } = stopped;
         let key = key(self.object, &self.context.kind);
         let known = self.context.known(&key).map(|(_, known)| known);
         let before = match &known {
@@ -361,8 +394,10 @@ impl<'a> Visit<'a> {
     async fn let_go(&self, reason: &str, note: &str) -> (Action, &'static str) {
         let event = Transition { kind: EventKind::Normal, reason: reason.to_owned(), message: note.to_owned() };
         if let Err(error) = self.ledger().let_go().await {
-            tracing::warn!(object = self.name(), %error, "the finalizer could not be taken off");
-            return (Action::requeue(if error.is_conflict() { SOON } else { LATER }), "conflict");
+            let remedy = if error.is_forbidden() { UNGRANTED } else { "none: it is tried again" };
+            tracing::warn!(object = self.name(), %error, remedy, "the finalizer could not be taken off");
+            let (pause, result) = if error.is_conflict() { (SOON, "conflict") } else { (LATER, "unwritten") };
+            return (Action::requeue(pause), result);
         }
         self.ledger().events(&[event]).await;
         self.context.leave(&key(self.object, &self.context.kind));

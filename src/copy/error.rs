@@ -121,7 +121,7 @@ pub enum CopyError {
         store: String,
     },
     /// Another runner is at work; this one waits and takes over when it is silent. Tried again.
-    #[error("runner {by} drives this migration (alive {seconds} s ago)")]
+    #[error("runner {by} drives this migration")]
     Held {
         /// Its name.
         by: String,

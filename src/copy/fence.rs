@@ -21,6 +21,10 @@ use super::{
 /// A heartbeat older than this, in milliseconds, is nobody's.
 pub(crate) const STALE: i64 = 5_000;
 
+/// How often the fence is put where somebody keeps putting another one. Each of them makes sure before that it is not
+/// the one that lost it, so that more than a few are somebody who does not.
+const PLANTINGS: usize = 10;
+
 /// What a successor must know.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -131,13 +135,16 @@ return {1, fence or '', now - math.abs(beat)}
 /// One that lost the fence in the target while it stood still must not push its successor aside elsewhere: it plants
 /// over what was there before it made sure that the fence is its own, and over nothing else.
 pub(crate) async fn plant(control: &mut Link, ours: &Ours, link: &mut Link, fence: &Fence) -> Result<(), CopyError> {
-    loop {
-        let before = bytes(link.ask("GET", redis::cmd("GET").arg(&fence.key)).await?);
+    let mut other = String::new();
+    for _ in 0..PLANTINGS {
+        let before = bytes(link.ask("GET", redis::cmd("GET").arg(&fence.key)).await?).unwrap_or_default();
         beat(control, ours, fence, "").await?;
-        if plant_over(link, fence, before.as_deref().unwrap_or_default()).await? {
+        if plant_over(link, fence, &before).await? {
             return Ok(());
         }
+        other = runner_of(&String::from_utf8_lossy(&before)).to_owned();
     }
+    Err(CopyError::Fenced { by: other })
 }
 
 /// Puts the fence where what was there before still is; `false`: it is not.

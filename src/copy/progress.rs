@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{CopySpec, error::CopyError};
+use crate::journal::Uncarried;
 use crate::merge::{Conflict, Side};
 use crate::observed::Client;
 
@@ -139,6 +140,9 @@ pub struct Progress {
     pub commands_spent: Sides<u64>,
     /// Keys that were left behind because no rule matches them.
     pub skipped: u64,
+    /// Keys that came after the seal and are not carried, by the last complete sweep.
+    #[serde(default)]
+    pub uncarried: Sides<Uncarried>,
 }
 
 impl Progress {
@@ -168,6 +172,7 @@ impl Progress {
             evicted: Sides::default(),
             commands_spent: Sides::default(),
             skipped: 0,
+            uncarried: Sides::default(),
         }
     }
 }

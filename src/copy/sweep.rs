@@ -20,6 +20,7 @@ use super::{
     run::Runner,
 };
 use crate::broker::CELERY;
+use crate::journal::Uncarried;
 use crate::merge::Side;
 
 /// Names asked for in one page: beyond some 300 nothing is gained.
@@ -35,6 +36,7 @@ pub(crate) struct Sweep {
     started: Instant,
     keys: u64,
     skipped: u64,
+    uncarried: Uncarried,
 }
 
 impl Runner {
@@ -84,7 +86,8 @@ impl Runner {
             None => side,
         };
         self.rounds.on_mut(side).wanted = false;
-        self.sweep = Some(Sweep { side, lane: 0, cursor: None, started: now, keys: 0, skipped: 0 });
+        let uncarried = Uncarried::default();
+        self.sweep = Some(Sweep { side, lane: 0, cursor: None, started: now, keys: 0, skipped: 0, uncarried });
         None
     }
 
@@ -119,6 +122,8 @@ impl Runner {
         let looked = self.look(sweep.lane, sweep.side, &page.names).await?;
         sweep.keys += looked.moving;
         sweep.skipped += looked.skipped;
+        sweep.uncarried.queues += looked.uncarried.queues;
+        sweep.uncarried.unmatched += looked.uncarried.unmatched;
         if sweep.side == Side::Old && self.rounds.source.complete == 0 {
             self.progress.keys_copied += looked.moving;
             self.progress.keys_total = self.progress.keys_total.max(self.progress.keys_copied);
@@ -160,10 +165,11 @@ impl Runner {
                 }
                 Choice::Block => {
                     self.block(name)?;
+                    looked.uncarried.unmatched += 1;
                     continue;
                 }
                 Choice::Queue if self.both_ways => {
-                    looked.skipped += 1;
+                    looked.uncarried.queues += 1;
                     continue;
                 }
                 Choice::Queue => {
@@ -271,7 +277,10 @@ impl Runner {
     }
 
     fn complete(&mut self, sweep: &Sweep) -> Result<(), CopyError> {
-        let Sweep { side, started, keys, skipped, .. } = *sweep;
+        let Sweep { side, started, keys, skipped, uncarried, .. } = *sweep;
+        if self.both_ways {
+            *self.progress.uncarried.on_mut(side) = uncarried;
+        }
         if side == Side::Old {
             self.progress.skipped = skipped;
         }
@@ -327,6 +336,7 @@ impl Runner {
 pub(crate) struct Looked {
     pub(crate) moving: u64,
     pub(crate) skipped: u64,
+    pub(crate) uncarried: Uncarried,
 }
 
 /// What to add to a side's clock to get the old store's.

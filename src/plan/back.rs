@@ -22,6 +22,7 @@ impl<'a> Draft<'a> {
     pub(super) fn back(&mut self, target: &'a Target, migration: &'a Migration) {
         let Some(rollback) = &migration.rollback else { return };
         self.phase(Phase::RollingBack);
+        self.say_what_is_not_carried(migration);
         match self.was_told(migration) {
             Some(true) => {}
             Some(false) => return self.abandon(migration),

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::desired::Target;
 use crate::identity::StoreId;
-use crate::journal::{Copied, Entry, Gate, Migration, ServiceMove};
+use crate::journal::{Copied, Entry, Gate, Migration, ServiceMove, Uncarried};
 use crate::observed::{Client, Copy, CopyState, HELD, Reading};
 use crate::step::{CopyMode, Side, Step};
 
@@ -265,6 +265,7 @@ impl<'a> Draft<'a> {
                     conflicts: copy.conflicts,
                     worst_lag_ms: copy.worst_lag_ms,
                     cleared: false,
+                    uncarried: uncarried(migration, copy),
                 };
                 self.journal(Entry::Copied(copied));
                 return false;
@@ -315,6 +316,11 @@ impl<'a> Draft<'a> {
         }
         false
     }
+}
+
+/// What came into the store that is being left and is not carried from it.
+pub(super) fn uncarried(migration: &Migration, copy: &Copy) -> Uncarried {
+    if migration.rollback.is_some() { copy.uncarried_to } else { copy.uncarried_from }
 }
 
 /// What a person can do about a copier that stopped for good.

@@ -1,10 +1,12 @@
 //! The object is being deleted. Never edits a service's variables or egress; needs no valid spec.
 
+use std::time::Duration;
+
 use crate::desired::DeletionPolicy;
 use crate::error::{Class, CloudError};
 use crate::identity::{Arn, Owner, RuleId, StoreId, Vendor};
 use crate::journal::{Direction, Entry, Made, Migration, Outcome, Resource};
-use crate::observed::{Observed, Reading};
+use crate::observed::{Observed, Reading, StoreStatus};
 use crate::step::{CopyMode, Step};
 
 use super::lost::{LISTED, Lost};
@@ -12,7 +14,10 @@ use super::moves::{Standing, standing};
 use super::retire::order;
 use super::usage::{self, Remedy, Users};
 use super::wiring::{carries, leads_to_new};
-use super::{Awaited, Draft, Phase, Reason, Wait, after};
+use super::{Awaited, Draft, Late, Phase, Reason, Wait, after};
+
+/// How long ElastiCache may take to make, change or delete a replication group.
+const BUSY_LIMIT: Duration = Duration::from_hours(1);
 
 impl<'a> Draft<'a> {
     /// Releases our claims; with `Delete` also removes what we made and nothing references.
@@ -230,6 +235,9 @@ impl<'a> Draft<'a> {
             }
             Resource::ReplicationGroup(id) => {
                 let store = self.store_to_go(resource, made.map(|_| StoreId::ReplicationGroup(id.clone())))?;
+                if self.is_busy(&store) {
+                    return None;
+                }
                 self.unused_store(&store, id)?;
                 Some(Step::DeleteReplicationGroup { id: id.clone() })
             }
@@ -276,6 +284,23 @@ impl<'a> Draft<'a> {
             );
         }
         store
+    }
+
+    /// Whether a store cannot be deleted now, or is being deleted already: that is waited for, and not asked for again.
+    fn is_busy(&mut self, store: &StoreId) -> bool {
+        let (what, on, since) = match self.inputs.observed.busy.get(store) {
+            Some((StoreStatus::Deleting, since)) => ("deleted", Awaited::Missing(format!("store {store}")), since),
+            Some((StoreStatus::Creating, since)) => ("created", Awaited::Store, since),
+            Some((StoreStatus::Modifying, since)) => ("changed", Awaited::Store, since),
+            Some((StoreStatus::Available | StoreStatus::Failed(_), _)) | None => return false,
+        };
+        let late = Late {
+            reason: Reason::TimedOut,
+            subject: &store.to_string(),
+            remedy: "look at it in the ElastiCache console; ask AWS support where it shows nothing",
+        };
+        self.wait_until(on, *since, BUSY_LIMIT, format!("{store} is being {what}"), late);
+        true
     }
 
     fn still_there<T>(&mut self, reading: &'a Reading<T>, what: &str) -> Option<&'a T> {

@@ -213,8 +213,11 @@ impl<'a> Draft<'a> {
         let old = migration.from.as_ref().filter(|from| from.id.is_redis() && from.id != migration.to.id);
         if let Some(from) = old.filter(|_| target.migration.retire.delete_old_store) {
             match &from.id {
-                StoreId::Upstash(_) => {
-                    left.insert(Resource::UpstashDatabase(from.name.clone()));
+                StoreId::Upstash(id) => {
+                    let named = Resource::UpstashDatabase(from.name.clone());
+                    let ours = self.inputs.journal.made.get(&named);
+                    let is_another = ours.is_some_and(|made| made.id.as_ref() != Some(id));
+                    left.insert(if is_another { Resource::UpstashDatabase(id.clone()) } else { named });
                 }
                 StoreId::ReplicationGroup(id) => {
                     left.insert(Resource::ReplicationGroup(id.clone()));

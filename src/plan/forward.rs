@@ -22,6 +22,7 @@ impl<'a> Draft<'a> {
     /// Takes a migration one wave further.
     pub(super) fn forward(&mut self, target: &'a Target, migration: &'a Migration) {
         self.phase(reached(migration));
+        self.say_what_is_not_carried(migration);
         if migration.baked.is_some() {
             return self.finish(target, migration);
         }
@@ -279,7 +280,7 @@ fn about(migration: &Migration, gate: Gate, desired: &Desired) -> String {
 }
 
 /// How far a migration is by what has been written down.
-fn reached(migration: &Migration) -> Phase {
+pub(super) fn reached(migration: &Migration) -> Phase {
     match migration {
         Migration { baked: Some(_), .. } => Phase::Retiring,
         Migration { validated: Some(_), .. } => Phase::Baking,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use super::{Mark, number, span, time};
+use super::{Mark, between, number, span, time};
 use crate::checks::{CheckResult, Stage};
 use crate::desired::Desired;
 use crate::error::CloudError;
@@ -175,6 +175,9 @@ pub struct CopyFigures {
     /// Whether the first pass is under way.
     #[serde(skip)]
     pub bulk: bool,
+    /// When another runner that drives the migration was last alive.
+    #[serde(skip)]
+    pub other: Option<Timestamp>,
 }
 
 impl CopyFigures {
@@ -188,6 +191,7 @@ impl CopyFigures {
             worst_lag_ms: copy.worst_lag_ms,
             conflicts: copy.conflicts,
             bulk: matches!(copy.state, CopyState::Starting | CopyState::Bulk),
+            other: copy.other,
         }
     }
 
@@ -221,6 +225,7 @@ impl From<Copied> for CopyFigures {
             worst_lag_ms: copied.worst_lag_ms,
             conflicts: copied.conflicts,
             bulk: false,
+            other: None,
         }
     }
 }
@@ -272,12 +277,15 @@ pub fn waiting(wait: &Wait, copy: Option<&CopyFigures>, now: Timestamp, aside: &
         Awaited::LongestRequest | Awaited::Operation(..) | Awaited::Bake | Awaited::Checks(_) => {
             copy.map_or(String::new(), |copy| format!("; the stores are {}", copy.text()))
         }
+        Awaited::CopyInStep => {
+            let other = copy.and_then(|copy| copy.other);
+            other.map_or(String::new(), |at| format!("; it was alive {} ago", span(between(at, now))))
+        }
         Awaited::Reading(_)
         | Awaited::Store
         | Awaited::Listing(..)
         | Awaited::ForeignOperation(_)
         | Awaited::CopyCaughtUp
-        | Awaited::CopyInStep
         | Awaited::ClientsGone
         | Awaited::Quiet
         | Awaited::Approval(_)

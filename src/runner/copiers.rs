@@ -1,6 +1,7 @@
 //! Copiers as tasks of this process, at most one a migration, and how one that runs elsewhere stands.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
@@ -13,6 +14,7 @@ use crate::copy::{self, Copier, CopyError, CopySpec, Mode, Progress, State, With
 use crate::desired::{KeyKind, KeyStrategy, Unmatched};
 use crate::error::{Class, CloudError};
 use crate::identity::MigrationId;
+use crate::journal::Uncarried;
 use crate::merge;
 use crate::observed::{Copy, CopyState, HELD, Reading};
 use crate::step::{CopyMode, Side};
@@ -21,7 +23,7 @@ use crate::world::long::{Copiers, CopyJob};
 /// Trouble that has lasted so long is told; what is shorter shows as lag.
 const TROUBLE: SignedDuration = SignedDuration::from_secs(10);
 
-/// How long a step waits for the end of a copy before it is asked for again.
+/// How long a step waits for the end of a copy before it is asked for again, and for a copier's clean end.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The copiers of this process.
@@ -124,9 +126,8 @@ impl LocalCopiers {
     pub async fn stop(&self) {
         self.ending().clear();
         let all = std::mem::take(&mut *self.running());
-        for (_, running) in all {
-            running.copier.stop().await;
-        }
+        let ends = all.into_values().map(|running| in_time(running.copier.stop(), PATIENCE));
+        futures::future::join_all(ends).await;
     }
 
     fn drive(&self, job: &CopyJob, asked: CopyMode, mode: Mode) {
@@ -148,7 +149,7 @@ impl LocalCopiers {
         let again = |message: &str| Err(CloudError::new(Class::Transient, "Redis", operation, "", message));
         let running = self.running().remove(&job.migration);
         if let Some(running) = running {
-            running.copier.stop().await;
+            in_time(running.copier.stop(), PATIENCE).await;
         }
         let begun = self.ending().remove(&job.migration);
         let begun = begun.filter(|end| end.withdraws == (mode == CopyMode::Withdraw));
@@ -188,6 +189,7 @@ impl LocalCopiers {
         {
             // It goes on by itself when the trouble ends; until then nothing may rely on it.
             copy.state = failure(error, true);
+            copy.other = last_alive(error, now);
         }
         if let Some(counting) = running.counting.as_mut() {
             let new = progress.verifications > counting.before;
@@ -265,6 +267,14 @@ impl Copiers for LocalCopiers {
     }
 }
 
+/// Waits for a clean end. A copier that is in the middle of something long (writing down what both stores hold, comparing
+/// them) hears of it only afterwards: it is ended as by a crash then, and whoever takes over knows how to go on.
+async fn in_time(end: impl Future<Output = ()>, patience: std::time::Duration) {
+    if tokio::time::timeout(patience, end).await.is_err() {
+        tracing::warn!("a copier was in the middle of something long and was ended at once");
+    }
+}
+
 fn spec(job: &CopyJob, runner: &str) -> CopySpec {
     let rule = |rule: &crate::desired::KeyRule| copy::KeyRule {
         prefix: rule.prefix.clone().into_bytes(),
@@ -312,6 +322,8 @@ fn shown(progress: &Progress, heartbeat: Timestamp) -> Copy {
         clients_to: progress.clients.target,
         connected_from: progress.connected.source.clone(),
         connected_to: progress.connected.target.clone(),
+        uncarried_from: progress.uncarried.source,
+        uncarried_to: progress.uncarried.target,
         ..nothing(heartbeat)
     }
 }
@@ -336,6 +348,9 @@ fn nothing(heartbeat: Timestamp) -> Copy {
         connected_to: Vec::new(),
         asked: None,
         different: None,
+        uncarried_from: Uncarried::default(),
+        uncarried_to: Uncarried::default(),
+        other: None,
     }
 }
 
@@ -352,12 +367,17 @@ fn state(progress: &Progress) -> CopyState {
 
 fn failure(error: &copy::CopyError, temporary: bool) -> CopyState {
     let message = match error {
-        CopyError::Held { seconds, .. } => {
-            format!("another apply drives this migration (alive {seconds} s ago)")
-        }
+        // When that was alive moves with every look, and stands beside.
+        CopyError::Held { by, .. } => format!("another process drives this migration (runner {by})"),
         error => format!("{error}; {}", error.remedy()),
     };
     CopyState::Failed { reason: word(error).to_owned(), message, temporary }
+}
+
+/// When the runner that is at work elsewhere was last alive.
+fn last_alive(error: &copy::CopyError, now: Timestamp) -> Option<Timestamp> {
+    let CopyError::Held { seconds, .. } = error else { return None };
+    now.checked_sub(SignedDuration::from_secs(i64::try_from(*seconds).ok()?)).ok()
 }
 
 /// One stable word.
@@ -381,5 +401,26 @@ fn word(error: &copy::CopyError) -> &'static str {
         CopyError::Evicting { .. } => "Evicting",
         CopyError::Refused { .. } => "Refused",
         CopyError::Unexpected { .. } => "Unexpected",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_another_runner_stays_the_same_while_it_lives() {
+        let held = |seconds| CopyError::Held { by: "a-1".into(), seconds };
+        let said = failure(&held(1), true);
+        assert_eq!(said, failure(&held(2), true), "else a status would be written every second");
+        let CopyState::Failed { message, .. } = said else { panic!("it waits") };
+        assert_eq!(message, "another process drives this migration (runner a-1)");
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert_eq!(last_alive(&held(2), at(10)), Some(at(8)));
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_without_end_for_a_copier_that_does_not_hear() {
+        in_time(std::future::pending(), std::time::Duration::ZERO).await;
     }
 }

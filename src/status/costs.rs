@@ -6,7 +6,7 @@ use crate::desired::Target;
 use crate::identity::StoreId;
 use crate::journal::{Journal, Outcome, Resource, StoreRecord};
 use crate::observed::Store;
-use crate::plan::Inputs;
+use crate::plan::{Inputs, kinds};
 
 /// Percent of a store's limits, in steps of 10, as far as limits and figures are known.
 pub(super) fn usage(store: &Store) -> Option<Usage> {
@@ -37,7 +37,8 @@ pub(super) fn retained(inputs: &Inputs<'_>, target: Option<&Target>) -> Vec<Reta
     };
     let former = former(journal).filter(|from| !is_needed(&from.id));
     let deletes = target.is_some_and(|target| target.migration.retire.delete_old_store);
-    let mut kept: Vec<_> = former.and_then(|from| described(&from.id, former_words(deletes))).into_iter().collect();
+    let words = format!("{}{}", former_words(deletes), left_in(journal));
+    let mut kept: Vec<_> = former.and_then(|from| described(&from.id, &words)).into_iter().collect();
     let made = journal.made.iter().filter_map(|(resource, made)| match resource {
         Resource::UpstashDatabase(_) => made.id.clone().map(StoreId::Upstash),
         Resource::ReplicationGroup(id) => made.id.as_ref().map(|_| StoreId::ReplicationGroup(id.clone())),
@@ -64,6 +65,14 @@ const fn former_words(deletes: bool) -> &'static str {
     } else {
         "the former store was kept (migration.retire.oldStore: Retain) and may still cost money; delete it when it is not missed"
     }
+}
+
+/// What came into the former store after the copy had ended.
+fn left_in(journal: &Journal) -> String {
+    let uncarried = journal.migration.as_ref().and_then(|last| last.copied).map(|copied| copied.uncarried);
+    uncarried.filter(|uncarried| !uncarried.is_nothing()).map_or_else(String::new, |uncarried| {
+        format!("; in it were, when the copy ended, {}, which nobody has carried", kinds(uncarried))
+    })
 }
 
 fn described(store: &StoreId, message: &str) -> Option<Retained> {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::api::Condition;
+use crate::journal::Uncarried;
 use crate::status::condition::EventKind;
 
 #[test]
@@ -30,6 +31,9 @@ fn progress_is_told_in_steps_of_five() {
         connected_to: Vec::new(),
         asked: None,
         different: None,
+        uncarried_from: Uncarried::default(),
+        uncarried_to: Uncarried::default(),
+        other: None,
     };
     for (copied, told) in [(0, "Copying 0%"), (49, "Copying 0%"), (50, "Copying 5%"), (999, "Copying 95%")] {
         assert_eq!(progress(Phase::Copying, Some(&copy(copied, CopyState::Bulk))), told);

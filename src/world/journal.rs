@@ -151,6 +151,8 @@ impl CloudWorld {
             memory.passwords.insert(Fingerprint::of(owner, value.expose_secret()), value.clone());
         }
         memory.vault.clone_from(vault);
+        let ids = journal.made.iter().filter_map(|(resource, made)| Some((resource.clone(), made.id.clone()?)));
+        memory.made = ids.collect();
     }
 
     /// The journal's secret was deleted by a step of ours: its absence is no stale read any more.

@@ -100,10 +100,19 @@ impl CloudWorld {
             copy,
             checks: self.long.checker.runs(),
             missed: BTreeMap::new(),
+            busy: BTreeMap::new(),
+            lack: self.lack.clone(),
         };
         let mut memory = self.memory();
-        observed.miss(journal, &memory.missed, Clock.now());
+        let now = Clock.now();
+        observed.miss(journal, &memory.missed, now);
         memory.missed.clone_from(&observed.missed);
+        let busy = stores.busy().map(|(id, status)| {
+            let known = memory.busy.get(&id).filter(|(known, _)| *known == status).map(|(_, since)| *since);
+            (id, (status, known.unwrap_or(now)))
+        });
+        observed.busy = busy.collect();
+        memory.busy.clone_from(&observed.busy);
         drop(memory);
         observed
     }

@@ -122,7 +122,8 @@ impl CloudWorld {
         let upstash = self.upstash(operation)?;
         match upstash.database_without_credentials(id).await {
             // Deletion is immediate and for good: the id must still be the database that was meant.
-            Ok(found) if found.name != name => {
+            // One that is left over by its id has no other name here.
+            Ok(found) if found.name != name && name != id => {
                 return Err(refused(operation, &format!("database {id} is called {:?} now, not {name:?}", found.name)));
             }
             Ok(_) => deleted(upstash.delete(id).await)?,

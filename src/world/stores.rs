@@ -209,11 +209,6 @@ impl CloudWorld {
         }
     }
 
-    fn vaulted(&self, key: &crate::journal::VaultKey) -> Option<SecretString> {
-        let memory = self.memory();
-        memory.vault.get(key).or_else(|| memory.pending.get(key)).cloned()
-    }
-
     /// Completes a store: the password the services know if no one else does, what the server says, and what stands for
     /// the password. From here on steps can name the store.
     pub(super) async fn complete(
@@ -237,7 +232,7 @@ impl CloudWorld {
                 found.store.address = found.store.address.map(|address| Address { user, ..address });
             } else if let Some(last) = journal.migration.as_ref().filter(|last| last.to.id == found.store.id) {
                 // Whoever took the variables away took the password with them; the journal keeps it.
-                found.password = last.to.password.as_ref().and_then(|key| self.vaulted(key));
+                found.password = last.to.password.as_ref().and_then(|key| self.memory().vault.get(key).cloned());
                 let user = last.to.address.as_ref().and_then(|address| address.user.clone());
                 found.store.address = found.store.address.map(|address| Address { user, ..address });
             }

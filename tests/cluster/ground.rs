@@ -85,6 +85,11 @@ impl Ground {
         })
     }
 
+    /// What a store answers its operator.
+    pub(crate) fn ask(&self, store: &str, command: &[&str]) -> String {
+        self.sandbox.must(&[&["ask", store, "--"], command].concat())
+    }
+
     /// Gives a service account what `manifests/` gives the controller.
     pub(crate) fn permit(&self, account: &str) {
         let roles = ROLES.join("\n---\n");
@@ -268,11 +273,6 @@ impl Ground {
         super::merge(&mut input, differs);
         self.sandbox.call("apprunner", "UpdateService", &input);
         running(&self.sandbox, arn);
-    }
-
-    /// What a store answers its operator.
-    pub(crate) fn ask(&self, store: &str, command: &[&str]) -> String {
-        self.sandbox.must(&[&["ask", store], command].concat())
     }
 
     /// The names of the secrets in Secrets Manager that are not on their way out.

@@ -9,6 +9,7 @@ mod costs;
 mod definition;
 mod drift;
 mod edits;
+mod grants;
 mod ground;
 mod kills;
 mod life;
@@ -17,9 +18,11 @@ mod plane;
 mod replicas;
 mod rights;
 mod scale;
+mod secrets;
 #[path = "../../sandbox/tests/support/starter.rs"]
 #[allow(dead_code, reason = "these tests make no cache")]
 mod starter;
+mod stranded;
 mod told;
 mod verdict;
 mod words;

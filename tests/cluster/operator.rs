@@ -27,6 +27,7 @@ pub(crate) struct Start<'a> {
     pub(crate) namespace: &'a str,
     pub(crate) kubeconfig: &'a Path,
     pub(crate) identity: &'a str,
+    pub(crate) options: &'a [String],
 }
 
 impl Operator {
@@ -45,17 +46,29 @@ impl Operator {
             namespace: &ground.namespace,
             kubeconfig: &kubeconfig,
             identity: account,
+            options: &[],
         })
+    }
+
+    /// Starts one that is alone in its namespace with these options, and waits until it is ready.
+    pub(crate) fn with(ground: &Ground, options: &[String]) -> Self {
+        let account = "sessionbackend";
+        let kubeconfig = ground.plane.service_account_kubeconfig(&ground.namespace, account).unwrap();
+        let (sandbox, namespace) = (&ground.sandbox, &*ground.namespace);
+        let operator = Self::start(&Start { sandbox, namespace, kubeconfig: &kubeconfig, identity: account, options });
+        operator.until_ready();
+        operator
     }
 
     /// Starts one and waits until it says where it listens.
     pub(crate) fn start(start: &Start<'_>) -> Self {
-        let Start { sandbox, namespace, kubeconfig, identity } = start;
+        let Start { sandbox, namespace, kubeconfig, identity, options } = start;
         // Another one to be measured, such as the one that is released.
         let binary = std::env::var("OPERATOR_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_sessionbackend").to_owned());
         let words = ["exec", "--from", "internet", "--", &binary, "run", "--namespace", namespace];
         let mut command = sandbox.command(&words);
         command.args(["--listen", "127.0.0.1:0", "--log-format", "json", "--identity", identity]);
+        command.args(*options);
         command.env("KUBECONFIG", kubeconfig).env("SESSIONBACKEND_LOG", "trace");
         let log = sandbox.dir.path().join(format!("operator-{identity}.log"));
         let mut process =

@@ -197,6 +197,7 @@ impl<'a> Lacking<'a> {
             namespace,
             kubeconfig: &ground.plane.service_account_kubeconfig(namespace, ACCOUNT).unwrap(),
             identity: namespace,
+            options: &[],
         });
         let warned = |operator: &Operator, words: &str| {
             until(&format!("a warning: {refusal}"), || {

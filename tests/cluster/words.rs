@@ -59,6 +59,13 @@ fn a_migration_is_approved_aborted_and_retried_by_annotations() {
     let said = condition(&ignored, "Accepted")["message"].as_str().unwrap();
     assert!(said.contains("there is no migration 0123456789-7") && said.contains(&first), "{said}");
     assert_eq!(annotation(&ignored, "approve"), "0123456789-7/switch");
+
+    // Nor is one to a gate that this manifest does not have.
+    ground.annotate(NAME, "approve", &format!("{first}/handover"));
+    ground.until(NAME, "the gate is refused", |object| {
+        let said = condition(object, "Accepted")["message"].as_str().unwrap_or_default();
+        said.contains(&format!("migration {first} has no gate handover: by its manifest nothing waits there"))
+    });
     ground.kubectl(&format!("annotate sb {NAME} sessionbackend.dev/approve-"));
 
     ground.annotate(NAME, "abort", &first);

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use sessionbackend::{
-    copy::{Copier, CopyError, CopySpec, KeyRule, Mode, State, Strategy},
+    copy::{Copier, CopyError, CopySpec, KeyRule, Mode, State, Strategy, Unmatched},
+    journal::Uncarried,
     merge::Kind,
 };
 
@@ -85,5 +86,26 @@ async fn a_queue_that_is_born_after_the_switch_stays_where_it_is() {
     copier.count_quiet_from_now();
     until(&copier, "quiet", |progress| progress.quiet_sweeps >= 2).await;
     assert_eq!((old.names().await, new.names().await.len()), (vec!["sess:1".to_owned()], 2));
+    copier.stop().await;
+}
+
+#[tokio::test]
+async fn what_comes_into_the_old_store_after_the_seal_and_is_not_carried_is_counted_by_kind() {
+    let (from, to) = (Server::start(Flavor::Plain).await, Server::start(Flavor::Plain).await);
+    let (mut old, mut new) = (from.client().await, to.client().await);
+    let keys = rules(&[("sess:", Strategy::Copy), ("celery", Strategy::Copy), ("tmp:", Strategy::Drop)]);
+    let copier = Copier::start(CopySpec { keys, unmatched: Unmatched::Block, ..spec(&from, &to, "a") });
+    copier.set_mode(Mode::BothWays);
+    until(&copier, "the seal", |progress| progress.sealed && progress.state == State::BothWays).await;
+    for command in ["LPUSH celery task-1", "SET cart:1 v0", "SET cart:2 v0", "SET tmp:1 v0", "SET sess:1 v0"] {
+        let _: () = old.run(command).await;
+    }
+    copier.count_quiet_from_now();
+    until(&copier, "what is not carried is told", |progress| {
+        progress.uncarried.source == Uncarried { queues: 1, unmatched: 2 }
+    })
+    .await;
+    eventually("carried", async || new.run::<u64>("EXISTS sess:1").await == 1).await;
+    assert_eq!(new.names().await, ["sess:1"]);
     copier.stop().await;
 }

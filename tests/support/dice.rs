@@ -495,6 +495,9 @@ impl<'a> Dice<'a> {
             connected_to: Vec::new(),
             asked: self.pick(&[None, Some(CopyMode::Follow), Some(CopyMode::BothWays)]),
             different: self.pick(&[None, Some(0), Some(2)]),
+            uncarried_from: Uncarried::default(),
+            uncarried_to: Uncarried::default(),
+            other: None,
         }
     }
 

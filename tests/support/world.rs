@@ -389,6 +389,7 @@ impl Teller<'_> {
             "copy",
             "checks",
             "unlisted",
+            "lack",
             "catalog",
         ];
         let told = map(told, &known);
@@ -447,6 +448,7 @@ impl Teller<'_> {
                         *secret = reading(value, |_| panic!("secrets are unknown, hidden or absent"));
                     }
                 }
+                "lack" => observed.lack = Some(serde_json::from_value(value.clone()).unwrap()),
                 "copy" => copy(&mut observed.copy, value, now),
                 "checks" => {
                     for (stage, value) in value.as_object().unwrap() {
@@ -611,7 +613,7 @@ fn copy(reading: &mut Reading<Copy>, value: &Value, now: Timestamp) {
     }
     let copy = reading.present_mut().expect("a copy is under way");
     for (key, value) in
-        map(value, &["failed", "retriable", "lag", "here", "clients", "connected", "different", "asked"])
+        map(value, &["failed", "retriable", "lag", "here", "clients", "connected", "different", "asked", "uncarried"])
     {
         match key.as_str() {
             "failed" | "retriable" => {
@@ -629,6 +631,7 @@ fn copy(reading: &mut Reading<Copy>, value: &Value, now: Timestamp) {
                 copy.connected_to.clone_from(&copy.connected_from);
             }
             "here" => copy.here = value.as_bool().unwrap(),
+            "uncarried" => copy.uncarried_from = serde_json::from_value(value.clone()).unwrap(),
             "clients" => (copy.clients_from, copy.clients_to) = (value.as_u64(), value.as_u64()),
             "different" => {
                 copy.different = value.as_u64();

@@ -13,7 +13,7 @@ use sessionbackend::desired::{DeletionPolicy, Desired, EgressPolicy};
 use sessionbackend::engine::{Memory, World as _, cycle};
 use sessionbackend::error::{Class, CloudError};
 use sessionbackend::identity::MigrationId;
-use sessionbackend::journal::{Entry, Outcome};
+use sessionbackend::journal::{Entry, Outcome, Uncarried};
 use sessionbackend::observed::{Copy, CopyState, Reading};
 use sessionbackend::plan::{Phase, Plan};
 use sessionbackend::step::{CopyMode, Side, Step};
@@ -54,6 +54,9 @@ impl Copiers for InStep {
             connected_to: Vec::new(),
             asked: Some(mode),
             different: None,
+            uncarried_from: Uncarried::default(),
+            uncarried_to: Uncarried::default(),
+            other: None,
         });
         Box::pin(async { Ok(()) })
     }

@@ -133,6 +133,7 @@ async fn what_was_made_in_calls_whose_replies_were_lost_is_found_and_removed() {
     let journal = sandbox.call("secretsmanager", "DescribeSecret", &secret);
     assert!(!journal["DeletedDate"].is_null(), "recoverable, and then gone: {journal}");
     assert_eq!(sandbox.calls("DeleteSecret"), 1);
+    assert_eq!(sandbox.calls("DeleteReplicationGroup"), 1, "it is waited for, and not asked for again");
     // Deleted is deleted, however often it is looked at; and an object made again finds what was known.
     destroy(&sandbox, "lost").await;
     assert_eq!(sandbox.calls("DeleteSecret"), 1);
@@ -199,4 +200,23 @@ async fn a_database_from_before_is_not_taken_by_its_name() {
     assert_eq!(databases(&sandbox), ["liberty"]);
     destroy(&sandbox, "before").await;
     assert_eq!(databases(&sandbox), ["liberty"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_was_shown_once_outlives_the_connection_it_was_shown_to() {
+    let sandbox = Sandbox::up();
+    let first = Hand::new(&sandbox, "shown-once").await;
+    first.write(Entry::Intend(Resource::UpstashDatabase("liberty".into()))).await.unwrap();
+    let create = Step::CreateUpstashDatabase { name: "liberty".into(), region: "us-east-1".into(), plan: None };
+    let made = first.perform(create).await.unwrap().unwrap();
+    let Entry::Made(_, id) = &made else { panic!("{made:?}") };
+    let password = string(&sandbox.call("upstash", "GetDatabase", &json!({ "id": id })), "/password");
+
+    // The line about it was not written yet when the spec was edited: another connection writes it.
+    let Hand { owner, world } = Hand::new(&sandbox, "shown-once").await;
+    let second = Hand { owner, world: world.succeeding(&first.world) };
+    second.write(made).await.unwrap();
+    let secret = json!({ "SecretId": second.owner.journal_secret().0 });
+    let held = string(&sandbox.call("secretsmanager", "GetSecretValue", &secret), "/SecretString");
+    assert!(held.contains(&password), "the vault has it");
 }

@@ -10,7 +10,6 @@ use crate::identity::{Address, GroupId, StoreId};
 use crate::journal::Resource;
 use crate::observed::{Placement, Reading, Store, StoreStatus};
 
-use super::super::journal::resource_key;
 use super::super::{CloudWorld, StoreInputs, cache};
 use super::{Found, Listings};
 
@@ -78,6 +77,17 @@ fn group_address(group: &ReplicationGroup) -> Option<Address> {
 }
 
 impl Listings {
+    /// The replication groups that cannot be deleted now. One that is being deleted stays listed for minutes.
+    pub(in crate::world) fn busy(&self) -> impl Iterator<Item = (StoreId, StoreStatus)> {
+        self.groups.iter().flatten().filter_map(|group| {
+            let id = StoreId::ReplicationGroup(group.replication_group_id.as_ref()?.to_ascii_lowercase());
+            match group_status(group) {
+                busy @ (StoreStatus::Creating | StoreStatus::Modifying | StoreStatus::Deleting) => Some((id, busy)),
+                StoreStatus::Available | StoreStatus::Failed(_) => None,
+            }
+        })
+    }
+
     /// The ARN of the replication group `id`, if there is one.
     pub(in crate::world) fn group_called(&self, id: &str) -> Result<Option<String>, CloudError> {
         let groups = self.groups.as_ref().map_err(Clone::clone)?;
@@ -97,7 +107,7 @@ impl CloudWorld {
             Ok(placement) => placement,
             Err(error) => return Reading::Unknown(error),
         };
-        let vaulted = self.vaulted(&resource_key(&Resource::ReplicationGroup(id.to_owned())));
+        let vaulted = self.memory().kept(&Resource::ReplicationGroup(id.to_owned()), id);
         let open = group.auth_token_enabled == Some(false) && group.user_group_ids.iter().flatten().next().is_none();
         let password = inputs.password.clone().or(vaulted).filter(|_| !open);
         let address = group_address(group);

@@ -7,7 +7,6 @@ use crate::observed::{CommandQuota, Namesake, Placement, Reading, Store, StoreSt
 use crate::price::FREE_COMMANDS;
 use crate::upstash::{self, Database, State};
 
-use super::super::journal::resource_key;
 use super::super::{CloudWorld, cache, reading};
 use super::{Found, Listings};
 
@@ -103,8 +102,8 @@ impl CloudWorld {
             tls: database.tls,
         });
         // With Credential Protection a password is shown once; then it is in the vault.
-        let key = resource_key(&Resource::UpstashDatabase(database.name.clone()));
-        let password = database.password.clone().or_else(|| self.vaulted(&key));
+        let ours = Resource::UpstashDatabase(database.name.clone());
+        let password = database.password.clone().or_else(|| self.memory().kept(&ours, &database.id));
         Reading::Present(Found {
             store: Store {
                 id: StoreId::Upstash(database.id.clone()),

@@ -1,0 +1,51 @@
+//! Why an object cannot be turned now.
+
+use super::{api, object};
+use crate::api::Reason;
+use crate::connect;
+use crate::observed::Lack;
+
+/// A stable word, and what to say.
+pub(super) struct Stopped {
+    pub(super) reason: Reason,
+    pub(super) message: String,
+    /// What the spec refers to and lacks, where that is why: an open migration is kept in step all the same.
+    pub(super) lack: Option<Lack>,
+}
+
+impl Stopped {
+    pub(super) fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), lack: None }
+    }
+
+    pub(super) fn lacking(lack: Lack) -> Self {
+        let Lack { reason, subject, message, remedy } = &lack;
+        let (reason, message) = (*reason, format!("{subject}: {message}; {remedy}"));
+        Self { reason, message, lack: Some(lack) }
+    }
+
+    /// It could not be connected.
+    pub(super) fn unconnected(error: &connect::Error) -> Self {
+        let stopped = || Self::new(object::reason(error), error.to_string());
+        object::lack(error).map_or_else(stopped, Self::lacking)
+    }
+
+    pub(super) fn by_the_api_server(error: &api::Error) -> Self {
+        Self::new(reason(error), error.to_string())
+    }
+
+    /// The API server does not give the Secrets.
+    pub(super) fn without_secrets(error: &api::Error) -> Self {
+        let reason = reason(error);
+        Self::lacking(Lack {
+            reason,
+            subject: "the Secrets of the spec".to_owned(),
+            message: format!("could not be read: {error}"),
+            remedy: reason.remedy().to_owned(),
+        })
+    }
+}
+
+fn reason(error: &api::Error) -> Reason {
+    if error.is_forbidden() { Reason::AccessDenied } else { Reason::ApiUnavailable }
+}

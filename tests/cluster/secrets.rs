@@ -1,0 +1,52 @@
+//! A Secret the spec refers to is taken away in the middle of a migration, and the operator ends.
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use super::ground::{Ground, NAME, SERVICE, created, object, until};
+use super::operator::Operator;
+use super::told::{condition, says};
+
+/// Writes a key into one store, and waits until the other one has it.
+fn is_carried(ground: &Ground, from: &str, to: &str, key: &str) {
+    ground.ask(from, &["SET", key, "logged-in", "EX", "7200"]);
+    until("the other store has it", || match ground.ask(to, &["KEYS", key]) {
+        found if found.contains(key) => Ok(()),
+        _ => Err(format!("{key} in {to}: {:#}", ground.object(NAME)["status"])),
+    });
+    assert!(ground.ask(to, &["GET", key]).contains("logged-in"));
+}
+
+#[test]
+fn an_operator_that_starts_again_without_the_secret_of_the_spec_keeps_both_stores_in_step() {
+    let Some(ground) = Ground::up("lost-key") else { return };
+    let old = ground.database("old");
+    ground.service(SERVICE, Some(&old.url));
+    let mut operator = Operator::alone(&ground);
+    let mut manifest = object(NAME, &created("new"), &json!({ "migration": { "bakeTime": "1h" } }));
+    ground.apply(&manifest);
+    ground.until_phase(NAME, "Baking");
+    is_carried(&ground, "new", "old", "sess:before");
+
+    ground.kubectl("delete secret upstash-api");
+    operator.signal(Signal::SIGKILL);
+    operator.ended();
+    let operator = Operator::alone(&ground);
+    let stalled = ground.until(NAME, "it says what is missing", |object| says(object, "Stalled", "SecretNotFound"));
+    let said = condition(&stalled, "Stalled")["message"].as_str().unwrap();
+    for words in ["Secret", "/upstash-api is not found", "both stores are kept in step", "create it with the keys"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert_eq!(stalled["status"]["phase"], "Baking");
+    is_carried(&ground, "new", "old", "sess:after");
+    is_carried(&ground, "old", "new", "sess:late");
+
+    // Once it is there again the migration goes on to its end.
+    ground.apply(&ground.upstash_secret());
+    manifest["spec"]["migration"]["bakeTime"] = json!("1s");
+    ground.apply(&manifest);
+    ground.kubectl(&format!("wait --for=condition=Ready --timeout=120s sb/{NAME}"));
+    assert_eq!((ground.calls("CreateDatabase"), ground.calls("UpdateService")), (2, 1), "theirs and ours");
+    drop(operator);
+    ground.keeps_its_secrets();
+}
