@@ -193,7 +193,11 @@ impl<'a> Draft<'a> {
             let newest = service.operations.first().filter(|operation| !ours.contains(&operation.id) && !pending);
             let Some(foreign) = newest else { continue };
             if !foreign.status.has_ended() {
-                self.admitted(&moved.service, service, Intention::Change);
+                self.kept_in_step(migration);
+                // The two answers of App Runner need not agree: what is listed as running may not show in the status yet.
+                if self.admitted(&moved.service, service, Intention::Change) {
+                    self.await_foreign(&moved.service, service);
+                }
                 return true;
             }
             let wiring = wires.wiring_of(moved, service, &migration.to, migration.epoch);

@@ -260,26 +260,7 @@ impl Draft<'_> {
         match admission(&service.status, intention) {
             Admission::Go => true,
             Admission::Wait => {
-                let running = service.operations.first().filter(|operation| !operation.status.has_ended());
-                let since = running.and_then(|operation| operation.started).unwrap_or(self.inputs.now);
-                let what = match &service.status {
-                    ServiceStatus::Other(status) => {
-                        format!("{name} is in status {status}, which this version does not know")
-                    }
-                    ServiceStatus::Running
-                    | ServiceStatus::OperationInProgress
-                    | ServiceStatus::Paused
-                    | ServiceStatus::CreateFailed
-                    | ServiceStatus::DeleteFailed
-                    | ServiceStatus::Deleted => format!("{name}: an operation that is not ours is under way"),
-                };
-                self.wait_until(
-                    Awaited::ForeignOperation(name.to_owned()),
-                    since,
-                    OPERATION_LIMIT,
-                    what,
-                    Late { reason: Reason::ServiceStuck, subject: &subject, remedy: Reason::ServiceStuck.remedy() },
-                );
+                self.await_foreign(name, service);
                 false
             }
             Admission::Paused => {
@@ -303,6 +284,34 @@ impl Draft<'_> {
                 false
             }
         }
+    }
+
+    /// Waits for the end of an operation that is not ours.
+    pub(crate) fn await_foreign(&mut self, name: &str, service: &Service) {
+        let running = service.operations.first().filter(|operation| !operation.status.has_ended());
+        let since = running.and_then(|operation| operation.started).unwrap_or(self.inputs.now);
+        let what = match &service.status {
+            ServiceStatus::Other(status) => {
+                format!("{name} is in status {status}, which this version does not know")
+            }
+            ServiceStatus::Running
+            | ServiceStatus::OperationInProgress
+            | ServiceStatus::Paused
+            | ServiceStatus::CreateFailed
+            | ServiceStatus::DeleteFailed
+            | ServiceStatus::Deleted => format!("{name}: an operation that is not ours is under way"),
+        };
+        self.wait_until(
+            Awaited::ForeignOperation(name.to_owned()),
+            since,
+            OPERATION_LIMIT,
+            what,
+            Late {
+                reason: Reason::ServiceStuck,
+                subject: &format!("service {name}"),
+                remedy: Reason::ServiceStuck.remedy(),
+            },
+        );
     }
 }
 
