@@ -256,6 +256,24 @@ fn a_store_that_no_word_of_the_journal_lets_go_is_neither_deleted_nor_called_gon
 }
 
 #[test]
+fn an_object_that_goes_keeps_its_journal_while_something_a_migration_left_must_stay() {
+    let (owner, desired) = (owner(), present(target(&["web"])));
+    let teller = support::world::Teller { owner: &owner, target: None };
+    let (mut picture, _) = teller.reach(on_elasticache(&["web"]), &desired, "Ready", Faults::default());
+    let left = Resource::ReplicationGroup("liberty".into());
+    picture.journal.leftovers.insert(left.clone());
+    let used: Vec<_> = picture.journal.made.keys().cloned().collect();
+    for resource in used {
+        picture.journal = picture.journal.apply(&Entry::Gone(resource), at(0));
+    }
+    let world = start(picture, Faults::default());
+    let last = drive(&world, &owner, &Desired::absent(DeletionPolicy::Delete)).last;
+    let blocks: Vec<_> = last.plan.blocks.iter().map(|block| (block.reason, block.subject.as_str())).collect();
+    assert_eq!(blocks, [(Reason::Unclear, "replication-group liberty")], "{:#?}", last.plan);
+    assert!(last.journal.leftovers.contains(&left));
+}
+
+#[test]
 fn of_two_databases_of_one_name_the_one_that_was_let_go_goes_and_the_other_stays_ours() {
     let (ours, theirs) = (upstash(), "u-theirs");
     let host = "liberty-0.upstash.io";

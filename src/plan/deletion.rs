@@ -169,7 +169,14 @@ impl<'a> Draft<'a> {
         if let Some(resource) = gone {
             return self.journal(Entry::Gone(resource.clone()));
         }
-        if self.inputs.journal.made.is_empty() && self.inputs.journal.sequence > 0 {
+        if !self.inputs.journal.made.is_empty() || self.inputs.journal.sequence == 0 {
+            return;
+        }
+        // What a migration left and somebody else has come to use: without the journal nobody would know that it is ours.
+        for resource in &self.inputs.journal.leftovers {
+            self.removal(resource);
+        }
+        if self.inputs.journal.leftovers.is_empty() {
             self.delete_the_journal();
         }
     }
