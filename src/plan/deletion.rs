@@ -134,16 +134,7 @@ impl<'a> Draft<'a> {
                     }
                     Standing::Unlisted => {
                         self.kept_in_step(migration);
-                        self.wait(Wait {
-                            on: Awaited::Listing(direction, moved.service.clone()),
-                            since: begun.intended,
-                            expected: None,
-                            deadline: None,
-                            message: format!(
-                                "{}: waiting for App Runner to list the operation of our call",
-                                moved.service
-                            ),
-                        });
+                        self.await_listing(direction, &moved.service, begun.intended);
                         return false;
                     }
                     Standing::Running(_) | Standing::Succeeded(_) | Standing::Failed(_) | Standing::Unclear(_) => {}

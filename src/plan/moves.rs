@@ -227,13 +227,7 @@ impl Draft<'_> {
                         format!("{name}: operation {} is under way; whether it is ours shows when it ends", running.id),
                         Late { reason: Reason::ServiceStuck, subject: name, remedy: Reason::ServiceStuck.remedy() },
                     ),
-                    None => self.wait_until(
-                        Awaited::Listing(drive.direction, name.clone()),
-                        moved.intended,
-                        OPERATION_LIMIT,
-                        format!("{name}: waiting for App Runner to list the operation of our call"),
-                        Late { reason: Reason::ServiceStuck, subject: name, remedy: Reason::ServiceStuck.remedy() },
-                    ),
+                    None => self.await_listing(drive.direction, name, moved.intended),
                 }
             }
             Standing::Running(started) => self.wait_until(
@@ -284,6 +278,17 @@ impl Draft<'_> {
                 false
             }
         }
+    }
+
+    /// Waits until the operation of a call of ours made after `since` is listed.
+    pub(crate) fn await_listing(&mut self, direction: Direction, name: &str, since: Timestamp) {
+        self.wait_until(
+            Awaited::Listing(direction, name.to_owned()),
+            since,
+            OPERATION_LIMIT,
+            format!("{name}: waiting for App Runner to list the operation of our call"),
+            Late { reason: Reason::ServiceStuck, subject: name, remedy: Reason::ServiceStuck.remedy() },
+        );
     }
 
     /// Waits for the end of an operation that is not ours.
