@@ -2,7 +2,7 @@
 //! turns each object's engine while it holds the lease, and writes what it finds into the object's status. Decides nothing
 //! about clouds; keeps nothing that a restart would lose.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::runtime::controller::{Action, Controller};
-use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, watcher};
 use kube::runtime::{Predicate as _, PredicateConfig, WatchStreamExt as _, predicates};
 use kube::{Client, ResourceExt as _};
@@ -110,6 +110,8 @@ struct Context {
     identity: String,
     /// One permit a visit.
     turns: Semaphore,
+    /// What the watch of each namespace has seen last.
+    seen: Mutex<HashMap<String, Store<DynamicObject>>>,
     objects: Mutex<HashMap<ObjectRef<DynamicObject>, Known>>,
     /// What was last said of objects that have no world.
     told: Mutex<HashMap<ObjectRef<DynamicObject>, Told>>,
@@ -121,6 +123,21 @@ type Known = (Option<String>, Arc<tokio::sync::Mutex<Object>>);
 type Told = (Option<String>, SessionBackendStatus);
 
 impl Context {
+    /// An object as the watch has seen it last; nothing where it is gone.
+    fn newest(&self, key: &ObjectRef<DynamicObject>) -> Option<Arc<DynamicObject>> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(key.namespace.as_deref().unwrap_or_default())?.get(key)
+    }
+
+    /// Ends what runs here for objects of `namespace` that a new list of it does not have any more.
+    async fn forget_all_but(&self, namespace: &str, listed: &HashSet<ObjectRef<DynamicObject>>) {
+        let known: Vec<_> = self.objects().keys().cloned().collect();
+        let of_it = known.iter().filter(|key| key.namespace.as_deref() == Some(namespace));
+        for key in of_it.filter(|key| !listed.contains(*key)) {
+            self.forget(key).await;
+        }
+    }
+
     fn objects(&self) -> MutexGuard<'_, HashMap<ObjectRef<DynamicObject>, Known>> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -210,6 +227,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         leadership: election.leadership(),
         stop: stop.clone(),
         turns: Semaphore::new(usize::from(concurrency)),
+        seen: Mutex::default(),
         objects: Mutex::default(),
         told: Mutex::default(),
     });
@@ -237,21 +255,30 @@ async fn control(context: Arc<Context>, namespace: &str, readiness: Readiness) {
     let objects: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &kind);
     let writer = reflector::store::Writer::new(kind.clone());
     let reader = writer.as_reader();
+    context.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(namespace.to_owned(), reader.clone());
     let subject = format!("namespace {namespace}");
     readiness.set(&subject, Some(UNLISTED.to_owned()));
     let listed = Arc::new(AtomicBool::new(false));
-    let (told, gone) = (Arc::clone(&listed), Arc::clone(&context));
+    let (told, gone, place) = (Arc::clone(&listed), Arc::clone(&context), namespace.to_owned());
+    let mut list = HashSet::new();
     // Objects are taken as they are: one that cannot be understood must not keep the others from being listed.
     let seen = watcher(objects, watcher::Config::default().timeout(290))
         .inspect(move |event| {
             match event {
-                Ok(watcher::Event::InitDone) => told.store(true, Ordering::SeqCst),
+                Ok(watcher::Event::Init) => list.clear(),
+                Ok(watcher::Event::InitApply(object)) => drop(list.insert(key(object, &gone.kind))),
+                Ok(watcher::Event::InitDone) => {
+                    told.store(true, Ordering::SeqCst);
+                    // Of what went while nobody watched no event tells.
+                    let (gone, place, list) = (Arc::clone(&gone), place.clone(), std::mem::take(&mut list));
+                    tokio::spawn(async move { gone.forget_all_but(&place, &list).await });
+                }
                 Ok(watcher::Event::Delete(object)) => {
                     // Without our finalizer nobody asked us; what runs here for it is ended all the same.
                     let (gone, key) = (Arc::clone(&gone), key(object, &gone.kind));
                     tokio::spawn(async move { gone.forget(&key).await });
                 }
-                Ok(watcher::Event::Init | watcher::Event::InitApply(_) | watcher::Event::Apply(_)) | Err(_) => {}
+                Ok(watcher::Event::Apply(_)) | Err(_) => {}
             }
             match news(event) {
                 Some(News::Well) => readiness.set(&subject, None),

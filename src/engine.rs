@@ -54,6 +54,8 @@ pub struct Cycle {
     pub plan: Plan,
     /// What became of it.
     pub outcomes: Vec<Outcome>,
+    /// The journal could not be read, so that nothing was looked at either.
+    pub is_blind: bool,
 }
 
 impl Cycle {
@@ -90,6 +92,7 @@ pub async fn cycle<W: World>(
                 journal: Journal::default(),
                 plan,
                 outcomes: Vec::new(),
+                is_blind: true,
             };
         }
     };
@@ -100,7 +103,7 @@ pub async fn cycle<W: World>(
     let plan = guarded(&inputs, plan(&inputs));
     let outcomes =
         if looks_only(desired) { Vec::new() } else { act(world, owner, &plan, &journal, memory, &clock).await };
-    Cycle { at, observed, journal, plan, outcomes }
+    Cycle { at, observed, journal, plan, outcomes, is_blind: false }
 }
 
 fn looks_only(desired: &Desired) -> bool {

@@ -44,6 +44,8 @@ pub struct Aside<'a> {
     pub paused: bool,
     /// What is to be said of the object's annotations.
     pub remark: Option<&'a str>,
+    /// What is in the way of taking it up as it is now, while it goes on as it was.
+    pub trouble: Option<(Reason, &'a str)>,
 }
 
 /// What `plan` was made of and what it says, as the object's status.
@@ -74,7 +76,11 @@ pub fn project(inputs: &Inputs<'_>, plan: &Plan, aside: &Aside<'_>) -> SessionBa
         migration: migration.map(|migration| migration_status(migration, plan, copy)),
         checks: results.iter().map(check).collect(),
         forecast: foreseen(inputs, target),
-        usage: inputs.observed.target.present().and_then(costs::usage),
+        usage: inputs
+            .observed
+            .target
+            .present()
+            .and_then(|store| costs::usage(store, previous.and_then(|was| was.usage.as_ref()))),
         retained: costs::retained(inputs, target),
         notes: plan.notes.iter().map(|note| presentable(note, MESSAGE)).take(NOTES).collect(),
         conditions: Vec::new(),
@@ -117,17 +123,20 @@ pub fn says_the_same(a: &SessionBackendStatus, b: &SessionBackendStatus) -> bool
         for condition in &mut status.conditions {
             condition.last_transition_time =
                 k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH);
-            condition.message = without_figures(&condition.message);
+            if OF_CHECKS.iter().any(|reason| condition.reason == reason.as_str()) {
+                condition.message = without_figures(&condition.message);
+            }
         }
         for check in &mut status.checks {
             check.message = check.message.as_deref().map(without_figures);
         }
-        status.summary.message = without_figures(&status.summary.message);
         status
     };
     steady(a) == steady(b)
 }
 
+/// The reasons whose messages repeat what checks have said.
+const OF_CHECKS: [Reason; 2] = [Reason::CheckFailed, Reason::CheckInconclusive];
 /// What a number is followed by when it was measured, and is another one the next time.
 const MEASURED: [&str; 5] = ["ms", "of", "connections", "commands", "times"];
 
@@ -137,8 +146,9 @@ fn without_figures(text: &str) -> String {
     let unit = |at: usize| words.get(at + 1).map(|next| next.trim_end_matches(|c: char| !c.is_alphanumeric()));
     let steady = |(at, word): (usize, &&str)| {
         let is_number = word.starts_with(|first: char| first.is_ascii_digit());
-        let moves = word.contains(':') || unit(at).is_some_and(|unit| MEASURED.contains(&unit));
-        if is_number && moves { "#".to_owned() } else { (*word).to_owned() }
+        let is_moment = word.trim_end_matches([',', ';', '.']).parse::<Timestamp>().is_ok();
+        let is_measured = is_number && unit(at).is_some_and(|unit| MEASURED.contains(&unit));
+        if is_moment || is_measured { "#".to_owned() } else { (*word).to_owned() }
     };
     words.iter().enumerate().map(steady).collect::<Vec<_>>().join(" ")
 }
@@ -230,7 +240,10 @@ fn message(plan: &Plan, aside: &Aside<'_>) -> String {
         (_, Some(block), _) => blocked(block),
         (Some((_, failure)), None, _) => failure.to_owned(),
         (None, None, Some(wait)) => wait.message.clone(),
-        (None, None, None) => aside.remark.unwrap_or_default().to_owned(),
+        (None, None, None) => {
+            let trouble = aside.trouble.map(|(_, trouble)| trouble);
+            trouble.or(aside.remark).unwrap_or_default().to_owned()
+        }
     }
 }
 

@@ -333,7 +333,7 @@ fn another_apply_at_work_is_no_failure_and_no_reason_to_give_a_store_up() {
         waiting(wait, copy.as_ref(), now, ""),
         "another process drives this migration (runner a-1): watching; this one takes over if it stops; it was alive 2 s ago"
     );
-    let turn = Cycle { at: now, observed, journal, plan, outcomes: Vec::new() };
+    let turn = Cycle { at: now, observed, journal, plan, outcomes: Vec::new(), is_blind: false };
     let mut backoff = Backoff::default();
     backoff.count(&turn);
     assert!(matches!(backoff.pause(&turn, Duration::from_secs(15), now), Pause::Idle(_)));

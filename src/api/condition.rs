@@ -251,6 +251,8 @@ words! {
         Deleting,
         /// The planner contradicted one of its own promises and nothing was done; report it with the plan.
         GuardViolated,
+        /// The controller broke off at this object and tries again each minute; report it with its log.
+        Defect,
     }
 }
 

@@ -20,14 +20,14 @@ use crate::engine::{Cycle, Memory, World, cycle};
 use crate::error::{Class, CloudError};
 use crate::identity::MigrationId;
 use crate::identity::Owner;
-use crate::journal::{Entry, Journal};
+use crate::journal::{Entry, Journal, Migration};
 use crate::manifest::NOT_FOUND;
 use crate::metrics;
 use crate::observed::{Lack, Observed, Reading};
 use crate::plan::{Inputs, after};
 use crate::render::apply::{both_in_use, checks as lines_of};
-use crate::status::{Aside, project, says_the_same};
-use crate::step::Step;
+use crate::status::{Aside, project, says_the_same, unplanned};
+use crate::step::{CopyMode, Step};
 use crate::stop::{Stop, Waves};
 use crate::word::{Answer, Word, answer_to};
 use crate::world::long::Checker as _;
@@ -63,7 +63,7 @@ pub(super) struct Object {
     pub(super) remarks: Vec<String>,
     backoff: Backoff,
     /// What keeps the Secrets from being read again.
-    trouble: Option<String>,
+    trouble: Option<(Reason, String)>,
     /// The word that was written down last, while its annotation is there.
     heard: Option<(MigrationId, Word)>,
     /// Both stores may be in use.
@@ -136,8 +136,8 @@ impl Object {
     }
 
     /// It goes on as it was, although this is in the way.
-    pub(super) fn kept_though(&mut self, now: Timestamp, trouble: String) {
-        (self.read, self.trouble) = (now, Some(trouble));
+    pub(super) fn kept_though(&mut self, now: Timestamp, reason: Reason, trouble: String) {
+        (self.read, self.trouble) = (now, Some((reason, trouble)));
     }
 
     /// The status was written, unless it said the same `before`.
@@ -179,10 +179,16 @@ impl Object {
         let wanted = if said.paused { &looks } else { desired };
         let turn = Box::pin(cycle(&led, owner, wanted, &mut self.memory, || Clock.now())).await;
         self.backoff.count(&turn);
+        if turn.is_blind {
+            return self.blind(&turn, said);
+        }
         self.attentive = turn.journal.open_migration().is_some_and(both_in_use);
+        if looks_only(wanted) {
+            self.keep_in_step(&led, &turn).await;
+        }
         let resting = turn.plan.is_converged() && turn.journal.open_migration().is_none();
         let checking = resting && !said.paused && self.check_at_rest(&led, &turn).await;
-        let remark = self.trouble.iter().chain(&self.remarks).cloned().collect::<Vec<_>>().join("; ");
+        let remark = self.remarks.join("; ");
         let now = Clock.now();
         let aside = Aside {
             generation: *generation,
@@ -190,6 +196,7 @@ impl Object {
             failure: self.backoff.failure(),
             paused: said.paused,
             remark: Some(remark.as_str()).filter(|remark| !remark.is_empty()),
+            trouble: self.trouble.as_ref().map(|(reason, trouble)| (*reason, trouble.as_str())),
         };
         let mut observed = turn.observed.clone();
         observed.checks = if resting { finished(checker.runs()) } else { observed.checks };
@@ -215,6 +222,41 @@ impl Object {
             is_partial: checking && !observed.checks.contains_key(&Stage::Rest),
             released: deleted.then(|| turn.plan.notes.clone()),
             status,
+        }
+    }
+
+    /// Nothing could be looked at: all is said to be as it was, but for why.
+    fn blind(&self, turn: &Cycle, said: &Said) -> Turn {
+        let aside = Aside {
+            generation: self.connection.generation,
+            previous: self.written.as_ref(),
+            paused: said.paused,
+            ..Aside::default()
+        };
+        let (reason, message) = match (turn.plan.blocks.first(), turn.plan.waits.first()) {
+            (Some(block), _) => (block.reason, format!("{}: {}; {}", block.subject, block.message, block.remedy)),
+            (None, Some(wait)) => (Reason::ApiUnavailable, wait.message.clone()),
+            (None, None) => (Reason::ApiUnavailable, String::new()),
+        };
+        Turn {
+            status: unplanned(reason, &message, &aside, turn.at),
+            is_partial: false,
+            pause: self.pause(turn, turn.at),
+            released: None,
+        }
+    }
+
+    /// Whoever looks only must not let two stores drift apart that a migration keeps in step: the copier is no change of
+    /// what is there, and without it the way back would lose sessions.
+    async fn keep_in_step(&self, led: &Led<'_>, turn: &Cycle) {
+        let is_here = turn.observed.copy.present().is_some_and(|copy| copy.here);
+        let Some(migration) = turn.journal.open_migration().filter(|migration| !is_here && keeps_in_step(migration))
+        else {
+            return;
+        };
+        let step = Step::Copy { migration: migration.id.clone(), mode: CopyMode::BothWays };
+        if let Err(error) = led.perform(&self.connection.owner, &step, &turn.journal, turn.at).await {
+            tracing::warn!(object = %self.connection.owner, %error, "the stores are not kept in step");
         }
     }
 
@@ -291,6 +333,18 @@ impl Object {
             Answer::Said(_) => Heard::Before,
             Answer::No(what, remedy) => Heard::No(format!("{what}; {remedy}")),
         })
+    }
+}
+
+/// Whether a migration keeps its two stores in step, both ways: from the seal until the way back is over.
+fn keeps_in_step(migration: &Migration) -> bool {
+    migration.copies && migration.sealed.is_some() && migration.baked.is_none() && migration.copied.is_none()
+}
+
+fn looks_only(desired: &Desired) -> bool {
+    match desired {
+        Desired::Present(target) => target.mode == Mode::Plan,
+        Desired::Absent { .. } => false,
     }
 }
 

@@ -48,15 +48,22 @@ pub(super) enum Error {}
 
 /// One reconciliation of one object.
 pub(super) async fn reconcile(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, Error> {
+    let _turn = Visit::new(&object, &context).turn_has_come().await;
+    // What was to be looked at may have been edited, paused or deleted during the wait.
+    let Some(object) = context.newest(&key(&object, &context.kind)) else { return Ok(Action::await_change()) };
     let visit = Visit::new(&object, &context);
-    let _turn = visit.turn_has_come().await;
     let began = Instant::now();
     // One object that breaks us must not keep the others from being worked on.
     let made = AssertUnwindSafe(Box::pin(visit.make())).catch_unwind().await;
-    let (action, result) = made.unwrap_or_else(|_| {
+    let (action, result) = if let Ok(made) = made {
+        made
+    } else {
         tracing::error!(object = visit.name(), "this is a defect: the visit ended in a panic");
+        let stopped = Stopped::new(Reason::Defect, Reason::Defect.remedy());
+        // Whatever broke the visit must not break what is said of it, too.
+        drop(AssertUnwindSafe(Box::pin(visit.stop(&stopped))).catch_unwind().await);
         (Action::requeue(PERSON), "panicked")
-    });
+    };
     metrics::reconciled(result, began.elapsed());
     Ok(action)
 }
@@ -204,7 +211,7 @@ impl<'a> Visit<'a> {
                 }
                 // Whoever keeps two stores in step goes on as he was; what is in the way is told.
                 Err(stopped) if object.is_attentive() || object.is_for(generation, &desired) => {
-                    object.kept_though(now(), stopped.message);
+                    object.kept_though(now(), stopped.reason, stopped.message);
                 }
                 Err(stopped) => return Err(stopped),
             }
@@ -227,12 +234,13 @@ impl<'a> Visit<'a> {
     async fn without(&self, whose: Whose<'_>, stopped: Stopped) -> Result<(Connection, Secrets), Stopped> {
         let Some(lack) = stopped.lack.clone() else { return Err(stopped) };
         let nothing = Secrets::default();
-        let Ok(connection) = Box::pin(self.context.clouds.connect_without(lack, whose, &nothing)).await else {
-            return Err(stopped);
-        };
+        // What could not be read now may be readable soon: a copier that is needed must not wait for a person.
+        let connected = Box::pin(self.context.clouds.connect_without(lack, whose, &nothing)).await;
+        let connection = connected.map_err(|error| Stopped::unconnected(&error))?;
         match connection.world.journal(&connection.owner).await {
             Reading::Present(journal) if journal.open_migration().is_some() => Ok((connection, nothing)),
-            Reading::Present(_) | Reading::Absent | Reading::Unknown(_) | Reading::Hidden(_) => Err(stopped),
+            Reading::Present(_) | Reading::Absent | Reading::Hidden(_) => Err(stopped),
+            Reading::Unknown(error) => Err(Stopped::new(Reason::of_class(error.class), error.to_string())),
         }
     }
 

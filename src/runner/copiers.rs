@@ -20,6 +20,8 @@ use crate::observed::{Copy, CopyState, HELD, Reading};
 use crate::step::{CopyMode, Side};
 use crate::world::long::{Copiers, CopyJob};
 
+/// After so long without a sign of another runner its figures are those of the past.
+const STALE: SignedDuration = SignedDuration::from_secs(10);
 /// Trouble that has lasted so long is told; what is shorter shows as lag.
 const TROUBLE: SignedDuration = SignedDuration::from_secs(10);
 
@@ -225,6 +227,10 @@ impl LocalCopiers {
         // What stopped another runner is tried again by this one.
         if matches!(copy.state, CopyState::Failed { .. }) {
             copy.state = CopyState::Starting;
+        }
+        // What nobody measures any more is not known.
+        if silent > STALE {
+            copy.lag_ms = None;
         }
         Reading::Present(copy)
     }

@@ -26,9 +26,10 @@ pub(super) fn findings(
     let validated = checked.map(|results| validated(inputs, results));
     let mut found =
         vec![ready(inputs, plan, validated.as_ref(), aside), reconciling(plan, aside), stalled(plan, aside)];
-    found.push(match aside.remark {
-        Some(remark) => finding(Kind::Accepted, Some(true), Reason::AnnotationIgnored, remark),
-        None => finding(Kind::Accepted, Some(true), Reason::AsDesired, ""),
+    found.push(match (aside.trouble, aside.remark) {
+        (Some((reason, trouble)), _) => finding(Kind::Accepted, Some(false), reason, trouble),
+        (None, Some(remark)) => finding(Kind::Accepted, Some(true), Reason::AnnotationIgnored, remark),
+        (None, None) => finding(Kind::Accepted, Some(true), Reason::AsDesired, ""),
     });
     found.extend(store(inputs));
     found.extend(services(inputs));

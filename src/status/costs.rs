@@ -8,18 +8,27 @@ use crate::journal::{Journal, Outcome, Resource, StoreRecord};
 use crate::observed::Store;
 use crate::plan::{Inputs, kinds};
 
-/// Percent of a store's limits, in steps of 10, as far as limits and figures are known.
-pub(super) fn usage(store: &Store) -> Option<Usage> {
-    let percent = |used: u64, limit: u64| {
+/// How many percent a figure may be beyond its step before the step changes.
+const SLACK: u64 = 3;
+
+/// Percent of a store's limits, in steps of 10, as far as limits and figures are known. A figure that breathes around the
+/// edge of a step stays on the step it was told on.
+pub(super) fn usage(store: &Store, before: Option<&Usage>) -> Option<Usage> {
+    let percent = |used: u64, limit: u64, told: Option<u16>| {
         let percent = used.saturating_mul(100).checked_div(limit)?;
-        u16::try_from(percent / 10 * 10).ok()
+        let stays =
+            |told: &u16| (u64::from(*told).saturating_sub(SLACK)..u64::from(*told) + 10 + SLACK).contains(&percent);
+        told.filter(stays).or_else(|| u16::try_from(percent / 10 * 10).ok())
     };
+    let before = before.cloned().unwrap_or_default();
     let server = store.server.present();
     let clients = server.and_then(|server| server.clients);
     let usage = Usage {
-        memory_percent: server.and_then(|server| percent(server.used_memory, server.max_memory)),
-        connections_percent: clients.zip(store.max_connections).and_then(|(used, most)| percent(used, most.into())),
-        commands_percent: store.quota.and_then(|quota| percent(quota.used, quota.limit)),
+        memory_percent: server.and_then(|server| percent(server.used_memory, server.max_memory, before.memory_percent)),
+        connections_percent: clients
+            .zip(store.max_connections)
+            .and_then(|(used, most)| percent(used, most.into(), before.connections_percent)),
+        commands_percent: store.quota.and_then(|quota| percent(quota.used, quota.limit, before.commands_percent)),
     };
     (usage != Usage::default()).then_some(usage)
 }
@@ -84,4 +93,37 @@ fn described(store: &StoreId, message: &str) -> Option<Retained> {
         StoreId::Disabled => return None,
     };
     Some(Retained { kind: kind.to_owned(), id, message: Some(message.to_owned()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::StoreId;
+    use crate::observed::{CommandQuota, Placement, Reading, StoreStatus};
+
+    fn used(used: u64) -> Store {
+        Store {
+            id: StoreId::Upstash("u-1".to_owned()),
+            name: String::new(),
+            status: StoreStatus::Available,
+            address: None,
+            credential: None,
+            placement: Placement::Public,
+            cluster: false,
+            max_connections: None,
+            plan: None,
+            quota: Some(CommandQuota { limit: 100, used }),
+            server: Reading::Absent,
+        }
+    }
+
+    #[test]
+    fn a_figure_that_breathes_around_the_edge_of_a_step_is_told_once() {
+        let mut told = None;
+        let steps = [19, 21, 19, 22, 23, 19, 17, 16, 20].map(|percent| {
+            told = usage(&used(percent), told.as_ref());
+            told.as_ref().and_then(|usage| usage.commands_percent).unwrap_or_default()
+        });
+        assert_eq!(steps, [10, 10, 10, 10, 20, 20, 20, 10, 10]);
+    }
 }

@@ -65,6 +65,13 @@ fn a_figure_that_was_measured_anew_is_no_news_and_an_answer_is() {
     }
     let answered = |code: u16| told("Fail", &format!("GET /: answered {code}, expected 200"));
     assert!(!says_the_same(&answered(500), &answered(404)));
+    let elsewhere = |host: &str| told("Fail", &format!("{host}:6379 does not answer"));
+    assert!(!says_the_same(&elsewhere("10.0.0.5"), &elsewhere("10.0.0.6")));
+    let read = |some: u8| SessionBackendStatus {
+        summary: Summary { message: format!("read {some} of 5"), ..Summary::default() },
+        ..SessionBackendStatus::default()
+    };
+    assert!(!says_the_same(&read(1), &read(4)), "what is no check's is told");
 }
 
 fn stalled(status: &str, message: &str) -> SessionBackendStatus {

@@ -16,9 +16,9 @@ mod life;
 mod operator;
 mod plane;
 mod replicas;
+mod restart;
 mod rights;
 mod scale;
-mod secrets;
 #[path = "../../sandbox/tests/support/starter.rs"]
 #[allow(dead_code, reason = "these tests make no cache")]
 mod starter;

@@ -132,7 +132,8 @@ impl CloudWorld {
         if let Some(used) = self.cache.databases.usage.get(&database.id, cache::USAGE) {
             return Some(CommandQuota { limit, used: used? });
         }
-        let used = upstash.stats(&database.id).await.ok().and_then(|stats| stats.monthly_requests);
+        // Only what was read is kept: one answer that fails must not hide the figure from all.
+        let used = upstash.stats(&database.id).await.ok()?.monthly_requests;
         self.cache.databases.usage.put(&database.id, used);
         Some(CommandQuota { limit, used: used? })
     }

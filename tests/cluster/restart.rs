@@ -1,4 +1,4 @@
-//! A Secret the spec refers to is taken away in the middle of a migration, and the operator ends.
+//! The operator is killed while a migration bakes and starts again with something in its way: the stores stay in step.
 
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -49,4 +49,29 @@ fn an_operator_that_starts_again_without_the_secret_of_the_spec_keeps_both_store
     assert_eq!((ground.calls("CreateDatabase"), ground.calls("UpdateService")), (2, 1), "theirs and ours");
     drop(operator);
     ground.keeps_its_secrets();
+}
+
+#[test]
+fn an_operator_that_starts_again_keeps_the_stores_of_a_paused_object_in_step_and_changes_nothing() {
+    let Some(ground) = Ground::up("paused-again") else { return };
+    let old = ground.database("old");
+    ground.service(SERVICE, Some(&old.url));
+    let mut operator = Operator::alone(&ground);
+    ground.apply(&object(NAME, &created("new"), &json!({ "migration": { "bakeTime": "1h" } })));
+    ground.until_phase(NAME, "Baking");
+    ground.annotate(NAME, "paused", "true");
+    ground.until_phase(NAME, "Paused");
+    let changes = ground.changes();
+
+    operator.signal(Signal::SIGKILL);
+    operator.ended();
+    let operator = Operator::alone(&ground);
+    is_carried(&ground, "new", "old", "sess:after");
+    is_carried(&ground, "old", "new", "sess:late");
+    assert_eq!(ground.object(NAME)["status"]["phase"], "Paused");
+    assert_eq!(ground.changes(), changes, "no cloud call that may change something");
+
+    ground.kubectl(&format!("annotate sb {NAME} sessionbackend.dev/paused-"));
+    ground.until_phase(NAME, "Baking");
+    drop(operator);
 }
