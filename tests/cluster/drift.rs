@@ -13,7 +13,7 @@ use super::told::{condition, message, ready_on, says};
 /// The shortest that is admitted.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// What a busy machine may add.
-const SLACK: Duration = Duration::from_secs(15);
+const SLACK: Duration = Duration::from_secs(30);
 
 fn often(differs: &Value) -> Value {
     let mut often = json!({ "checks": { "interval": "10s" } });
