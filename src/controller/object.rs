@@ -68,6 +68,10 @@ pub(super) struct Object {
     heard: Option<(MigrationId, Word)>,
     /// Both stores may be in use.
     attentive: bool,
+    /// A migration is open.
+    migrates: bool,
+    /// What was last seen of the status that is not as it was written, and was written again.
+    strange: Option<SessionBackendStatus>,
     /// When the status was written last.
     wrote: Option<Instant>,
     told: checks::Told,
@@ -110,6 +114,8 @@ impl Object {
             trouble: None,
             heard: None,
             attentive: false,
+            migrates: false,
+            strange: None,
             wrote: None,
             told: checks::Told::default(),
         }
@@ -123,6 +129,30 @@ impl Object {
     /// Whether both stores may be in use, so that somebody has to go on.
     pub(super) fn is_attentive(&self) -> bool {
         self.attentive
+    }
+
+    /// Whether a migration is open, which goes on with what it began with.
+    pub(super) fn migrates(&self) -> bool {
+        self.migrates
+    }
+
+    /// A word is known only while its annotation is there: said again, it counts again.
+    pub(super) fn hears(&mut self, words: &[(&'static str, MigrationId, Word)]) {
+        let is_there =
+            |heard: &(MigrationId, Word)| words.iter().any(|(_, id, word)| (id, word) == (&heard.0, &heard.1));
+        self.heard = self.heard.take().filter(is_there);
+    }
+
+    /// Whether the status that is `seen` is not the one that was written, and was not answered before. What others own in it
+    /// stays whatever is written, so one answer is enough.
+    pub(super) fn is_overwritten(&mut self, seen: Option<SessionBackendStatus>, now: Instant) -> bool {
+        let Some(written) = self.written.as_ref().filter(|_| self.is_settled(now)) else { return false };
+        let strange = seen.unwrap_or_default();
+        if says_the_same(&strange, written) || self.strange.as_ref() == Some(&strange) {
+            return false;
+        }
+        self.strange = Some(strange);
+        true
     }
 
     /// Whether it was connected without something its spec refers to.
@@ -183,6 +213,7 @@ impl Object {
             return self.blind(&turn, said);
         }
         self.attentive = turn.journal.open_migration().is_some_and(both_in_use);
+        self.migrates = turn.journal.open_migration().is_some();
         if looks_only(wanted) {
             self.keep_in_step(&led, &turn).await;
         }

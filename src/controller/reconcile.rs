@@ -210,7 +210,7 @@ impl<'a> Visit<'a> {
                     }
                 }
                 // Whoever keeps two stores in step goes on as he was; what is in the way is told.
-                Err(stopped) if object.is_attentive() || object.is_for(generation, &desired) => {
+                Err(stopped) if object.migrates() || object.is_for(generation, &desired) => {
                     object.kept_though(now(), stopped.reason, stopped.message);
                 }
                 Err(stopped) => return Err(stopped),
@@ -269,6 +269,7 @@ impl<'a> Visit<'a> {
     /// taken in any case.
     async fn hear(&self, object: &mut Object) {
         object.remarks.clone_from(&self.said.nonsense);
+        object.hears(&self.said.words);
         for (annotation, id, word) in &self.said.words {
             if self.said.paused {
                 object.remarks.push(format!(
@@ -317,10 +318,11 @@ impl<'a> Visit<'a> {
             return (Action::requeue(pause), "looking");
         }
         metrics::object(&self.namespace, &self.object.name_any(), &status);
-        let before = object.written.clone().filter(|_| !self.is_overwritten(object));
-        match self.write(before.as_ref(), &status).await {
+        let told = object.written.clone();
+        let before = told.as_ref().filter(|_| !object.is_overwritten(self.former(), Instant::now()));
+        match self.write(before, told.as_ref(), &status).await {
             Ok(()) => {
-                object.wrote(status, before.as_ref());
+                object.wrote(status, before);
                 (Action::requeue(pause), "turned")
             }
             Err(error) => {
@@ -341,13 +343,6 @@ impl<'a> Visit<'a> {
         self.stop(&stopped.unwrap_or_else(|| Stopped::by_the_api_server(error))).await
     }
 
-    /// Whether somebody else has written the status since we did: a leader that was frozen, a restore. What was seen right
-    /// after our own write is older than it.
-    fn is_overwritten(&self, object: &Object) -> bool {
-        let Some(written) = object.written.as_ref().filter(|_| object.is_settled(Instant::now())) else { return false };
-        !self.former().is_some_and(|seen| says_the_same(&seen, written))
-    }
-
     /// Writes that the object cannot be turned, and why.
     async fn stop(&self, stopped: &Stopped) -> (Action, &'static str) {
         let Stopped { reason, message, lack: _ } = stopped;
@@ -365,7 +360,7 @@ impl<'a> Visit<'a> {
         };
         let status = unplanned(*reason, message, &aside, now());
         metrics::object(&self.namespace, &self.object.name_any(), &status);
-        let written = self.write(before.as_ref(), &status).await;
+        let written = self.write(before.as_ref(), before.as_ref(), &status).await;
         let is_refused = written.as_ref().is_err_and(api::Error::is_invalid);
         if is_refused {
             // The API server takes nothing of such an object: an event is all that can be said.
@@ -383,10 +378,11 @@ impl<'a> Visit<'a> {
         (Action::requeue(if reason.ends_by_itself() { LATER } else { PERSON }), "stopped")
     }
 
-    /// Writes a status that says something new, and its events.
+    /// Writes a status unless it says what is there `before`, and as events what is new to what was `told`.
     async fn write(
         &self,
         before: Option<&SessionBackendStatus>,
+        told: Option<&SessionBackendStatus>,
         status: &SessionBackendStatus,
     ) -> Result<(), api::Error> {
         if before.is_some_and(|before| says_the_same(before, status)) {
@@ -394,7 +390,7 @@ impl<'a> Visit<'a> {
         }
         self.ledger().status(status).await?;
         metrics::status_written();
-        self.ledger().events(&transitions(before, status)).await;
+        self.ledger().events(&transitions(told, status)).await;
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use crate::identity::{MigrationId, StoreId};
 use crate::journal::{
     EgressChange, Entry, Latch, Migration, Outcome, Prior, ServiceMove, Settled, StoreRecord, Undo, VaultKey,
 };
-use crate::observed::{CatalogEntry, Delivery, Reading, Service, Store};
+use crate::observed::{CatalogEntry, Delivery, Reading, Service, ServiceStatus, Store};
 use crate::serving::{Serving, identify, serving, told_by_name};
 use crate::step::Step;
 
@@ -158,6 +158,16 @@ impl<'a> Draft<'a> {
             })
     }
 
+    /// Whether a deployment is under way before the first note is taken: its old instances may still use another store, and it
+    /// may be taken back.
+    fn is_being_told(&mut self, services: &[Using<'a>]) -> bool {
+        let deployed = |using: &&Using<'a>| using.service.status == ServiceStatus::OperationInProgress;
+        for using in services.iter().filter(deployed) {
+            self.await_foreign(&using.spec.name, using.service);
+        }
+        services.iter().any(|using| deployed(&using))
+    }
+
     fn latched(&mut self, latch: &Latch) {
         self.phase(Phase::RolledBack);
         if !self.retire_leftovers() {
@@ -195,6 +205,9 @@ impl<'a> Draft<'a> {
         self.say_how_it_fails(store);
         let journal = self.inputs.journal;
         let is_noted = journal.settled.as_ref().is_some_and(|settled| settled.store == store.id);
+        if !is_noted && self.is_being_told(services) {
+            return;
+        }
         // A latch is about a change that was tried: nobody asks for it any more.
         if !is_noted || journal.latch.is_some() {
             let former = journal.settled.as_ref().filter(|settled| settled.store == store.id);

@@ -43,6 +43,7 @@ impl Session {
             let mut line = String::new();
             self.stream.read_line(&mut line).await?;
             match line.trim_end().split_once('*') {
+                Some(("", "-1")) => {}
                 Some(("", length)) => left += length.parse::<usize>().map_err(|_| io::Error::other("not a length"))?,
                 _ => members.push(self.member(line.trim_end()).await?),
             }
@@ -55,6 +56,8 @@ impl Session {
         match line.split_at_checked(1) {
             Some(("+" | ":", text)) => Ok(text.to_owned()),
             Some(("-", error)) => Err(io::Error::other(error.to_owned())),
+            // There is no such key.
+            Some(("$", "-1")) => Ok(String::new()),
             Some(("$", length)) => {
                 let length: usize = length.parse().map_err(|_| io::Error::other("not a length"))?;
                 let mut body = vec![0; length + 2];
