@@ -71,6 +71,6 @@ scale: setup clients ## 1,000 objects on one replica: memory, and cloud calls an
 	@$(CARGO) build --quiet --release --locked -p sessionbackend --bin sessionbackend
 	@scripts/scale
 
-soak: setup ## 10 x migrate, 5 x each rollback, as many stories as 50 kills -9 take, the operator killed at every call; resumable (KILLS=50 SOAK_DIR=target/soak)
+soak: setup ## 10 x migrate, 5 x each rollback, as many stories as 50 kills -9 take, 5 x each by the operator, which is then killed at every call; resumable (KILLS=50 SOAK_DIR=target/soak)
 	@$(CARGO) build --quiet --workspace --bins
 	@scripts/soak
