@@ -134,3 +134,27 @@ fn the_second_object_that_wants_a_service_says_who_has_it_and_touches_nothing() 
     assert_eq!(ground.object("web-two")["status"]["summary"]["store"], "Upstash other");
     ground.keeps_its_secrets();
 }
+
+#[test]
+fn a_word_that_is_said_again_counts_again() {
+    let Some(ground) = Ground::up("again") else { return };
+    let old = ground.database("old");
+    ground.service(SERVICE, Some(&old.url));
+    let _operator = Operator::alone(&ground);
+    let fails = json!({ "deployment": "rollback", "name": SERVICE });
+    ground.sandbox.must(&["fault", "add", &fails.to_string()]);
+    ground.apply(&object(NAME, &created("new"), &json!({ "migration": { "onFailure": "Hold" } })));
+    let held = ground.until_phase(NAME, "Held");
+    let id = held["status"]["migration"]["id"].as_str().unwrap();
+    for time in 1..=2 {
+        let calls = ground.calls("UpdateService");
+        ground.annotate(NAME, "retry", id);
+        super::ground::until(&format!("retry {time} calls again"), || match ground.calls("UpdateService") {
+            now if now > calls => Ok(()),
+            _ => Err(format!("{:#}", ground.object(NAME)["status"])),
+        });
+        ground.until(NAME, "it holds again, and the word is taken off", |object| {
+            object["status"]["phase"] == "Held" && annotation(object, "retry").is_null()
+        });
+    }
+}
