@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
+use tokio::time::Instant;
 
 use crate::aws::Aws;
 use crate::desired::{Desired, Target};
@@ -89,6 +90,8 @@ pub struct CloudWorld {
 struct Memory {
     /// The newest sequence of the journal this process has read or written.
     sequence: u64,
+    /// Since when there is no journal any more, though this process knows one.
+    vanished: Option<Instant>,
     /// The vault as it was last read or written.
     vault: BTreeMap<VaultKey, SecretString>,
     /// Values that go into the vault with the next write.

@@ -92,13 +92,7 @@ impl Election {
     }
 
     async fn attempt(&self, seen: &mut Option<Seen>) -> Result<bool, api::Error> {
-        let Some(lease) = self.read().await? else {
-            let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
-            let lease = Lease { metadata, spec: Some(self.claim(None)) };
-            return api::call("create", "lease", self.leases.create(&PostParams::default(), &lease))
-                .await
-                .map(|_| true);
-        };
+        let Some(lease) = self.read().await? else { return self.create().await };
         let spec = lease.spec.clone().unwrap_or_default();
         let version = lease.metadata.resource_version.clone();
         if seen.as_ref().is_none_or(|seen| seen.version != version) {
@@ -131,12 +125,19 @@ impl Election {
     }
 
     async fn renew(&self) -> Result<bool, api::Error> {
-        let Some(lease) = self.read().await? else { return Ok(false) };
+        // Somebody has deleted it. Of two that make it anew one is refused, and then reads whose it is.
+        let Some(lease) = self.read().await? else { return self.create().await };
         let spec = lease.spec.clone().unwrap_or_default();
         if spec.holder_identity.as_deref() != Some(&self.identity) {
             return Ok(false);
         }
         self.write(lease, self.claim(Some(&spec))).await.map(|()| true)
+    }
+
+    async fn create(&self) -> Result<bool, api::Error> {
+        let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
+        let lease = Lease { metadata, spec: Some(self.claim(None)) };
+        api::call("create", "lease", self.leases.create(&PostParams::default(), &lease)).await.map(|_| true)
     }
 
     /// Gives the lease up, so that another need not wait for its end.

@@ -129,7 +129,7 @@ fn store(inputs: &Inputs<'_>) -> Option<Finding> {
             }
         },
         Reading::Absent => finding(kind, Some(false), Reason::StoreNotFound, "it does not exist"),
-        Reading::Unknown(error) => finding(kind, None, Reason::ApiUnavailable, error.to_string()),
+        Reading::Unknown(error) => finding(kind, None, Reason::of_class(error.class), error.to_string()),
         Reading::Hidden(why) => finding(kind, None, Reason::SourceUnknown, why.clone()),
     })
 }
@@ -149,7 +149,9 @@ fn services(inputs: &Inputs<'_>) -> Option<Finding> {
                     format!("service {name} does not exist"),
                 ));
             }
-            Reading::Unknown(error) => return Some(finding(kind, None, Reason::ApiUnavailable, error.to_string())),
+            Reading::Unknown(error) => {
+                return Some(finding(kind, None, Reason::of_class(error.class), error.to_string()));
+            }
             Reading::Hidden(why) => return Some(finding(kind, None, Reason::SourceUnknown, why.clone())),
         };
         let (reason, what) = match &service.status {

@@ -2,12 +2,14 @@
 //! A write is refused unless the state is where the plan saw it; a read older than what this process knows is no reading.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rand::Rng;
 use rand::distr::Alphanumeric;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::aws::secretsmanager::{SERVICE, is_in_recovery};
 use crate::error::{Class, CloudError};
@@ -19,6 +21,8 @@ use crate::observed::Reading;
 use super::{CloudWorld, refused, service};
 
 const OPERATION: &str = "Journal";
+/// How long the answers of Secrets Manager may be behind a write; longer than that there is no journal.
+const STALE: Duration = Duration::from_mins(1);
 
 /// The secret's content. No `Debug`: the vault is in clear.
 #[derive(Serialize, Deserialize)]
@@ -57,6 +61,16 @@ pub(super) fn generate_token() -> SecretString {
     token.into()
 }
 
+/// The journal was there, and is not in its recovery window either.
+fn destroyed(owner: &Owner) -> Reading<Journal> {
+    let message = format!(
+        "secret {} was deleted for good by somebody else; what it knew of a migration is lost: look which store each service \
+         is told of, then start this process again, which begins anew with what it finds",
+        owner.journal_secret()
+    );
+    Reading::Unknown(CloudError::new(Class::Rejected, SERVICE, "GetSecretValue", "", &message))
+}
+
 fn nonce() -> String {
     rand::rng().sample_iter(Alphanumeric).take(16).map(char::from).collect()
 }
@@ -77,10 +91,14 @@ impl CloudWorld {
                 stale(&format!("the journal was read at sequence {}", held.journal.sequence))
             }
             Found::Held(held) => {
+                self.memory().vanished = None;
                 self.remember(owner, &held.journal, &held.vault);
                 Reading::Present(held.journal)
             }
-            Found::Nothing if known > 0 => stale("no journal was found"),
+            Found::Nothing if known > 0 => {
+                let since = *self.memory().vanished.get_or_insert_with(Instant::now);
+                if since.elapsed() < STALE { stale("no journal was found") } else { destroyed(owner) }
+            }
             Found::Nothing | Found::Deleted => {
                 *self.memory() = super::Memory::default();
                 Reading::Absent

@@ -80,3 +80,21 @@ fn a_leader_that_was_frozen_past_its_lease_wakes_and_does_no_harm() {
     assert_eq!(second.ended(), Some(0), "{}", second.said());
     ground.keeps_its_secrets();
 }
+
+#[test]
+fn a_lease_that_somebody_deletes_is_made_again_by_who_held_it() {
+    let Some(ground) = Ground::up("no-lease") else { return };
+    let mut operator = Operator::alone(&ground);
+    leads(&operator);
+    ground.kubectl("delete lease sessionbackend");
+    until("the lease is there again", || {
+        let line = format!("-n {} get lease sessionbackend -o jsonpath={{.spec.holderIdentity}}", ground.namespace);
+        match ground.plane.must(&line) {
+            Ok(holder) if holder == "sessionbackend" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    assert!(operator.leads(), "it acts as before");
+    operator.signal(Signal::SIGTERM);
+    assert_eq!(operator.ended(), Some(0));
+}
