@@ -251,6 +251,8 @@ words! {
         Deleting,
         /// The planner contradicted one of its own promises and nothing was done; report it with the plan.
         GuardViolated,
+        /// The journal was destroyed in mid-migration; see which store each service is told of, then annotate sessionbackend.dev/abandon, delete the object and apply it again.
+        JournalLost,
         /// The controller broke off at this object and tries again each minute; report it with its log.
         Defect,
     }

@@ -193,6 +193,7 @@ impl<'a> Visit<'a> {
                 Ok(None) => return Err(Stopped::new(Reason::Progressing, "")),
                 Err(stopped) => self.without(whose, stopped).await?,
             };
+            self.remembers(&connection).await?;
             let mut object = Object::new(connection, found, now());
             object.written = self.former();
             return Ok(self.context.keep(key, uid, object));
@@ -218,6 +219,24 @@ impl<'a> Visit<'a> {
         }
         drop(object);
         Ok(known)
+    }
+
+    /// An object whose status tells of an open migration has a journal: without it two stores would be taken for settled.
+    async fn remembers(&self, connection: &Connection) -> Result<(), Stopped> {
+        let last = self.former().and_then(|status| status.migration);
+        let Some(open) = last.filter(|last| last.outcome.is_none() && !self.is_deleted()) else { return Ok(()) };
+        if !connection.world.has_no_journal(&connection.owner).await {
+            return Ok(());
+        }
+        let message = format!(
+            "secret {} was deleted for good, and with it what is known of migration {} from {} to {}: {}",
+            connection.owner.journal_secret(),
+            open.id,
+            open.from,
+            open.to,
+            Reason::JournalLost.remedy()
+        );
+        Err(Stopped::new(Reason::JournalLost, message))
     }
 
     /// Whether the controller may do for this namespace what the object asks for.

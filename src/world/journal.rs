@@ -65,7 +65,7 @@ pub(super) fn generate_token() -> SecretString {
 fn destroyed(owner: &Owner) -> Reading<Journal> {
     let message = format!(
         "secret {} was deleted for good by somebody else; what it knew of a migration is lost: look which store each service \
-         is told of, then start this process again, which begins anew with what it finds",
+         is told of, then begin anew: `apply` again, or in a cluster abandon the object, delete it and apply it again",
         owner.journal_secret()
     );
     Reading::Unknown(CloudError::new(Class::Rejected, SERVICE, "GetSecretValue", "", &message))
@@ -104,6 +104,11 @@ impl CloudWorld {
                 Reading::Absent
             }
         }
+    }
+
+    /// Whether there is no journal, not even one in its recovery window; what cannot be read is there.
+    pub async fn has_no_journal(&self, owner: &Owner) -> bool {
+        matches!(self.fetch(owner).await, Ok(Found::Nothing))
     }
 
     pub(super) async fn journal_is_gone(&self, owner: &Owner) -> Result<bool, CloudError> {

@@ -75,3 +75,29 @@ fn an_operator_that_starts_again_keeps_the_stores_of_a_paused_object_in_step_and
     ground.until_phase(NAME, "Baking");
     drop(operator);
 }
+
+#[test]
+fn an_operator_that_starts_again_and_finds_no_journal_of_an_open_migration_asks_a_person() {
+    let Some(ground) = Ground::up("no-journal") else { return };
+    let old = ground.database("old");
+    let arn = ground.service(SERVICE, Some(&old.url));
+    let mut operator = Operator::alone(&ground);
+    ground.apply(&object(NAME, &created("new"), &json!({ "migration": { "bakeTime": "1h" } })));
+    ground.until_phase(NAME, "Baking");
+    operator.signal(Signal::SIGKILL);
+    operator.ended();
+    let journal = ground.secrets().into_iter().find(|name| name.ends_with("/journal")).unwrap();
+    let gone = json!({ "SecretId": journal, "ForceDeleteWithoutRecovery": true });
+    ground.sandbox.call("secretsmanager", "DeleteSecret", &gone);
+    let (variables, changes) = (ground.variables(&arn), ground.changes());
+
+    let _operator = Operator::alone(&ground);
+    let lost = ground.until(NAME, "it says so", |object| says(object, "Stalled", "JournalLost"));
+    let said = condition(&lost, "Stalled")["message"].as_str().unwrap();
+    assert!(said.contains(&journal) && said.contains("sessionbackend.dev/abandon"), "{said}");
+    assert!(lost["status"]["migration"]["id"].is_string(), "what was known of it stays: {:#}", lost["status"]);
+    assert_eq!((ground.variables(&arn), ground.changes()), (variables, changes));
+
+    ground.annotate(NAME, "abandon", "true");
+    ground.kubectl(&format!("delete sb {NAME} --timeout=60s"));
+}
