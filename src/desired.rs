@@ -28,6 +28,15 @@ pub enum Desired {
 }
 
 impl Desired {
+    /// Whether nothing is to be changed: `spec.mode: Plan`, or paused.
+    #[must_use]
+    pub fn looks_only(&self) -> bool {
+        match self {
+            Self::Present(target) => target.mode == Mode::Plan,
+            Self::Absent { .. } => false,
+        }
+    }
+
     /// The object goes, by what is wanted of it now.
     #[must_use]
     pub fn deleted(&self) -> Self {

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use jiff::Timestamp;
 
-use crate::desired::{Desired, Mode};
+use crate::desired::Desired;
 use crate::error::{Class, CloudError};
 use crate::identity::Owner;
 use crate::journal::{Entry, Journal, Resource};
@@ -102,15 +102,8 @@ pub async fn cycle<W: World>(
         Inputs { owner, desired, observed: &observed, journal: &journal, announced: memory.announced, now: at };
     let plan = guarded(&inputs, plan(&inputs));
     let outcomes =
-        if looks_only(desired) { Vec::new() } else { act(world, owner, &plan, &journal, memory, &clock).await };
+        if desired.looks_only() { Vec::new() } else { act(world, owner, &plan, &journal, memory, &clock).await };
     Cycle { at, observed, journal, plan, outcomes, is_blind: false }
-}
-
-fn looks_only(desired: &Desired) -> bool {
-    match desired {
-        Desired::Present(target) => target.mode == Mode::Plan,
-        Desired::Absent { .. } => false,
-    }
 }
 
 /// The plan, or nothing but the reason why it must not run.

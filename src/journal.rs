@@ -596,6 +596,12 @@ impl Migration {
         (written && self.hold.is_none()).then_some(&self.checks)
     }
 
+    /// Whether its copier has to be at work: nothing is written down yet that ends it.
+    #[must_use]
+    pub fn still_copies(&self) -> bool {
+        self.copies && self.baked.is_none() && self.copied.is_none()
+    }
+
     /// Whether it changes the egress of a service.
     #[must_use]
     pub fn moves_egress(&self) -> bool {

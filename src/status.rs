@@ -184,7 +184,6 @@ fn phase(inputs: &Inputs<'_>, plan: &Plan, previous: Option<&SessionBackendStatu
         .open_migration()
         .is_some_and(|migration| migration.services.iter().any(|moved| moved.forward.is_some()));
     let stopped = plan.steps.is_empty() && !plan.blocks.is_empty() && !moved;
-    let looks = target(inputs.desired).is_some_and(|target| target.mode == Mode::Plan);
     match plan.phase {
         Planned::Preflight | Planned::Provisioning | Planned::Copying | Planned::Ready if stopped => Phase::Blocked,
         Planned::Preflight => Phase::Planning,
@@ -198,7 +197,7 @@ fn phase(inputs: &Inputs<'_>, plan: &Plan, previous: Option<&SessionBackendStatu
         Planned::Retiring => Phase::Retiring,
         Planned::Ready if plan.is_converged() => Phase::Ready,
         // The services are told, and something is still to be done: nobody may take it for done.
-        Planned::Ready if looks => Phase::Planning,
+        Planned::Ready if inputs.desired.looks_only() => Phase::Planning,
         Planned::Ready if inputs.journal.settled.is_some() => Phase::Retiring,
         Planned::Ready => Phase::Provisioning,
         Planned::RollingBack => Phase::RollingBack,

@@ -9,7 +9,7 @@ use crate::api::Reason;
 use crate::backoff::{Backoff, Pause, stuck};
 use crate::checks;
 use crate::clock::Time;
-use crate::desired::{Desired, Mode};
+use crate::desired::Desired;
 use crate::engine::{Cycle, Memory, World, cycle};
 use crate::error::CloudError;
 use crate::identity::{MigrationId, Owner};
@@ -138,7 +138,7 @@ impl Run {
     /// How the run ends now, if it does. `stays` where somebody has to keep two stores in step whatever else is wrong.
     fn ending(&self, turn: &Cycle, desired: &Desired, stays: bool) -> Option<Ending> {
         let plan = &turn.plan;
-        if looks_only(desired) {
+        if desired.looks_only() {
             return Some(Ending::LookedOnly);
         }
         if !plan.steps.is_empty() {
@@ -186,13 +186,6 @@ impl Run {
         let last = journal.migration.as_ref()?;
         let completed = last.ended.as_ref().is_some_and(|ended| ended.outcome == Outcome::Completed);
         (completed && self.migration.as_ref() == Some(&last.id)).then(|| last.id.clone())
-    }
-}
-
-fn looks_only(desired: &Desired) -> bool {
-    match desired {
-        Desired::Present(target) => target.mode == Mode::Plan,
-        Desired::Absent { .. } => false,
     }
 }
 

@@ -21,9 +21,8 @@ use crate::error::{Class, CloudError};
 use crate::identity::MigrationId;
 use crate::identity::Owner;
 use crate::journal::{Entry, Journal, Migration};
-use crate::manifest::NOT_FOUND;
 use crate::metrics;
-use crate::observed::{Lack, Observed, Reading};
+use crate::observed::{Observed, Reading};
 use crate::plan::{Inputs, after};
 use crate::render::apply::{both_in_use, checks as lines_of};
 use crate::status::{Aside, project, says_the_same, unplanned};
@@ -214,7 +213,7 @@ impl Object {
         }
         self.attentive = turn.journal.open_migration().is_some_and(both_in_use);
         self.migrates = turn.journal.open_migration().is_some();
-        if looks_only(wanted) {
+        if wanted.looks_only() {
             self.keep_in_step(&led, &turn).await;
         }
         let resting = turn.plan.is_converged() && turn.journal.open_migration().is_none();
@@ -281,10 +280,8 @@ impl Object {
     /// what is there, and without it the way back would lose sessions.
     async fn keep_in_step(&self, led: &Led<'_>, turn: &Cycle) {
         let is_here = turn.observed.copy.present().is_some_and(|copy| copy.here);
-        let Some(migration) = turn.journal.open_migration().filter(|migration| !is_here && keeps_in_step(migration))
-        else {
-            return;
-        };
+        let is_kept = |migration: &&Migration| !is_here && migration.still_copies() && migration.sealed.is_some();
+        let Some(migration) = turn.journal.open_migration().filter(is_kept) else { return };
         let step = Step::Copy { migration: migration.id.clone(), mode: CopyMode::BothWays };
         if let Err(error) = led.perform(&self.connection.owner, &step, &turn.journal, turn.at).await {
             tracing::warn!(object = %self.connection.owner, %error, "the stores are not kept in step");
@@ -367,18 +364,6 @@ impl Object {
     }
 }
 
-/// Whether a migration keeps its two stores in step, both ways: from the seal until the way back is over.
-fn keeps_in_step(migration: &Migration) -> bool {
-    migration.copies && migration.sealed.is_some() && migration.baked.is_none() && migration.copied.is_none()
-}
-
-fn looks_only(desired: &Desired) -> bool {
-    match desired {
-        Desired::Present(target) => target.mode == Mode::Plan,
-        Desired::Absent { .. } => false,
-    }
-}
-
 /// The same, with every change left out.
 fn looking(desired: &Desired) -> Desired {
     match desired {
@@ -394,24 +379,6 @@ fn looking(desired: &Desired) -> Desired {
 fn finished(mut runs: BTreeMap<Stage, Run>) -> BTreeMap<Stage, Run> {
     runs.retain(|_, run| run.finished.is_some());
     runs
-}
-
-/// What a spec refers to and lacks, where that is why a connection could not be made.
-#[must_use]
-pub(super) fn lack(error: &crate::connect::Error) -> Option<Lack> {
-    let crate::connect::Error::Violation(violation) = error else { return None };
-    Some(Lack::new(reason(error), violation.clone()))
-}
-
-/// The reason a connection could not be made.
-#[must_use]
-pub(super) fn reason(error: &crate::connect::Error) -> Reason {
-    use crate::connect::Error;
-    match error {
-        Error::Violation(violation) if violation.problem.ends_with(NOT_FOUND) => Reason::SecretNotFound,
-        Error::Violation(_) => Reason::SecretInvalid,
-        Error::Cloud(error) => Reason::of_class(error.class),
-    }
 }
 
 /// The world, changed only while this process may act, with every call in the log.

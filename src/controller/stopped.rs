@@ -1,8 +1,9 @@
 //! Why an object cannot be turned now.
 
-use super::{api, object};
+use super::api;
 use crate::api::Reason;
 use crate::connect;
+use crate::manifest::NOT_FOUND;
 use crate::observed::Lack;
 
 /// A stable word, and what to say.
@@ -26,17 +27,17 @@ impl Stopped {
 
     /// It could not be connected.
     pub(super) fn unconnected(error: &connect::Error) -> Self {
-        let stopped = || Self::new(object::reason(error), error.to_string());
-        object::lack(error).map_or_else(stopped, Self::lacking)
+        let stopped = || Self::new(reason(error), error.to_string());
+        lack(error).map_or_else(stopped, Self::lacking)
     }
 
     pub(super) fn by_the_api_server(error: &api::Error) -> Self {
-        Self::new(reason(error), error.to_string())
+        Self::new(refusal(error), error.to_string())
     }
 
     /// The API server does not give the Secrets.
     pub(super) fn without_secrets(error: &api::Error) -> Self {
-        let reason = reason(error);
+        let reason = refusal(error);
         Self::lacking(Lack {
             reason,
             subject: "the Secrets of the spec".to_owned(),
@@ -46,6 +47,22 @@ impl Stopped {
     }
 }
 
-fn reason(error: &api::Error) -> Reason {
+fn refusal(error: &api::Error) -> Reason {
     if error.is_forbidden() { Reason::AccessDenied } else { Reason::ApiUnavailable }
+}
+
+/// What a spec refers to and lacks, where that is why a connection could not be made.
+fn lack(error: &connect::Error) -> Option<Lack> {
+    let connect::Error::Violation(violation) = error else { return None };
+    Some(Lack::new(reason(error), violation.clone()))
+}
+
+/// The reason a connection could not be made.
+fn reason(error: &connect::Error) -> Reason {
+    use connect::Error;
+    match error {
+        Error::Violation(violation) if violation.problem.ends_with(NOT_FOUND) => Reason::SecretNotFound,
+        Error::Violation(_) => Reason::SecretInvalid,
+        Error::Cloud(error) => Reason::of_class(error.class),
+    }
 }

@@ -19,7 +19,7 @@ impl Draft<'_> {
                 _ => reached(migration),
             });
             message = format!("{message}; migration {} goes no further without it", migration.id);
-            if migration.copies && migration.baked.is_none() && migration.copied.is_none() {
+            if migration.still_copies() {
                 if migration.sealed.is_some() {
                     self.kept_in_step(migration);
                     message = format!("{message}, and both stores are kept in step meanwhile");
