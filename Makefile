@@ -32,8 +32,7 @@ demo-cluster: scenario setup ## The same move by the operator on a real API serv
 	  --cluster --dir target/demo-cluster --scenario $(SCENARIO) $(if $(KUBECONFIG_ADMIN),--kubeconfig $(KUBECONFIG_ADMIN))
 
 test: clients ## Every test but the soak
-	@$(CARGO) build --workspace --bins
-	@$(CARGO) test --workspace
+	@CARGO="$(CARGO)" scripts/test
 
 check: fmt lint purity generated deny ## Format, lints, purity of the core, generated files, dependencies
 
