@@ -3,6 +3,7 @@
 
 mod condition;
 mod costs;
+mod doing;
 
 use jiff::Timestamp;
 
@@ -55,6 +56,7 @@ pub fn project(inputs: &Inputs<'_>, plan: &Plan, aside: &Aside<'_>) -> SessionBa
     let target = target(inputs.desired);
     let migration = inputs.journal.migration.as_ref();
     let phase = if aside.paused { Phase::Paused } else { phase(inputs, plan, previous) };
+    let doing = doing::doing(phase, plan);
     let copy = inputs.observed.copy.present();
     let services = services(inputs, target);
     // A process that ran none itself knows what was written down.
@@ -69,7 +71,7 @@ pub fn project(inputs: &Inputs<'_>, plan: &Plan, aside: &Aside<'_>) -> SessionBa
             store: serving_words(inputs),
             checks: passed(results),
             services: arrived(inputs, target),
-            message: presentable(&message(plan, aside), MESSAGE),
+            message: presentable(&message(plan, aside, doing), MESSAGE),
         },
         services,
         store: serving_store(inputs),
@@ -85,7 +87,7 @@ pub fn project(inputs: &Inputs<'_>, plan: &Plan, aside: &Aside<'_>) -> SessionBa
         notes: plan.notes.iter().map(|note| presentable(note, MESSAGE)).take(NOTES).collect(),
         conditions: Vec::new(),
     };
-    status.conditions = conditions(&condition::findings(inputs, plan, checked, aside), aside, inputs.now);
+    status.conditions = conditions(&condition::findings(inputs, plan, checked, aside, doing), aside, inputs.now);
     status
 }
 
@@ -232,8 +234,8 @@ fn percent(copy: &Copy) -> Option<u8> {
     u8::try_from(percent / 5 * 5).ok()
 }
 
-/// What it waits for, or what is wrong and what to do.
-fn message(plan: &Plan, aside: &Aside<'_>) -> String {
+/// What it waits for, or what is wrong and what to do, or what is being done.
+fn message(plan: &Plan, aside: &Aside<'_>, doing: &str) -> String {
     match (aside.failure, plan.blocks.first(), plan.waits.first()) {
         _ if aside.paused => Reason::Paused.remedy().to_owned(),
         (_, Some(block), _) => blocked(block),
@@ -241,7 +243,7 @@ fn message(plan: &Plan, aside: &Aside<'_>) -> String {
         (None, None, Some(wait)) => wait.message.clone(),
         (None, None, None) => {
             let trouble = aside.trouble.map(|(_, trouble)| trouble);
-            trouble.or(aside.remark).unwrap_or_default().to_owned()
+            trouble.or(aside.remark).unwrap_or(doing).to_owned()
         }
     }
 }

@@ -54,13 +54,15 @@ fn planned(desired: &Desired, picture: &Picture, now: Timestamp) -> Plan {
     once
 }
 
-/// Whoever waits for the word or for the condition is told that it is done only when it is.
+/// Whoever waits for the word or for the condition is told that it is done only when it is, and until then what is done.
 fn is_true(inputs: &Inputs<'_>, plan: &Plan) {
     let status = project(inputs, plan, &Aside::default());
     let says_so = status.phase == Some(api::Phase::Ready);
     assert!(plan.is_converged() || !says_so, "the phase is Ready, and this is left: {plan:?}");
     let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
     assert!(ready.status != "True" || says_so, "the condition Ready is true in phase {:?}", status.phase);
+    let is_still = plan.is_converged() || inputs.desired.looks_only() && plan.blocks.is_empty();
+    assert!(is_still || !status.summary.message.is_empty(), "nothing is said in phase {:?}: {plan:?}", status.phase);
 }
 
 /// The promises, told a second time and without the guard's help.

@@ -22,10 +22,15 @@ pub(super) fn findings(
     plan: &Plan,
     checked: Option<&[CheckResult]>,
     aside: &Aside<'_>,
+    doing: &str,
 ) -> Vec<Finding> {
     let validated = checked.map(|results| validated(inputs, results));
-    let mut found =
-        vec![ready(inputs, plan, validated.as_ref(), aside), reconciling(plan, aside), stalled(plan, aside)];
+    let because = cause(plan, aside, doing);
+    let mut found = vec![
+        ready(inputs, plan, validated.as_ref(), aside, &because),
+        reconciling(plan, aside, &because),
+        stalled(plan, aside, &because),
+    ];
     found.push(match (aside.trouble, aside.remark) {
         (Some((reason, trouble)), _) => finding(Kind::Accepted, Some(false), reason, trouble),
         (None, Some(remark)) => finding(Kind::Accepted, Some(true), Reason::AnnotationIgnored, remark),
@@ -59,7 +64,7 @@ pub(super) fn of_the_unplanned(reason: Reason, message: &str, waits: bool, aside
 }
 
 /// Why nothing, or not everything, is as it should be.
-fn cause(plan: &Plan, aside: &Aside<'_>) -> (Reason, String) {
+fn cause(plan: &Plan, aside: &Aside<'_>, doing: &str) -> (Reason, String) {
     if aside.paused {
         return (Reason::Paused, Reason::Paused.remedy().to_owned());
     }
@@ -69,12 +74,18 @@ fn cause(plan: &Plan, aside: &Aside<'_>) -> (Reason, String) {
     if let Some((class, message)) = aside.failure {
         return (Reason::of_class(class), message.to_owned());
     }
-    let message = plan.waits.first().map(|wait| wait.message.clone()).unwrap_or_default();
+    let message = plan.waits.first().map_or_else(|| doing.to_owned(), |wait| wait.message.clone());
     let approval = plan.waits.iter().any(|wait| matches!(wait.on, Awaited::Approval(_)));
     (if approval { Reason::ApprovalNeeded } else { Reason::Progressing }, message)
 }
 
-fn ready(inputs: &Inputs<'_>, plan: &Plan, validated: Option<&Finding>, aside: &Aside<'_>) -> Finding {
+fn ready(
+    inputs: &Inputs<'_>,
+    plan: &Plan,
+    validated: Option<&Finding>,
+    aside: &Aside<'_>,
+    because: &(Reason, String),
+) -> Finding {
     let Desired::Present(target) = inputs.desired else {
         return finding(Kind::Ready, Some(false), Reason::Deleting, "");
     };
@@ -86,7 +97,7 @@ fn ready(inputs: &Inputs<'_>, plan: &Plan, validated: Option<&Finding>, aside: &
     }
     let looks = target.mode == Mode::Plan && plan.blocks.is_empty() && !aside.paused;
     let (reason, message) =
-        if looks { (Reason::PlanOnly, Reason::PlanOnly.remedy().to_owned()) } else { cause(plan, aside) };
+        if looks { (Reason::PlanOnly, Reason::PlanOnly.remedy().to_owned()) } else { because.clone() };
     finding(Kind::Ready, Some(false), reason, message)
 }
 
@@ -96,16 +107,16 @@ fn stands_still(plan: &Plan, aside: &Aside<'_>) -> bool {
     !aside.paused && (failed || !plan.blocks.is_empty())
 }
 
-fn reconciling(plan: &Plan, aside: &Aside<'_>) -> Finding {
+fn reconciling(plan: &Plan, aside: &Aside<'_>, because: &(Reason, String)) -> Finding {
     let idle = plan.steps.is_empty() && plan.waits.is_empty();
     let busy = !(idle || aside.paused || stands_still(plan, aside));
-    let (reason, message) = if busy { cause(plan, aside) } else { (Reason::AsDesired, String::new()) };
+    let (reason, message) = if busy { because.clone() } else { (Reason::AsDesired, String::new()) };
     finding(Kind::Reconciling, Some(busy), reason, message)
 }
 
-fn stalled(plan: &Plan, aside: &Aside<'_>) -> Finding {
+fn stalled(plan: &Plan, aside: &Aside<'_>, because: &(Reason, String)) -> Finding {
     let stands = stands_still(plan, aside);
-    let (reason, message) = if stands { cause(plan, aside) } else { (Reason::AsDesired, String::new()) };
+    let (reason, message) = if stands { because.clone() } else { (Reason::AsDesired, String::new()) };
     finding(Kind::Stalled, Some(stands), reason, message)
 }
 
