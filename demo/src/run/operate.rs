@@ -67,11 +67,17 @@ impl<'a> Operation<'a> {
         let (mut ready, mut back) = (Box::pin(ready), Box::pin(back));
         let mut moments = moments(args);
         let mut next = Box::pin(tokio::time::sleep(moments()));
+        let mut told = String::new();
+        let mut tell_once = |line: &str| {
+            if is_news(line, &mut told) {
+                terminal.say("kubectl", &format!("│ {line}"));
+            }
+        };
         let exit = loop {
             tokio::select! {
                 Some(line) = lines.recv() => {
                     checked.hear(&format!("  {line}"));
-                    terminal.say("kubectl", &format!("│ {line}"));
+                    tell_once(&line);
                 }
                 () = &mut next, if *kills < args.kills => {
                     controller.kill().await?;
@@ -93,7 +99,7 @@ impl<'a> Operation<'a> {
         // The last lines of what it watched are on their way.
         while let Ok(Some(line)) = tokio::time::timeout(Duration::from_millis(500), lines.recv()).await {
             checked.hear(&format!("  {line}"));
-            terminal.say("kubectl", &format!("│ {line}"));
+            tell_once(&line);
         }
         cluster.record().await?;
         Ok(is_true.then_some(exit))
@@ -102,5 +108,29 @@ impl<'a> Operation<'a> {
     /// What the object says about itself.
     pub(super) async fn status(&self) -> Result<Status, Error> {
         Ok(Status::read(&self.cluster.object().await?))
+    }
+}
+
+/// Whether a line says something that the one before it did not, the age at its end aside: the table is printed again whenever
+/// anything of the object is written, also what none of its columns shows.
+fn is_news(line: &str, told: &mut String) -> bool {
+    let row = line.trim_end().rsplit_once(' ').map_or(line, |(row, _age)| row.trim_end());
+    if row == told {
+        return false;
+    }
+    row.clone_into(told);
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_only_grew_older_is_no_news() {
+        let mut told = String::new();
+        assert!(is_news("liberty-social   Upstash liberty   Checking   False   2/2      19s", &mut told));
+        assert!(!is_news("liberty-social   Upstash liberty   Checking   False   2/2      20s", &mut told));
+        assert!(is_news("liberty-social   Upstash liberty   Checking   False   6/6      20s", &mut told));
     }
 }
