@@ -144,9 +144,9 @@ impl Object {
 
     /// Whether the status that is `seen` is not the one that was written, and was not answered before. What others own in it
     /// stays whatever is written, so one answer is enough.
-    pub(super) fn is_overwritten(&mut self, seen: Option<SessionBackendStatus>, now: Instant) -> bool {
+    pub(super) fn is_overwritten(&mut self, seen: impl FnOnce() -> Option<SessionBackendStatus>, now: Instant) -> bool {
         let Some(written) = self.written.as_ref().filter(|_| self.is_settled(now)) else { return false };
-        let strange = seen.unwrap_or_default();
+        let strange = seen().unwrap_or_default();
         if says_the_same(&strange, written) || self.strange.as_ref() == Some(&strange) {
             return false;
         }

@@ -6,30 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-
-use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 use kube::api::{Api, DynamicObject};
 use kube::runtime::controller::Action;
-use serde_json::{Value, json};
-use tokio::sync::{Mutex, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
 use super::ledger::Ledger;
 use super::object::{Heard, Object, Turn};
-use super::secrets::Secrets;
 use super::stopped::Stopped;
 use super::words::{Said, said};
 use super::{Context, api, key, now};
-use crate::api::admission::Violation;
-use crate::api::{API_VERSION, KIND, Reason, SessionBackend, SessionBackendSpec, SessionBackendStatus};
-use crate::connect::{Connection, Whose};
-use crate::desired::Desired;
-use crate::engine::World as _;
-use crate::manifest::{Entry, understand};
+use crate::api::{Reason, SessionBackendStatus};
 use crate::metrics;
-use crate::observed::{Lack, Reading};
 use crate::status::{Aside, EventKind, Transition, says_the_same, transitions, unplanned};
+
+mod known;
 
 /// After a write that somebody else's came before.
 const SOON: Duration = Duration::from_millis(500);
@@ -48,7 +40,7 @@ pub(super) enum Error {}
 
 /// One reconciliation of one object.
 pub(super) async fn reconcile(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, Error> {
-    let _turn = Visit::new(&object, &context).turn_has_come().await;
+    let _turn = turn_has_come(&context, &object).await;
     // What was to be looked at may have been edited, paused or deleted during the wait.
     let Some(object) = context.newest(&key(&object, &context.kind)) else { return Ok(Action::await_change()) };
     let visit = Visit::new(&object, &context);
@@ -68,6 +60,22 @@ pub(super) async fn reconcile(object: Arc<DynamicObject>, context: Arc<Context>)
     Ok(action)
 }
 
+/// Waits until fewer than the allowed number of objects are worked on. Whoever may have two stores in use waits for nobody:
+/// a hundred objects at rest behind a slow cloud must not hold up a migration.
+async fn turn_has_come<'a>(context: &'a Context, object: &DynamicObject) -> Option<SemaphorePermit<'a>> {
+    let is_attentive = match context.known(&key(object, &context.kind)) {
+        Some((_, known)) => known.lock().await.is_attentive(),
+        // After a restart the status is all there is to go by.
+        None => former(object).and_then(|status| status.migration).is_some_and(|last| last.outcome.is_none()),
+    };
+    if is_attentive { None } else { context.turns.acquire().await.ok() }
+}
+
+/// The status as it was when the object was last seen.
+fn former(object: &DynamicObject) -> Option<SessionBackendStatus> {
+    serde_json::from_value(object.data.get("status")?.clone()).ok()
+}
+
 /// One look at one object.
 struct Visit<'a> {
     object: &'a DynamicObject,
@@ -82,18 +90,6 @@ impl<'a> Visit<'a> {
         let namespace = object.namespace().unwrap_or_default();
         let objects = Api::namespaced_with(context.client.clone(), &namespace, &context.kind);
         Self { object, context, namespace, objects, said: said(object.annotations()) }
-    }
-
-    /// Waits until fewer than the allowed number of objects are worked on. Whoever may have two stores in use waits for nobody:
-    /// a hundred objects at rest behind a slow cloud must not hold up a migration.
-    async fn turn_has_come(&self) -> Option<SemaphorePermit<'a>> {
-        let known = self.context.known(&key(self.object, &self.context.kind));
-        let is_attentive = match known {
-            Some((_, object)) => object.lock().await.is_attentive(),
-            // After a restart the status is all there is to go by.
-            None => self.former().and_then(|status| status.migration).is_some_and(|last| last.outcome.is_none()),
-        };
-        if is_attentive { None } else { self.context.turns.acquire().await.ok() }
     }
 
     fn ledger(&self) -> Ledger<'_> {
@@ -154,136 +150,6 @@ impl<'a> Visit<'a> {
         format!("{}/{}", self.namespace, self.object.name_any())
     }
 
-    /// The object in this process, connected to its world as it is wanted now.
-    async fn known(&self) -> Result<Arc<Mutex<Object>>, Stopped> {
-        let entry = self.understood()?;
-        let desired = if self.is_deleted() { entry.desired.deleted() } else { entry.desired };
-        let key = key(self.object, &self.context.kind);
-        let generation = self.object.metadata.generation;
-        let secrets: Api<Secret> = Api::namespaced(self.context.client.clone(), &self.namespace);
-        let whose = Whose {
-            installation: &self.context.installation,
-            namespace: &self.namespace,
-            name: &self.object.name_any(),
-            generation,
-            spec: &entry.object.spec,
-            desired: &desired,
-        };
-        let connect = async |former: Option<&Object>| {
-            self.granted(&entry.object.spec, &desired)?;
-            let found = Secrets::read(&secrets, &self.namespace, &entry.object.spec, &desired).await;
-            let found = match found {
-                // What is being deleted needs none, and the permission may have gone before it.
-                Err(error) if self.is_deleted() && error.is_forbidden() => Secrets::default(),
-                found => found.map_err(|error| Stopped::without_secrets(&error))?,
-            };
-            let is_known = former.filter(|former| former.is_for(generation, &desired));
-            if is_known.is_some_and(|former| !found.differ_from(&former.secrets)) {
-                return Ok(None);
-            }
-            let connected = self.context.clouds.connect(whose, &found, former.map(|former| &former.connection));
-            Ok(Some((Box::pin(connected).await.map_err(|error| Stopped::unconnected(&error))?, found)))
-        };
-        let uid = self.object.uid();
-        let Some(known) = self.context.known(&key).filter(|(known, _)| *known == uid).map(|(_, known)| known) else {
-            // Another object had the name: what was begun for it is ended.
-            self.context.forget(&key).await;
-            let (connection, found) = match connect(None).await {
-                Ok(Some(made)) => made,
-                Ok(None) => return Err(Stopped::new(Reason::Progressing, "")),
-                Err(stopped) => self.without(whose, stopped).await?,
-            };
-            self.remembers(&connection).await?;
-            let mut object = Object::new(connection, found, now());
-            object.written = self.former();
-            return Ok(self.context.keep(key, uid, object));
-        };
-        let mut object = known.lock().await;
-        if !object.is_for(generation, &desired) || object.is_due(now()) {
-            match connect(Some(&object)).await {
-                Ok(Some((connection, found))) => object.reconnect(connection, found, now()),
-                Ok(None) => object.kept(now()),
-                // It goes without as before; what is missing may be another thing by now.
-                Err(stopped) if object.is_for(generation, &desired) && object.lacks() => {
-                    object.kept(now());
-                    if stopped.lack.is_some() {
-                        object.connection.world.lacks(stopped.lack);
-                    }
-                }
-                // Whoever keeps two stores in step goes on as he was; what is in the way is told.
-                Err(stopped) if object.migrates() || object.is_for(generation, &desired) => {
-                    object.kept_though(now(), stopped.reason, stopped.message);
-                }
-                Err(stopped) => return Err(stopped),
-            }
-        }
-        drop(object);
-        Ok(known)
-    }
-
-    /// An object whose status tells of an open migration has a journal: without it two stores would be taken for settled.
-    async fn remembers(&self, connection: &Connection) -> Result<(), Stopped> {
-        let last = self.former().and_then(|status| status.migration);
-        let Some(open) = last.filter(|last| last.outcome.is_none() && !self.is_deleted()) else { return Ok(()) };
-        if !connection.world.has_no_journal(&connection.owner).await {
-            return Ok(());
-        }
-        let message = format!(
-            "secret {} was deleted for good, and with it what is known of migration {} from {} to {}: {}",
-            connection.owner.journal_secret(),
-            open.id,
-            open.from,
-            open.to,
-            Reason::JournalLost.remedy()
-        );
-        Err(Stopped::new(Reason::JournalLost, message))
-    }
-
-    /// Whether the controller may do for this namespace what the object asks for.
-    fn granted(&self, spec: &SessionBackendSpec, desired: &Desired) -> Result<(), Stopped> {
-        let grants = &self.context.grants;
-        if let Some(violation) = grants.role(&self.namespace, spec.aws.role_arn.as_deref()) {
-            return Err(Stopped::new(Reason::NotGranted, violation.to_string()));
-        }
-        let Some(violation) = grants.service(&self.namespace, desired) else { return Ok(()) };
-        Err(Stopped::lacking(Lack::new(Reason::NotGranted, violation)))
-    }
-
-    /// An object whose Secret is missing, connected without it: only where a migration is open, whose copier has to go on.
-    async fn without(&self, whose: Whose<'_>, stopped: Stopped) -> Result<(Connection, Secrets), Stopped> {
-        let Some(lack) = stopped.lack.clone() else { return Err(stopped) };
-        let nothing = Secrets::default();
-        // What could not be read now may be readable soon: a copier that is needed must not wait for a person.
-        let connected = Box::pin(self.context.clouds.connect_without(lack, whose, &nothing)).await;
-        let connection = connected.map_err(|error| Stopped::unconnected(&error))?;
-        match connection.world.journal(&connection.owner).await {
-            Reading::Present(journal) if journal.open_migration().is_some() => Ok((connection, nothing)),
-            Reading::Present(_) | Reading::Absent | Reading::Hidden(_) => Err(stopped),
-            Reading::Unknown(error) => Err(Stopped::new(Reason::of_class(error.class), error.to_string())),
-        }
-    }
-
-    /// What the object says, as the command line would read it.
-    fn understood(&self) -> Result<Entry, Stopped> {
-        let mut value = json!({ "apiVersion": API_VERSION, "kind": KIND });
-        let metadata = serde_json::to_value(&self.object.metadata).unwrap_or(Value::Null);
-        value["metadata"] = metadata;
-        if let Some(spec) = self.object.data.get("spec") {
-            value["spec"] = spec.clone();
-        }
-        understand(value.clone()).map_err(|violations| {
-            let all: Vec<_> = violations.iter().map(Violation::to_string).collect();
-            let is_decodable = serde_json::from_value::<SessionBackend>(value).is_ok();
-            let reason = if is_decodable { Reason::InvalidSpec } else { Reason::Undecodable };
-            Stopped::new(reason, all.join("\n"))
-        })
-    }
-
-    /// The status as it was when the object was last seen.
-    fn former(&self) -> Option<SessionBackendStatus> {
-        serde_json::from_value(self.object.data.get("status")?.clone()).ok()
-    }
-
     /// Takes up the words in the annotations. What cannot be written down now is tried again at the next visit; the turn is
     /// taken in any case.
     async fn hear(&self, object: &mut Object) {
@@ -338,7 +204,7 @@ impl<'a> Visit<'a> {
         }
         metrics::object(&self.namespace, &self.object.name_any(), &status);
         let told = object.written.clone();
-        let before = told.as_ref().filter(|_| !object.is_overwritten(self.former(), Instant::now()));
+        let before = told.as_ref().filter(|_| !object.is_overwritten(|| former(self.object), Instant::now()));
         match self.write(before, told.as_ref(), &status).await {
             Ok(()) => {
                 object.wrote(status, before);
@@ -369,7 +235,7 @@ impl<'a> Visit<'a> {
         let known = self.context.known(&key).map(|(_, known)| known);
         let before = match &known {
             Some(object) => object.lock().await.written.clone(),
-            None => self.context.told(&key, self.object.uid().as_ref()).or_else(|| self.former()),
+            None => self.context.told(&key, self.object.uid().as_ref()).or_else(|| former(self.object)),
         };
         let aside = Aside {
             generation: self.object.metadata.generation,
