@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 
 use crate::api::SessionBackendSpec;
 use crate::api::admission::Violation;
-use crate::api::spec::External;
+use crate::api::spec::{self, External};
 use crate::aws::Aws;
 use crate::checks::run::Client;
 use crate::checks::{Check, SecretKeyRef};
@@ -38,6 +38,16 @@ pub struct Connection {
     pub copiers: Arc<LocalCopiers>,
     /// The checks of this process.
     pub checker: Arc<LocalChecker>,
+}
+
+/// Where an object lives: enough to read its journal, and to go on with what that knows.
+pub struct Place {
+    /// Whose.
+    pub owner: Owner,
+    /// Where it lives.
+    pub world: CloudWorld,
+    /// The copiers of this process, to be ended before it.
+    pub copiers: Arc<LocalCopiers>,
 }
 
 /// An object by its name, and what is known of it.
@@ -148,6 +158,26 @@ impl Clouds {
         self.connected(whose, values, None, Some(lack)).await
     }
 
+    /// Where one object lives whose spec is nobody's word but for its account.
+    ///
+    /// # Errors
+    /// When nobody says whose credentials these are.
+    pub async fn place(
+        &self,
+        installation: &str,
+        namespace: &str,
+        name: &str,
+        spec: &spec::Aws,
+    ) -> Result<Place, Error> {
+        let (aws, account, common) = self.aws(spec).await.map_err(Error::Cloud)?;
+        let owner = owner(installation, account, namespace, name, spec);
+        let copiers = Arc::new(LocalCopiers::new(now));
+        let plug = Plug { now, http: self.http.clone(), logs: aws.logs.clone(), secrets: BTreeMap::new() };
+        let long = long(&copiers, &Arc::new(LocalChecker::new(plug)));
+        let world = CloudWorld::new(aws, None, Inputs::default(), long).beside(common, Databases::default());
+        Ok(Place { owner, world, copiers })
+    }
+
     async fn connected(
         &self,
         whose: Whose<'_>,
@@ -167,24 +197,13 @@ impl Clouds {
             .transpose()
             .map_err(Error::Cloud)?;
         let inputs = where_needed(is_needed, inputs(values, spec))?;
-        let (aws, account, common) = self.aws(spec).await.map_err(Error::Cloud)?;
-        let owner = Owner {
-            installation: installation.to_owned(),
-            account,
-            region: spec.aws.region.to_string(),
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        };
+        let (aws, account, common) = self.aws(&spec.aws).await.map_err(Error::Cloud)?;
+        let owner = owner(installation, account, namespace, name, &spec.aws);
         let copiers = former.map_or_else(|| Arc::new(LocalCopiers::new(now)), |former| Arc::clone(&former.copiers));
         let secrets = where_needed(is_needed, headers(values, desired))?;
         let plug = Plug { now, http: self.http.clone(), logs: aws.logs.clone(), secrets };
         let checker = Arc::new(LocalChecker::new(plug));
-        let long = Long {
-            copiers: Arc::clone(&copiers) as _,
-            checker: Arc::clone(&checker) as _,
-            servers: Arc::new(RedisServers),
-        };
-        let mut world = CloudWorld::new(aws, upstash, inputs, long).beside(common, databases);
+        let mut world = CloudWorld::new(aws, upstash, inputs, long(&copiers, &checker)).beside(common, databases);
         world.lacks(lack);
         if let Some(former) = former.filter(|former| former.owner == owner) {
             world = world.succeeding(&former.world);
@@ -200,23 +219,38 @@ impl Clouds {
 
     /// The clients of a region and role, whose account that is, and what is known of it: nobody is asked where the spec says
     /// whose it is.
-    async fn aws(&self, spec: &SessionBackendSpec) -> Result<(Aws, String, Account), CloudError> {
-        let role = spec.aws.role_arn.as_ref().map(ToString::to_string);
-        let key = (spec.aws.region.to_string(), role.clone());
+    async fn aws(&self, spec: &spec::Aws) -> Result<(Aws, String, Account), CloudError> {
+        let role = spec.role_arn.as_ref().map(ToString::to_string);
+        let key = (spec.region.to_string(), role.clone());
         let known = Arc::clone(self.aws.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
         let clients = || async {
             match &role {
-                Some(role) => Box::pin(Aws::connect_as(role, &spec.aws.region)).await,
-                None => Box::pin(Aws::connect(Some(&spec.aws.region))).await,
+                Some(role) => Box::pin(Aws::connect_as(role, &spec.region)).await,
+                None => Box::pin(Aws::connect(Some(&spec.region))).await,
             }
         };
         let aws = known.aws.get_or_init(clients).await;
-        let account = match &spec.aws.account_id {
+        let account = match &spec.account_id {
             Some(account) => account.to_string(),
             None => known.account.get_or_try_init(|| aws.sts.account()).await?.clone(),
         };
         Ok((aws.clone(), account, known.common.clone()))
     }
+}
+
+fn owner(installation: &str, account: String, namespace: &str, name: &str, spec: &spec::Aws) -> Owner {
+    Owner {
+        installation: installation.to_owned(),
+        account,
+        region: spec.region.to_string(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+/// What takes long, in this process.
+fn long(copiers: &Arc<LocalCopiers>, checker: &Arc<LocalChecker>) -> Long {
+    Long { copiers: Arc::clone(copiers) as _, checker: Arc::clone(checker) as _, servers: Arc::new(RedisServers) }
 }
 
 fn now() -> Timestamp {

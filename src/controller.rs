@@ -21,7 +21,7 @@ use self::lease::{Election, Leadership};
 use self::object::Object;
 use crate::api::{SessionBackend, SessionBackendStatus};
 use crate::clock::{Clock, Time as _};
-use crate::connect::Clouds;
+use crate::connect::{Clouds, Place};
 use crate::error::chain;
 use crate::metrics;
 use crate::probes::{self, Readiness};
@@ -30,6 +30,7 @@ use crate::stop::Stop;
 mod api;
 mod grants;
 mod lease;
+mod led;
 mod ledger;
 mod object;
 mod reconcile;
@@ -113,12 +114,16 @@ struct Context {
     /// What the watch of each namespace has seen last.
     seen: Mutex<HashMap<String, Store<DynamicObject>>>,
     objects: Mutex<HashMap<ObjectRef<DynamicObject>, Known>>,
+    /// Where objects live whose spec cannot be understood.
+    places: Mutex<HashMap<ObjectRef<DynamicObject>, Placed>>,
     /// What was last said of objects that have no world.
     told: Mutex<HashMap<ObjectRef<DynamicObject>, Told>>,
 }
 
 /// An object, and the uid it is known under: a name can come again.
 type Known = (Option<String>, Arc<tokio::sync::Mutex<Object>>);
+/// Where an object lives, and its uid.
+type Placed = (Option<String>, Arc<Place>);
 /// A status, and the uid of whom it was said.
 type Told = (Option<String>, SessionBackendStatus);
 
@@ -131,7 +136,8 @@ impl Context {
 
     /// Ends what runs here for objects of `namespace` that a new list of it does not have any more.
     async fn forget_all_but(&self, namespace: &str, listed: &HashSet<ObjectRef<DynamicObject>>) {
-        let known: Vec<_> = self.objects().keys().cloned().collect();
+        let mut known: Vec<_> = self.objects().keys().cloned().collect();
+        known.extend(self.places().keys().cloned());
         let of_it = known.iter().filter(|key| key.namespace.as_deref() == Some(namespace));
         for key in of_it.filter(|key| !listed.contains(*key)) {
             self.forget(key).await;
@@ -140,6 +146,10 @@ impl Context {
 
     fn objects(&self) -> MutexGuard<'_, HashMap<ObjectRef<DynamicObject>, Known>> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn places(&self) -> MutexGuard<'_, HashMap<ObjectRef<DynamicObject>, Placed>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn known(&self, key: &ObjectRef<DynamicObject>) -> Option<Known> {
@@ -171,23 +181,29 @@ impl Context {
     fn leave(&self, key: &ObjectRef<DynamicObject>) -> Option<Known> {
         metrics::forget(key.namespace.as_deref().unwrap_or_default(), &key.name);
         self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.places().remove(key);
         self.objects().remove(key)
     }
 
     /// Forgets an object, and ends what it runs in this process.
     async fn forget(&self, key: &ObjectRef<DynamicObject>) {
+        let place = self.places().remove(key);
         if let Some((_, object)) = self.leave(key) {
             object.lock().await.connection.copiers.stop().await;
+        }
+        if let Some((_, place)) = place {
+            place.copiers.stop().await;
         }
     }
 
     /// Ends what all objects run in this process.
     async fn end(&self) {
-        let all = std::mem::take(&mut *self.objects());
-        futures::future::join_all(all.into_values().map(|(_, object)| async move {
+        let (all, places) = (std::mem::take(&mut *self.objects()), std::mem::take(&mut *self.places()));
+        let objects = all.into_values().map(|(_, object)| async move {
             object.lock().await.connection.copiers.stop().await;
-        }))
-        .await;
+        });
+        let places = places.into_values().map(|(_, place)| async move { place.copiers.stop().await });
+        futures::join!(futures::future::join_all(objects), futures::future::join_all(places));
     }
 }
 
@@ -229,6 +245,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         turns: Semaphore::new(usize::from(concurrency)),
         seen: Mutex::default(),
         objects: Mutex::default(),
+        places: Mutex::default(),
         told: Mutex::default(),
     });
     let controllers = futures::future::join_all(

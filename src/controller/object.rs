@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::lease::Leadership;
+use super::led::{Led, in_step, must_stay_in_step};
 use super::secrets::Secrets;
 use super::words::Said;
 use crate::api::{Reason, SessionBackendStatus};
@@ -17,17 +18,14 @@ use crate::clock::{Clock, Time as _};
 use crate::connect::Connection;
 use crate::desired::{Desired, Mode};
 use crate::engine::{Cycle, Memory, World, cycle};
-use crate::error::{Class, CloudError};
+use crate::error::CloudError;
 use crate::identity::MigrationId;
-use crate::identity::Owner;
-use crate::journal::{Entry, Journal, Migration};
 use crate::metrics;
-use crate::observed::{Observed, Reading};
 use crate::plan::{Inputs, after};
 use crate::render::apply::{both_in_use, checks as lines_of};
 use crate::status::{Aside, project, says_the_same, unplanned};
-use crate::step::{CopyMode, Step};
-use crate::stop::{Stop, Waves};
+use crate::step::Step;
+use crate::stop::Stop;
 use crate::word::{Answer, Word, answer_to};
 use crate::world::long::Checker as _;
 
@@ -203,7 +201,7 @@ impl Object {
     /// One turn.
     pub(super) async fn turn(&mut self, said: &Said, leadership: &Leadership, stop: &Stop) -> Turn {
         let Connection { owner, desired, world, checker, generation, .. } = &self.connection;
-        let led = Led { world, leadership, waves: Waves::until(stop) };
+        let led = Led::new(world, leadership, stop);
         let looks = looking(desired);
         let wanted = if said.paused { &looks } else { desired };
         let turn = Box::pin(cycle(&led, owner, wanted, &mut self.memory, || Clock.now())).await;
@@ -280,12 +278,28 @@ impl Object {
     /// what is there, and without it the way back would lose sessions.
     async fn keep_in_step(&self, led: &Led<'_>, turn: &Cycle) {
         let is_here = turn.observed.copy.present().is_some_and(|copy| copy.here);
-        let is_kept = |migration: &&Migration| !is_here && migration.still_copies() && migration.sealed.is_some();
-        let Some(migration) = turn.journal.open_migration().filter(is_kept) else { return };
-        let step = Step::Copy { migration: migration.id.clone(), mode: CopyMode::BothWays };
+        let open = turn.journal.open_migration().filter(|migration| !is_here && must_stay_in_step(migration));
+        let Some(migration) = open else { return };
+        let step = in_step(migration);
         if let Err(error) = led.perform(&self.connection.owner, &step, &turn.journal, turn.at).await {
             tracing::warn!(object = %self.connection.owner, %error, "the stores are not kept in step");
         }
+    }
+
+    /// Not turned: nothing is looked at and nothing planned, and two stores that may be in use stay in step all the same;
+    /// by which migration they are.
+    ///
+    /// # Errors
+    /// When the journal cannot be read, or the copier cannot be started.
+    pub(super) async fn stay_in_step(
+        &mut self,
+        leadership: &Leadership,
+        stop: &Stop,
+    ) -> Result<Option<MigrationId>, CloudError> {
+        let Connection { owner, world, copiers, .. } = &self.connection;
+        let kept = Led::new(world, leadership, stop).keep_in_step(owner, copiers).await?;
+        self.attentive = kept.is_some();
+        Ok(kept)
     }
 
     fn pause(&self, turn: &Cycle, now: Timestamp) -> Duration {
@@ -344,15 +358,10 @@ impl Object {
         if self.heard.as_ref() == Some(&said) {
             return Ok(Heard::Before);
         }
-        let journal = match world.journal(owner).await {
-            Reading::Present(journal) => journal,
-            Reading::Absent => Journal::default(),
-            Reading::Unknown(error) => return Err(error),
-            Reading::Hidden(why) => return Err(CloudError::new(Class::Denied, "sessionbackend", "journal", "", &why)),
-        };
+        let led = Led::new(world, leadership, stop);
+        let journal = led.written(owner).await?;
         Ok(match answer_to(&journal, desired, id, &said.1) {
             Answer::Say(entry) => {
-                let led = Led { world, leadership, waves: Waves::until(stop) };
                 let step = Step::Journal { expect: journal.sequence, entry };
                 led.perform(owner, &step, &journal, Clock.now()).await?;
                 self.heard = Some(said);
@@ -379,42 +388,4 @@ fn looking(desired: &Desired) -> Desired {
 fn finished(mut runs: BTreeMap<Stage, Run>) -> BTreeMap<Stage, Run> {
     runs.retain(|_, run| run.finished.is_some());
     runs
-}
-
-/// The world, changed only while this process may act, with every call in the log.
-struct Led<'a> {
-    world: &'a crate::world::CloudWorld,
-    leadership: &'a Leadership,
-    waves: Waves,
-}
-
-impl World for Led<'_> {
-    async fn journal(&self, owner: &Owner) -> Reading<Journal> {
-        self.world.journal(owner).await
-    }
-
-    async fn observe(&self, owner: &Owner, desired: &Desired, journal: &Journal) -> Observed {
-        self.waves.turn();
-        self.world.observe(owner, desired, journal).await
-    }
-
-    async fn perform(
-        &self,
-        owner: &Owner,
-        step: &Step,
-        journal: &Journal,
-        now: Timestamp,
-    ) -> Result<Option<Entry>, CloudError> {
-        self.waves.call()?;
-        if !self.leadership.is_held() {
-            let what = "another replica may act by now; nothing was called";
-            return Err(CloudError::new(Class::Conflict, "sessionbackend", "perform", "", what));
-        }
-        let result = self.world.perform(owner, step, journal, now).await;
-        match &result {
-            Ok(_) => tracing::info!(object = %owner, %step, "done"),
-            Err(error) => tracing::warn!(object = %owner, %step, %error, "failed"),
-        }
-        result
-    }
 }

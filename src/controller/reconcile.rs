@@ -21,6 +21,7 @@ use crate::api::{Reason, SessionBackendStatus};
 use crate::metrics;
 use crate::status::{Aside, EventKind, Transition, says_the_same, transitions, unplanned};
 
+mod in_step;
 mod known;
 
 /// After a write that somebody else's came before.
@@ -134,12 +135,16 @@ impl<'a> Visit<'a> {
         }
         let object = match self.known().await {
             Ok(object) => object,
-            Err(stopped) => return self.stop(&stopped).await,
+            Err(stopped) => return self.stop(&self.with_its_stores_in_step(stopped).await).await,
         };
         let mut object = object.lock().await;
         if self.said.paused && self.is_deleted() {
+            let kept = object.stay_in_step(&self.context.leadership, &self.context.stop).await;
             drop(object);
-            return self.stop(&Stopped::new(Reason::Paused, Reason::Paused.remedy())).await;
+            let (action, result) = self.stop(&Stopped::new(Reason::Paused, Reason::Paused.remedy())).await;
+            let Err(error) = kept else { return (action, result) };
+            tracing::warn!(object = self.name(), %error, "the stores are not kept in step");
+            return (Action::requeue(LATER), result);
         }
         self.hear(&mut object).await;
         let turn = object.turn(&self.said, &self.context.leadership, &self.context.stop).await;
@@ -233,10 +238,7 @@ impl<'a> Visit<'a> {
         let Stopped { reason, message, lack: _ } = stopped;
         let key = key(self.object, &self.context.kind);
         let known = self.context.known(&key).map(|(_, known)| known);
-        let before = match &known {
-            Some(object) => object.lock().await.written.clone(),
-            None => self.context.told(&key, self.object.uid().as_ref()).or_else(|| former(self.object)),
-        };
+        let before = self.before().await;
         let aside = Aside {
             generation: self.object.metadata.generation,
             previous: before.as_ref(),
@@ -261,6 +263,15 @@ impl<'a> Visit<'a> {
             tracing::warn!(object = self.name(), %error, "the status could not be written");
         }
         (Action::requeue(if reason.ends_by_itself() { LATER } else { PERSON }), "stopped")
+    }
+
+    /// What was last said of the object.
+    async fn before(&self) -> Option<SessionBackendStatus> {
+        let key = key(self.object, &self.context.kind);
+        match self.context.known(&key) {
+            Some((_, object)) => object.lock().await.written.clone(),
+            None => self.context.told(&key, self.object.uid().as_ref()).or_else(|| former(self.object)),
+        }
     }
 
     /// Writes a status unless it says what is there `before`, and as events what is new to what was `told`.

@@ -19,6 +19,12 @@ impl Stopped {
         Self { reason, message: message.into(), lack: None }
     }
 
+    /// And this, too.
+    pub(super) fn and(mut self, what: &str) -> Self {
+        self.message = format!("{}; {what}", self.message);
+        self
+    }
+
     pub(super) fn lacking(lack: Lack) -> Self {
         let Lack { reason, subject, message, remedy } = &lack;
         let (reason, message) = (*reason, format!("{subject}: {message}; {remedy}"));

@@ -132,6 +132,12 @@ impl LocalCopiers {
         futures::future::join_all(ends).await;
     }
 
+    /// Whether the copier of a migration runs in this process.
+    #[must_use]
+    pub fn is_at_work(&self, migration: &MigrationId) -> bool {
+        self.running().get(migration).is_some_and(Running::is_alive)
+    }
+
     fn drive(&self, job: &CopyJob, asked: CopyMode, mode: Mode) {
         let mut all = self.running();
         let alive = all.get(&job.migration).is_some_and(Running::is_alive);

@@ -8,7 +8,7 @@ use super::operator::Operator;
 use super::plane::{OBJECTS, define};
 
 /// The definition without anything it says about a spec.
-fn loose() -> String {
+pub(crate) fn loose() -> String {
     let mut definition = serde_json::to_value(sessionbackend::api::crd()).unwrap();
     let open = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
     definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"] = open;

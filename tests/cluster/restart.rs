@@ -1,11 +1,14 @@
 //! The operator is killed while a migration bakes and starts again with something in its way: the stores stay in step.
 
+use control_plane::ControlPlane;
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::definition::loose;
 use super::ground::{Ground, NAME, SERVICE, created, object, until};
 use super::operator::Operator;
-use super::told::{condition, says};
+use super::plane::define;
+use super::told::{condition, message, says};
 
 /// Writes a key into one store, and waits until the other one has it.
 fn is_carried(ground: &Ground, from: &str, to: &str, key: &str) {
@@ -100,4 +103,104 @@ fn an_operator_that_starts_again_and_finds_no_journal_of_an_open_migration_asks_
 
     ground.annotate(NAME, "abandon", "true");
     ground.kubectl(&format!("delete sb {NAME} --timeout=60s"));
+}
+
+#[test]
+fn an_operator_that_starts_again_keeps_the_stores_of_an_object_in_step_that_is_paused_in_its_deletion() {
+    let Some(ground) = Ground::up("paused-deletion") else { return };
+    let old = ground.database("old");
+    ground.service(SERVICE, Some(&old.url));
+    let mut operator = Operator::alone(&ground);
+    ground.apply(&object(NAME, &created("new"), &json!({ "migration": { "bakeTime": "1h" } })));
+    ground.until_phase(NAME, "Baking");
+    ground.annotate(NAME, "paused", "true");
+    ground.until_phase(NAME, "Paused");
+    ground.kubectl(&format!("delete sb {NAME} --wait=false"));
+    let changes = ground.changes();
+
+    operator.signal(Signal::SIGKILL);
+    operator.ended();
+    let operator = Operator::alone(&ground);
+    is_carried(&ground, "new", "old", "sess:after");
+    is_carried(&ground, "old", "new", "sess:late");
+    let paused = ground.object(NAME);
+    assert_eq!((&paused["status"]["phase"], says(&paused, "Ready", "Paused")), (&json!("Paused"), true));
+    assert_eq!(ground.changes(), changes, "no cloud call that may change something");
+
+    // Its deletion goes on where it was, which is in the middle of a migration.
+    ground.kubectl(&format!("annotate sb {NAME} sessionbackend.dev/paused-"));
+    ground.until(NAME, "it is deleted", |object| says(object, "Stalled", "DeletionFrozen"));
+    is_carried(&ground, "new", "old", "sess:frozen");
+    ground.annotate(NAME, "abandon", "true");
+    ground.kubectl(&format!("wait --for=delete --timeout=60s sb/{NAME}"));
+    drop(operator);
+}
+
+#[test]
+fn an_operator_that_starts_again_and_does_not_understand_the_spec_keeps_the_stores_in_step_and_says_what_is_wrong() {
+    if super::plane::plane().is_none() {
+        return;
+    }
+    // Its own, with a definition that takes any spec: so stands an object that was stored under another one.
+    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().unwrap()));
+    define(plane, &loose());
+    let ground = Ground::on(plane, "not-understood");
+    let old = ground.database("old");
+    ground.service(SERVICE, Some(&old.url));
+    let mut operator = Operator::alone(&ground);
+    let manifest = object(NAME, &created("new"), &json!({ "migration": { "bakeTime": "1h" } }));
+    ground.apply(&manifest);
+    ground.until_phase(NAME, "Baking");
+    let mut again = |key: &str| {
+        operator.signal(Signal::SIGKILL);
+        operator.ended();
+        operator = Operator::alone(&ground);
+        is_carried(&ground, "new", "old", &format!("{key}:new"));
+        is_carried(&ground, "old", "new", &format!("{key}:old"));
+    };
+    let changes = ground.changes();
+    for (mistake, reason, words) in [
+        (json!({ "env": { "writer": "ConfigFile" } }), "InvalidSpec", "spec.env.writer: is ConfigFile"),
+        (json!({ "services": "web-app" }), "Undecodable", "spec.services: has the wrong type"),
+    ] {
+        let mut mistaken = manifest.clone();
+        super::merge(&mut mistaken["spec"], &mistake);
+        ground.apply(&mistaken);
+        let is_told = |object: &Value| {
+            let said = message(object, "Stalled");
+            says(object, "Stalled", reason) && said.contains(words) && said.contains("both stores are kept in step")
+        };
+        ground.until(NAME, "it says what is wrong", is_told);
+        again(reason);
+        ground.until(NAME, "it says so still", is_told);
+    }
+
+    // Where it does not even say which cloud it lives in, nobody can help, and that is told.
+    let mut nowhere = manifest.clone();
+    nowhere["spec"]["aws"] = json!({ "region": "us-east-1", "roleArn": "nobody" });
+    nowhere["spec"]["services"] = json!("web-app");
+    ground.apply(&nowhere);
+    ground.until(NAME, "the copier runs on", |object| message(object, "Stalled").contains("spec.aws.roleArn"));
+    operator.signal(Signal::SIGKILL);
+    operator.ended();
+    operator = Operator::alone(&ground);
+    let alone = ground.until(NAME, "it says that nobody keeps them in step", |object| {
+        message(object, "Stalled").contains("nobody keeps its stores in step until this is mended")
+    });
+    let id = alone["status"]["migration"]["id"].as_str().unwrap();
+    assert!(message(&alone, "Stalled").contains(&format!("migration {id} from Upstash old to Upstash new is open")));
+    let told = || ground.events(NAME).into_iter().filter(|(reason, _)| reason == "NotInStep").collect::<Vec<_>>();
+    assert!(matches!(&told()[..], [(_, note)] if note.contains(id)), "{:?}", told());
+    ground.annotate(NAME, "reconcile-at", "now");
+    assert_eq!(ground.changes(), changes, "no cloud call that may change something");
+
+    // Once the spec is mended the migration goes on, and to its end.
+    let mut mended = manifest.clone();
+    mended["spec"]["migration"]["bakeTime"] = json!("1s");
+    ground.apply(&mended);
+    ground.kubectl(&format!("wait --for=condition=Ready --timeout=120s sb/{NAME}"));
+    assert_eq!((ground.calls("CreateDatabase"), ground.calls("UpdateService"), told().len()), (2, 1, 1));
+    drop(operator);
+    ground.keeps_its_secrets();
+    plane.stop_api_server();
 }

@@ -134,17 +134,27 @@ impl Visit<'_> {
 
     /// What the object says, as the command line would read it.
     pub(super) fn understood(&self) -> Result<Entry, Stopped> {
-        let mut value = json!({ "apiVersion": API_VERSION, "kind": KIND });
-        let metadata = serde_json::to_value(&self.object.metadata).unwrap_or(Value::Null);
-        value["metadata"] = metadata;
-        if let Some(spec) = self.object.data.get("spec") {
-            value["spec"] = spec.clone();
-        }
+        let value = self.value();
         understand(value.clone()).map_err(|violations| {
             let all: Vec<_> = violations.iter().map(Violation::to_string).collect();
             let is_decodable = serde_json::from_value::<SessionBackend>(value).is_ok();
             let reason = if is_decodable { Reason::InvalidSpec } else { Reason::Undecodable };
             Stopped::new(reason, all.join("\n"))
         })
+    }
+
+    /// What is wrong with what the object says.
+    pub(super) fn wrong(&self) -> Vec<Violation> {
+        understand(self.value()).err().unwrap_or_default()
+    }
+
+    fn value(&self) -> Value {
+        let mut value = json!({ "apiVersion": API_VERSION, "kind": KIND });
+        let metadata = serde_json::to_value(&self.object.metadata).unwrap_or(Value::Null);
+        value["metadata"] = metadata;
+        if let Some(spec) = self.object.data.get("spec") {
+            value["spec"] = spec.clone();
+        }
+        value
     }
 }

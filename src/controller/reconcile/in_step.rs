@@ -1,0 +1,100 @@
+//! An object that cannot be turned, in the middle of a migration: its copier goes on by what the journal knows, and where even
+//! that cannot be had, a person is told so.
+
+use std::sync::Arc;
+
+use kube::ResourceExt as _;
+
+use super::{Visit, former};
+use crate::api::{Reason, SessionBackendStatus, spec};
+use crate::connect::Place;
+use crate::controller::key;
+use crate::controller::led::Led;
+use crate::controller::stopped::Stopped;
+use crate::identity::MigrationId;
+use crate::status::{EventKind, Transition};
+
+impl Visit<'_> {
+    /// Why the object cannot be turned, and what becomes of its stores meanwhile.
+    pub(super) async fn with_its_stores_in_step(&self, stopped: Stopped) -> Stopped {
+        // Without a journal there is nothing to go by; whoever lacks something was connected without it, if it helps.
+        if stopped.reason == Reason::JournalLost || stopped.lack.is_some() {
+            return stopped;
+        }
+        let what = match self.stays_in_step().await {
+            Ok(None) => return stopped,
+            Ok(Some(id)) => {
+                return stopped.and(&format!(
+                    "migration {id} goes no further until then, and both stores are kept in step meanwhile"
+                ));
+            }
+            Err(why) => {
+                tracing::warn!(object = self.name(), why, "the stores are not kept in step");
+                let last = former(self.object).and_then(|status| status.migration);
+                let Some(open) = last.filter(|last| last.outcome.is_none()) else { return stopped };
+                format!(
+                    "migration {} from {} to {} is open, and nobody keeps its stores in step until this is mended",
+                    open.id, open.from, open.to
+                )
+            }
+        };
+        let before = self.before().await;
+        let is_known = before.is_some_and(|before| says(&before, &what));
+        if !is_known {
+            let event = Transition { kind: EventKind::Warning, reason: "NotInStep".to_owned(), message: what.clone() };
+            self.ledger().events(&[event]).await;
+        }
+        stopped.and(&what)
+    }
+
+    /// By which migration two stores are kept in step, or why that is not known.
+    async fn stays_in_step(&self) -> Result<Option<MigrationId>, String> {
+        let (leadership, stop) = (&self.context.leadership, &self.context.stop);
+        let (key, uid) = (key(self.object, &self.context.kind), self.object.uid());
+        match self.context.known(&key) {
+            Some((known, object)) if known == uid => {
+                let kept = object.lock().await.stay_in_step(leadership, stop).await;
+                return kept.map_err(|error| error.to_string());
+            }
+            // Another object had the name: what was begun for it is ended.
+            Some(_) => self.context.forget(&key).await,
+            None => {}
+        }
+        let placed = self.context.places().get(&key).cloned();
+        let place = match placed.filter(|(of, _)| *of == uid) {
+            Some((_, place)) => place,
+            None => self.place().await?,
+        };
+        let led = Led::new(&place.world, leadership, stop);
+        let kept = led.keep_in_step(&place.owner, &place.copiers).await.map_err(|error| error.to_string())?;
+        if kept.is_some() {
+            self.context.places().insert(key, (uid, place));
+        } else {
+            self.context.forget(&key).await;
+        }
+        Ok(kept)
+    }
+
+    /// Where the object lives. That is all of a refused spec that is believed, and only where nothing is wrong with it.
+    async fn place(&self) -> Result<Arc<Place>, String> {
+        let wrong = self.wrong();
+        let is_sound = wrong.iter().all(|violation| !violation.field.starts_with(AWS));
+        let spec = self.object.data.get("spec").and_then(|spec| spec.get("aws"));
+        let spec: Option<spec::Aws> =
+            spec.filter(|_| is_sound).and_then(|aws| serde_json::from_value(aws.clone()).ok());
+        let Some(spec) = spec else { return Err(format!("{AWS} does not say where its journal is")) };
+        if let Some(refused) = self.context.grants.role(&self.namespace, spec.role_arn.as_deref()) {
+            return Err(refused.to_string());
+        }
+        let name = self.object.name_any();
+        let place = self.context.clouds.place(&self.context.installation, &self.namespace, &name, &spec);
+        Box::pin(place).await.map(Arc::new).map_err(|error| error.to_string())
+    }
+}
+
+const AWS: &str = "spec.aws";
+
+/// Whether a status says this already.
+fn says(status: &SessionBackendStatus, what: &str) -> bool {
+    status.conditions.iter().any(|condition| condition.message.contains(what))
+}
