@@ -39,7 +39,7 @@ mod stopped;
 mod words;
 
 pub use grants::{Grant, Grants};
-pub use ledger::FINALIZER;
+pub use ledger::{FINALIZER, finalizer};
 
 /// What readiness says of the lease.
 const LEASE: &str = "lease";
@@ -116,6 +116,8 @@ struct Context {
     objects: Mutex<HashMap<ObjectRef<DynamicObject>, Known>>,
     /// Where objects live whose spec cannot be understood.
     places: Mutex<HashMap<ObjectRef<DynamicObject>, Placed>>,
+    /// Objects that another installation holds, which is said once.
+    foreign: Mutex<HashMap<ObjectRef<DynamicObject>, Foreign>>,
     /// What was last said of objects that have no world.
     told: Mutex<HashMap<ObjectRef<DynamicObject>, Told>>,
 }
@@ -124,6 +126,8 @@ struct Context {
 type Known = (Option<String>, Arc<tokio::sync::Mutex<Object>>);
 /// Where an object lives, and its uid.
 type Placed = (Option<String>, Arc<Place>);
+/// The uid of an object, and the installation that holds it.
+type Foreign = (Option<String>, String);
 /// A status, and the uid of whom it was said.
 type Told = (Option<String>, SessionBackendStatus);
 
@@ -150,6 +154,10 @@ impl Context {
 
     fn places(&self) -> MutexGuard<'_, HashMap<ObjectRef<DynamicObject>, Placed>> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn foreign(&self) -> MutexGuard<'_, HashMap<ObjectRef<DynamicObject>, Foreign>> {
+        self.foreign.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn known(&self, key: &ObjectRef<DynamicObject>) -> Option<Known> {
@@ -181,6 +189,7 @@ impl Context {
     fn leave(&self, key: &ObjectRef<DynamicObject>) -> Option<Known> {
         metrics::forget(key.namespace.as_deref().unwrap_or_default(), &key.name);
         self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.foreign().remove(key);
         self.places().remove(key);
         self.objects().remove(key)
     }
@@ -246,6 +255,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
         seen: Mutex::default(),
         objects: Mutex::default(),
         places: Mutex::default(),
+        foreign: Mutex::default(),
         told: Mutex::default(),
     });
     let controllers = futures::future::join_all(

@@ -6,6 +6,9 @@ use std::fmt::{self, Write as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+/// The installation where none is named.
+pub const DEFAULT_INSTALLATION: &str = "default";
+
 /// One `SessionBackend`, identified by name and not by uid: a re-created object gets its data back.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Owner {

@@ -6,11 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::controller::Grant;
-use crate::identity::MigrationId;
+use crate::identity::{DEFAULT_INSTALLATION, MigrationId};
 use crate::journal::Gate;
-
-/// The installation where none is named.
-pub const DEFAULT_INSTALLATION: &str = "default";
 
 /// Where an AWS App Runner service keeps its sessions, declared in one manifest.
 #[derive(Clone, Debug, Parser)]

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::args::{DEFAULT_INSTALLATION, Output};
+use super::args::Output;
 use super::environment::Environment;
 use super::error::Error;
 use super::files;
 use super::secrets::Documents;
 use crate::connect::{Clouds, Connection, Whose};
+use crate::identity::DEFAULT_INSTALLATION;
 use crate::manifest::{DEFAULT_NAMESPACE, Entry, name};
 
 /// What is the same for every object of a command.

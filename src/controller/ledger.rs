@@ -13,15 +13,30 @@ use super::lease::Leadership;
 use crate::api::{API_VERSION, KIND, SessionBackendStatus};
 use crate::clock::{Clock, Time as _};
 use crate::error::presentable;
+use crate::identity::DEFAULT_INSTALLATION;
 use crate::status::{EventKind, Transition};
 
 /// Who owns the fields of a status.
 const FIELD_MANAGER: &str = "sessionbackend";
-/// Keeps an object until what it claims is let go.
+/// Keeps an object until what it claims is let go: that of the default installation.
 pub const FINALIZER: &str = "sessionbackend.dev/release";
 const RESOURCE: &str = "sessionbackend";
 /// The API server takes 1,024 bytes; what is cut gets an ellipsis of three.
 const NOTE: usize = 1024 - '…'.len_utf8();
+
+/// The finalizer of an installation: two of them that watch one namespace must not let go of each other's objects.
+#[must_use]
+pub fn finalizer(installation: &str) -> String {
+    if installation == DEFAULT_INSTALLATION { FINALIZER.to_owned() } else { format!("{installation}.{FINALIZER}") }
+}
+
+/// The installation whose finalizer that is, if it is one of ours.
+fn installation(finalizer: &str) -> Option<&str> {
+    match finalizer.strip_suffix(FINALIZER)? {
+        "" => Some(DEFAULT_INSTALLATION),
+        named => named.strip_suffix('.'),
+    }
+}
 
 /// Where one object is written.
 pub(super) struct Ledger<'a> {
@@ -31,6 +46,8 @@ pub(super) struct Ledger<'a> {
     pub(super) client: &'a Client,
     /// Who says them.
     pub(super) identity: &'a str,
+    /// For whom.
+    pub(super) installation: &'a str,
     /// Whether this process may act.
     pub(super) leadership: &'a Leadership,
     /// The object as it was last seen.
@@ -62,7 +79,17 @@ impl Ledger<'_> {
     /// Whether the finalizer is on the object.
     #[must_use]
     pub(super) fn is_kept(&self) -> bool {
-        self.object.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
+        self.holders().any(|holder| holder == self.installation)
+    }
+
+    /// Another installation whose finalizer is on the object.
+    #[must_use]
+    pub(super) fn other_holder(&self) -> Option<&str> {
+        self.holders().find(|holder| *holder != self.installation)
+    }
+
+    fn holders(&self) -> impl Iterator<Item = &str> {
+        self.object.finalizers().iter().filter_map(|finalizer| installation(finalizer))
     }
 
     /// Puts the finalizer on.
@@ -71,7 +98,7 @@ impl Ledger<'_> {
     /// When it cannot be written; a conflict when the object has changed since it was seen.
     pub(super) async fn keep(&self) -> Result<(), api::Error> {
         let mut finalizers = self.object.finalizers().to_vec();
-        finalizers.push(FINALIZER.to_owned());
+        finalizers.push(finalizer(self.installation));
         self.merge(json!({ "finalizers": finalizers })).await
     }
 
@@ -80,7 +107,8 @@ impl Ledger<'_> {
     /// # Errors
     /// When it cannot be written; a conflict when the object has changed since it was seen.
     pub(super) async fn let_go(&self) -> Result<(), api::Error> {
-        let others: Vec<_> = self.object.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).collect();
+        let ours = finalizer(self.installation);
+        let others: Vec<_> = self.object.finalizers().iter().filter(|finalizer| **finalizer != ours).collect();
         match self.merge(json!({ "finalizers": others })).await {
             Err(error) if error.is_not_found() => Ok(()),
             written => written,
@@ -146,6 +174,30 @@ impl Ledger<'_> {
             reporting_controller: Some(FIELD_MANAGER.to_owned()),
             reporting_instance: Some(self.identity.to_owned()),
             ..Event::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finalizer_names_its_installation() {
+        for of in [DEFAULT_INSTALLATION, "staging", "a"] {
+            assert_eq!(installation(&finalizer(of)), Some(of));
+        }
+        assert_eq!(
+            (finalizer("default"), finalizer("staging").split('/').next()),
+            (FINALIZER.to_owned(), Some("staging.sessionbackend.dev"))
+        );
+        for other in [
+            "foregroundDeletion",
+            "example.com/release",
+            "notsessionbackend.dev/release",
+            "sessionbackend.dev/released",
+        ] {
+            assert_eq!(installation(other), None, "{other}");
         }
     }
 }

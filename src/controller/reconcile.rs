@@ -12,7 +12,7 @@ use kube::runtime::controller::Action;
 use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
-use super::ledger::Ledger;
+use super::ledger::{Ledger, finalizer};
 use super::object::{Heard, Object, Turn};
 use super::stopped::Stopped;
 use super::words::{Said, said};
@@ -98,6 +98,7 @@ impl<'a> Visit<'a> {
             objects: &self.objects,
             client: &self.context.client,
             identity: &self.context.identity,
+            installation: &self.context.installation,
             leadership: &self.context.leadership,
             object: self.object,
             kind: &self.context.kind,
@@ -114,6 +115,9 @@ impl<'a> Visit<'a> {
             return (Action::requeue(LATER), "skipped");
         }
         let ledger = self.ledger();
+        if let Some(holder) = ledger.other_holder() {
+            return self.held_by(holder).await;
+        }
         if self.is_deleted() && !ledger.is_kept() {
             self.context.forget(&key(self.object, &self.context.kind)).await;
             return (Action::await_change(), "gone");
@@ -149,6 +153,31 @@ impl<'a> Visit<'a> {
         self.hear(&mut object).await;
         let turn = object.turn(&self.said, &self.context.leadership, &self.context.stop).await;
         self.record(&mut object, turn).await
+    }
+
+    /// Another installation holds the object: nothing of it is touched, and that is said once.
+    async fn held_by(&self, holder: &str) -> (Action, &'static str) {
+        let key = key(self.object, &self.context.kind);
+        let held = (self.object.uid(), holder.to_owned());
+        if self.context.foreign().get(&key) != Some(&held) {
+            let ledger = self.ledger();
+            if !ledger.is_kept() {
+                self.context.forget(&key).await;
+            }
+            let message = format!(
+                "installation {holder} holds this object by its finalizer {}, and installation {} touches nothing of it: let \
+                 only one of them watch namespace {}, by --watch-namespace; where {holder} is no more, take that finalizer off",
+                finalizer(holder),
+                self.context.installation,
+                self.namespace
+            );
+            tracing::warn!(object = self.name(), "{message}");
+            self.context.foreign().insert(key, held);
+            ledger
+                .events(&[Transition { kind: EventKind::Warning, reason: "HeldElsewhere".to_owned(), message }])
+                .await;
+        }
+        (Action::requeue(PERSON), "foreign")
     }
 
     fn name(&self) -> String {

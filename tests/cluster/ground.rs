@@ -92,14 +92,19 @@ impl Ground {
 
     /// Gives a service account what `manifests/` gives the controller.
     pub(crate) fn permit(&self, account: &str) {
+        self.permit_in(&self.namespace, account, &self.namespace);
+    }
+
+    /// Gives it in one namespace to an account of another.
+    pub(crate) fn permit_in(&self, namespace: &str, account: &str, of: &str) {
         let roles = ROLES.join("\n---\n");
         assert_eq!(roles.matches(ITS_NAMESPACE).count(), 2, "{roles}");
         let subject = format!("kind: ServiceAccount, name: {account}");
-        let roles = roles.replace(ITS_NAMESPACE, &format!("namespace: {} }}", self.namespace));
+        let roles = roles.replace(ITS_NAMESPACE, &format!("namespace: {of} }}"));
         let roles = roles.replace("kind: ServiceAccount, name: sessionbackend", &subject);
         let binding = "kind: RoleBinding\nmetadata:\n  name: ";
         let roles = roles.replace(binding, &format!("{binding}{account}-"));
-        self.plane.must_with(&format!("-n {} apply -f -", self.namespace), &roles).unwrap();
+        self.plane.must_with(&format!("-n {namespace} apply -f -"), &roles).unwrap();
     }
 
     pub(crate) fn field(&self, name: &str) -> String {
