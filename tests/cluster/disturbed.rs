@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sessionbackend::controller::FINALIZER;
 
 use super::ground::{Ground, NAME, SERVICE, adopted, created, object, until};
 use super::operator::Operator;
@@ -28,13 +29,14 @@ fn a_visit_that_has_waited_for_its_turn_looks_at_the_object_as_it_is_by_then() {
         ground.service(service, Some(&old.url));
     }
     let operator = Operator::with(&ground, &["--concurrency=1".to_owned()]);
-    let billing = |store: &Value, mode: &str| {
-        object("billing", store, &json!({ "services": [{ "name": "billing" }], "mode": mode }))
+    // Held from the start: else what was seen too early is refused with the finalizer.
+    let billing = |store: &Value| {
+        let mut object = object("billing", store, &json!({ "services": [{ "name": "billing" }] }));
+        object["metadata"]["finalizers"] = json!([FINALIZER]);
+        object
     };
     ground.apply(&object(NAME, &adopted(&old), &json!({})));
     ready_on(&ground, NAME, "Upstash old");
-    ground.apply(&billing(&created("first"), "Plan"));
-    ground.until_phase("billing", "Planning");
 
     // The only turn there is hangs in a call for the other object.
     let hangs = json!({ "service": "secretsmanager", "call": "hang", "count": 1 });
@@ -46,15 +48,15 @@ fn a_visit_that_has_waited_for_its_turn_looks_at_the_object_as_it_is_by_then() {
     });
     let visits = || operator.metric("sessionbackend_reconcile_total", &[]);
     let before = visits();
-    ground.apply(&billing(&created("mistaken"), "Apply"));
+    ground.apply(&billing(&created("mistaken")));
     // Nothing shows that the visit has begun to wait; that it has is what makes this test sharp, not what makes it pass.
     std::thread::sleep(Duration::from_secs(1));
-    ground.apply(&billing(&created("meant"), "Apply"));
+    ground.apply(&billing(&created("meant")));
     assert_eq!(visits(), before, "nobody was looked at meanwhile");
 
     ready_on(&ground, "billing", "Upstash meant");
     let told = generations_told(&ground, "billing");
-    assert!(told.contains(&1) && told.contains(&3) && !told.contains(&2), "{told:?}");
+    assert!(told.contains(&2) && !told.contains(&1), "{told:?}");
     let databases = ground.sandbox.call("upstash", "ListDatabases", &json!({}));
     let mut names: Vec<_> =
         databases.as_array().unwrap().iter().map(|database| database["database_name"].clone()).collect();
@@ -82,7 +84,7 @@ fn a_journal_that_cannot_be_read_in_the_middle_of_a_migration_leaves_what_was_sa
     };
     let changes = ground.changes();
     for (fault, reason, phase, stalled) in
-        [("internal", "ApiUnavailable", "Baking", "False"), ("denied", "AccessDenied", "Blocked", "True")]
+        [("500", "ApiUnavailable", "Baking", "False"), ("denied", "AccessDenied", "Blocked", "True")]
     {
         let fails = json!({ "service": "secretsmanager", "operation": "GetSecretValue", "call": fault });
         ground.sandbox.must(&["fault", "add", &fails.to_string()]);
