@@ -175,6 +175,18 @@ fn an_operator_that_starts_again_and_does_not_understand_the_spec_keeps_the_stor
         ground.until(NAME, "it says so still", is_told);
     }
 
+    // A copier that runs does not ask the journal, and nobody says that it does.
+    let fails = json!({ "service": "secretsmanager", "operation": "GetSecretValue", "call": "denied" });
+    ground.sandbox.must(&["fault", "add", &fails.to_string()]);
+    let visits = || operator.metric("sessionbackend_reconcile_total", &["stopped"]);
+    let before = visits();
+    ground.annotate(NAME, "reconcile-at", "unread");
+    until("it is looked at", || if visits() > before { Ok(()) } else { Err(String::new()) });
+    is_carried(&ground, "new", "old", "unread:new");
+    let unread = ground.object(NAME);
+    assert!(message(&unread, "Stalled").contains("both stores are kept in step"), "{:#}", unread["status"]);
+    ground.sandbox.must(&["fault", "clear"]);
+
     // Where it does not even say which cloud it lives in, nobody can help, and that is told.
     let mut nowhere = manifest.clone();
     nowhere["spec"]["aws"] = json!({ "region": "us-east-1", "roleArn": "nobody" });

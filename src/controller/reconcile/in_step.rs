@@ -23,15 +23,15 @@ impl Visit<'_> {
         }
         let what = match self.stays_in_step().await {
             Ok(None) => return stopped,
-            Ok(Some(id)) => {
-                return stopped.and(&format!(
-                    "migration {id} goes no further until then, and both stores are kept in step meanwhile"
-                ));
-            }
+            Ok(Some(id)) => return stopped.and(&kept(&id.0)),
             Err(why) => {
-                tracing::warn!(object = self.name(), why, "the stores are not kept in step");
                 let last = former(self.object).and_then(|status| status.migration);
                 let Some(open) = last.filter(|last| last.outcome.is_none()) else { return stopped };
+                // A copier that runs does not ask the journal.
+                if self.is_at_work(&MigrationId(open.id.clone())).await {
+                    return stopped.and(&kept(&open.id));
+                }
+                tracing::warn!(object = self.name(), why, "the stores are not kept in step");
                 format!(
                     "migration {} from {} to {} is open, and nobody keeps its stores in step until this is mended",
                     open.id, open.from, open.to
@@ -75,6 +75,15 @@ impl Visit<'_> {
         Ok(kept)
     }
 
+    /// Whether the copier of a migration runs here for the object.
+    async fn is_at_work(&self, migration: &MigrationId) -> bool {
+        let key = key(self.object, &self.context.kind);
+        if let Some((_, object)) = self.context.known(&key) {
+            return object.lock().await.connection.copiers.is_at_work(migration);
+        }
+        self.context.places().get(&key).is_some_and(|(_, place)| place.copiers.is_at_work(migration))
+    }
+
     /// Where the object lives. That is all of a refused spec that is believed, and only where nothing is wrong with it.
     async fn place(&self) -> Result<Arc<Place>, String> {
         let wrong = self.wrong();
@@ -93,6 +102,10 @@ impl Visit<'_> {
 }
 
 const AWS: &str = "spec.aws";
+
+fn kept(migration: &str) -> String {
+    format!("migration {migration} goes no further until then, and both stores are kept in step meanwhile")
+}
 
 /// Whether a status says this already.
 fn says(status: &SessionBackendStatus, what: &str) -> bool {
