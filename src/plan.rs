@@ -10,6 +10,7 @@
 pub mod admission;
 mod amounts;
 mod back;
+mod contested;
 mod copying;
 mod deletion;
 mod drift;

@@ -11,7 +11,7 @@ use crate::observed::{Operation, OperationStatus, Reading, ServiceStatus, Store,
 use crate::step::{CopyMode, Side};
 
 use super::admission::Intention;
-use super::drift::ignore_changes;
+use super::contested::ignore_changes;
 use super::moves::any_moved;
 use super::wiring::{Wires, is_undone, leads_to_new};
 use super::{Draft, Phase, Reason};
