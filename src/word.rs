@@ -2,9 +2,13 @@
 //! the controller as annotations.
 
 use crate::desired::Desired;
+use crate::error::presentable;
 use crate::identity::MigrationId;
 use crate::journal::{Entry, Gate, Journal, Migration, ServiceMove};
 use crate::render::apply::outcome;
+
+/// Bytes of an id as it is said again: ours are shorter, and what somebody writes in an annotation has no limit of its own.
+const LONGEST_ID: usize = 64;
 
 /// A person's word.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +43,7 @@ pub fn answer_to(journal: &Journal, desired: &Desired, id: &MigrationId, word: &
         (Some(last), _) if last == id => answer(journal, word),
         (last, _) => {
             let now = last.map_or("there has been none".to_owned(), |last| format!("the last one is {last}"));
-            Answer::No(format!("there is no migration {id}; {now}"), "look at its status".to_owned())
+            Answer::No(format!("there is no migration {}; {now}", shown(id)), "look at its status".to_owned())
         }
     }
 }
@@ -64,7 +68,10 @@ pub fn answer(journal: &Journal, word: &Word) -> Answer {
         }
         (Word::Approve(id, _), open) => {
             let now = open.map_or_else(|| last(journal), |migration| format!("the open one is {}", migration.id));
-            Answer::No(format!("migration {id} is not open; {now}"), "look at `sessionbackend status`".to_owned())
+            Answer::No(
+                format!("migration {} is not open; {now}", shown(id)),
+                "look at `sessionbackend status`".to_owned(),
+            )
         }
         (Word::Abort, Some(Migration { rollback: Some(rollback), .. })) => {
             Answer::Said(format!("it is on its way back already: {}: {}", rollback.reason, rollback.message))
@@ -90,6 +97,12 @@ pub fn answer(journal: &Journal, word: &Word) -> Answer {
     }
 }
 
+/// An id somebody gave, fit to be said again.
+#[must_use]
+pub fn shown(id: &MigrationId) -> String {
+    presentable(&id.0, LONGEST_ID)
+}
+
 /// Whether `desired` closes this gate at all. What a person gives up has a gate of its own, opened by what happens.
 #[must_use]
 pub fn closes(desired: &Desired, gate: Gate) -> bool {
@@ -109,5 +122,24 @@ fn last(journal: &Journal) -> String {
             format!("migration {} was {} at {}", last.id, outcome(ended.outcome), crate::render::moment(ended.at))
         }
         None => "there has been no migration".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::DeletionPolicy;
+
+    #[test]
+    fn an_id_from_outside_is_said_again_in_short_and_without_control_characters() {
+        let long = MigrationId(format!("\u{1b}[31m{}", "x".repeat(200_000)));
+        let (journal, desired) = (Journal::default(), Desired::absent(DeletionPolicy::Retain));
+        let approve = Word::Approve(long.clone(), Gate::Switch);
+        let answers = [&Word::Abort, &Word::Retry, &approve].map(|word| answer_to(&journal, &desired, &long, word));
+        for answer in answers.into_iter().chain([answer(&journal, &approve)]) {
+            let Answer::No(what, remedy) = answer else { panic!("{answer:?}") };
+            assert!(what.len() + remedy.len() < 300 && what.contains("xxx…"), "{} bytes", what.len());
+            assert!(!what.contains('\u{1b}'), "{what:?}");
+        }
     }
 }

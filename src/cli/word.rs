@@ -15,7 +15,7 @@ use crate::error::Class;
 use crate::identity::{MigrationId, Owner};
 use crate::journal::Gate;
 use crate::step::Step;
-use crate::word::{Answer, Word, answer, answer_to};
+use crate::word::{Answer, Word, answer, answer_to, shown};
 
 /// A running apply writes the same journal: the word is said again when it came first.
 const ATTEMPTS: u32 = 10;
@@ -66,7 +66,7 @@ fn pick<'a>(objects: &'a [Connection], id: Option<&MigrationId>) -> Result<&'a C
     match (found.next(), found.next(), id) {
         (Some(object), None, _) => Ok(object),
         (None, _, Some(id)) => Err(Error::refused(
-            format!("migration {id} belongs to none of these objects"),
+            format!("migration {} belongs to none of these objects", shown(id)),
             "give the manifest it was begun with, and the same --installation and --namespace",
         )),
         (None, _, None) => Err(Error::refused("there is no object", "give a manifest with one")),

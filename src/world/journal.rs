@@ -61,6 +61,17 @@ pub(super) fn generate_token() -> SecretString {
     token.into()
 }
 
+/// What was read is behind what this process knows.
+fn stale(known: u64, what: &str) -> Reading<Journal> {
+    let message = format!("{what}, but this process knows sequence {known}: reading again");
+    Reading::Unknown(CloudError::new(Class::Transient, SERVICE, "GetSecretValue", "", &message))
+}
+
+/// What it means that nothing has been found for so long, though this process knows the journal at sequence `known`.
+fn vanished(owner: &Owner, known: u64, gone: Duration) -> Reading<Journal> {
+    if gone < STALE { stale(known, "no journal was found") } else { destroyed(owner) }
+}
+
 /// The journal was there, and is not in its recovery window either.
 fn destroyed(owner: &Owner) -> Reading<Journal> {
     let message = format!(
@@ -82,13 +93,9 @@ impl CloudWorld {
             Err(error) => return Reading::Unknown(error),
         };
         let known = self.memory().sequence;
-        let stale = |what: &str| {
-            let message = format!("{what}, but this process knows sequence {known}: reading again");
-            Reading::Unknown(CloudError::new(Class::Transient, SERVICE, "GetSecretValue", "", &message))
-        };
         match found {
             Found::Held(held) if held.journal.sequence < known => {
-                stale(&format!("the journal was read at sequence {}", held.journal.sequence))
+                stale(known, &format!("the journal was read at sequence {}", held.journal.sequence))
             }
             Found::Held(held) => {
                 self.memory().vanished = None;
@@ -97,7 +104,7 @@ impl CloudWorld {
             }
             Found::Nothing if known > 0 => {
                 let since = *self.memory().vanished.get_or_insert_with(Instant::now);
-                if since.elapsed() < STALE { stale("no journal was found") } else { destroyed(owner) }
+                vanished(owner, known, since.elapsed())
             }
             Found::Nothing | Found::Deleted => {
                 *self.memory() = super::Memory::default();
@@ -386,6 +393,28 @@ mod tests {
         let text = SecretString::from(r#"{"journal":{"sequence":"canary-word"},"nonce":"n"}"#);
         let Err(what) = parse(&text) else { panic!("parsed") };
         assert!(what.contains("line 1") && !what.contains("canary-word"), "{what}");
+    }
+
+    #[test]
+    fn a_journal_that_is_not_found_is_read_again_for_a_minute_and_then_said_to_be_destroyed() {
+        let owner = Owner::nobody();
+        let said = |gone| match vanished(&owner, 7, gone) {
+            Reading::Unknown(error) => error,
+            other => panic!("{other:?}"),
+        };
+        for gone in [Duration::ZERO, STALE.saturating_sub(Duration::from_millis(1))] {
+            let error = said(gone);
+            assert!(error.class.is_temporary() && error.message.contains("knows sequence 7"), "{error}");
+        }
+        for gone in [STALE, Duration::from_hours(1)] {
+            let error = said(gone);
+            assert_eq!(error.class, Class::Rejected, "nothing is begun anew by itself");
+            for part in
+                [owner.journal_secret().0.as_str(), "deleted for good", "which store each service", "`apply` again"]
+            {
+                assert!(error.message.contains(part), "{part}: {error}");
+            }
+        }
     }
 
     #[test]
