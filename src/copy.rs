@@ -26,6 +26,7 @@ mod seal;
 mod survey;
 mod sweep;
 mod takeover;
+mod traces;
 mod typed;
 mod value;
 mod verify;
@@ -51,6 +52,7 @@ pub use self::{
     fence::{Stored, read_progress},
     probe::{Databases, StoreFacts, probe},
     progress::{Difference, Feed, Progress, Sides, State, Verification},
+    traces::traces,
     withdraw::{Withdrawn, withdraw},
 };
 use crate::merge::Kind;

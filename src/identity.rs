@@ -174,6 +174,17 @@ impl Arn {
     }
 }
 
+/// Every key of ours in a store begins with this: none of them is copied, counted or compared.
+pub const OUR_KEYS: &str = "__sessionbackend:";
+
+impl MigrationId {
+    /// The migration of an owner that tells the services `epoch`.
+    #[must_use]
+    pub fn new(owner: &Owner, epoch: Epoch) -> Self {
+        Self(format!("{}-{}", owner.digest(), epoch.0))
+    }
+}
+
 /// A generation of what the services are told. Every switch, rotation and way back is a new one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -1,7 +1,7 @@
 //! What is there, as far as it can be seen from here, at one moment.
 //! A reading that failed is not an absence, and what cannot be seen is not an error. Holds no secret: values are fingerprints.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use crate::api::admission::Violation;
 use crate::api::condition::Reason;
 use crate::checks::{Run, Stage};
 use crate::error::CloudError;
-use crate::identity::{Arn, GroupId, RuleId, SecretName, StoreId, Vendor};
+use crate::identity::{Arn, GroupId, MigrationId, RuleId, SecretName, StoreId, Vendor};
 use crate::journal::{Journal, Resource};
 
 mod copy;
@@ -108,6 +108,10 @@ pub struct Observed {
     pub role_access: Vec<RoleAccess>,
     /// The copier of the open migration.
     pub copy: Reading<Copy>,
+    /// Migrations of this owner that left a copier's keys in a store and are not in the journal. Asked for only while the
+    /// journal knows of no migration, and only of stores that answer.
+    #[serde(default)]
+    pub forgotten: BTreeMap<StoreId, Reading<BTreeSet<MigrationId>>>,
     /// Runs of checks of this runtime, by stage.
     pub checks: BTreeMap<Stage, Run>,
     /// What the spec refers to and could not be had: nothing is begun, and nothing goes on, without it.

@@ -15,6 +15,7 @@ mod copying;
 mod deletion;
 mod drift;
 mod finish;
+mod forgotten;
 mod forward;
 pub mod guard;
 mod interference;

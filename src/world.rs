@@ -2,7 +2,7 @@
 //! Decides nothing: what to do is the planner's, what a failure means is [`crate::aws::classify`]'s. One world serves one
 //! owner. Passwords live here, in memory and behind fingerprints, and in the vault beside the journal; nowhere else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -25,6 +25,7 @@ use self::long::{Checker, Copiers, Limits, Servers, Unplugged};
 
 mod cache;
 mod claims;
+mod forgotten;
 mod journal;
 pub mod long;
 mod lost;
@@ -92,6 +93,8 @@ struct Memory {
     sequence: u64,
     /// Since when there is no journal any more, though this process knows one.
     vanished: Option<Instant>,
+    /// Whether the journal waits in its recovery window: the first line brings it back.
+    recovers: bool,
     /// The vault as it was last read or written.
     vault: BTreeMap<VaultKey, SecretString>,
     /// Values that go into the vault with the next write.
@@ -102,6 +105,8 @@ struct Memory {
     passwords: BTreeMap<Fingerprint, SecretString>,
     /// Stores seen.
     stores: BTreeMap<StoreId, Known>,
+    /// Stores that are known to have no keys of a migration nobody remembers: nothing begun since is unknown here.
+    searched: BTreeSet<StoreId>,
     /// Stores no list has had, without a break since then.
     missed: BTreeMap<StoreId, Timestamp>,
     /// Stores that are being made, changed or deleted, and since when that is seen.

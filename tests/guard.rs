@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use sessionbackend::desired::Desired;
 use sessionbackend::effect::Picture;
-use sessionbackend::identity::StoreId;
-use sessionbackend::journal::{Entry, Made, Resource};
+use sessionbackend::identity::{Epoch, MigrationId, StoreId};
+use sessionbackend::journal::{Entry, Made, Resource, Settled};
 use sessionbackend::observed::*;
 use sessionbackend::plan::{Inputs, Plan, guard, plan};
 use sessionbackend::sim::Faults;
@@ -237,4 +237,20 @@ fn a_line_of_the_journal_and_what_destroys_run_alone() {
 
 fn rule_of_the_store() -> Rule {
     support::rule()
+}
+
+#[test]
+fn nothing_is_begun_or_noted_where_a_migration_that_nobody_remembers_has_left_something() {
+    let forgotten = |picture: &mut Picture| {
+        let left = Reading::Present([MigrationId::new(&owner(), Epoch(1))].into());
+        picture.observed.forgotten = BTreeMap::from([(upstash().id, left)]);
+    };
+    let (desired, mut picture, now, plan) = reached("begins; how to undo");
+    assert_eq!(violations(&desired, &picture, now, &plan), Vec::<String>::new());
+    forgotten(&mut picture);
+    says(&violations(&desired, &picture, now, &plan).join("; "), "would be taken for new");
+    let noted = Settled { store: upstash().id, database: 0, epoch: None, binding: None, told: None };
+    let step = Step::Journal { expect: picture.journal.sequence, entry: Entry::Settle(noted) };
+    let plan = Plan { steps: vec![step], ..plan };
+    says(&violations(&desired, &picture, now, &plan).join("; "), "would be taken for new");
 }

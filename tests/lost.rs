@@ -332,3 +332,36 @@ fn a_store_that_is_being_deleted_is_waited_for_and_not_deleted_again() {
     assert_eq!((late.steps.len(), late.waits.len()), (0, 0), "{late:?}");
     assert_eq!(late.blocks[0].reason, Reason::TimedOut);
 }
+
+#[test]
+fn a_journal_that_is_destroyed_in_mid_migration_is_not_begun_anew_but_asked_about() {
+    let desired = present(target(&["web"]));
+    let mut told = 0;
+    for picture in support::pictures_of_a_migration() {
+        // From its first step to its last a copier has keys in the new store.
+        let Some(open) = picture.journal.open_migration().filter(|_| picture.observed.copy.present().is_some()) else {
+            continue;
+        };
+        let left = BTreeMap::from([(open.to.id.clone(), Reading::Present([open.id.clone()].into()))]);
+        let mut lost = Picture { journal: Journal::default(), ..picture.clone() };
+        lost.observed.copy = Reading::Absent;
+        lost.observed.forgotten = left;
+        let world = start(lost.clone(), Faults::default());
+        let last = drive(&world, &owner(), &desired).last;
+        let blocks: Vec<_> = last.plan.blocks.iter().map(|block| block.reason).collect();
+        assert_eq!((blocks, last.plan.phase), (vec![Reason::JournalLost], Phase::Blocked), "{:?}", last.plan);
+        assert!(last.plan.steps.is_empty() && world.calls() == 0, "{:?}", last.plan);
+        let block = &last.plan.blocks[0];
+        assert!(block.message.contains(&open.id.0) && block.message.contains(&owner().journal_secret().0), "{block:?}");
+        assert!(block.remedy.contains(&format!("__sessionbackend:{}-*", owner().digest())), "{block:?}");
+        assert!(block.message.len() + block.remedy.len() < 800, "{block:?}");
+        told += 1;
+
+        // Once a person has looked and taken the keys away it goes on.
+        lost.observed.forgotten.clear();
+        let world = start(lost, Faults::default());
+        let last = drive(&world, &owner(), &desired).last;
+        assert_eq!(last.plan.phase, Phase::Ready, "{:?}", last.plan);
+    }
+    assert!(told > 8, "{told} pictures");
+}

@@ -4,10 +4,8 @@ use sha2::{Digest, Sha256};
 
 use super::{CopySpec, KeyRule, Strategy, Unmatched};
 use crate::broker::is_celery;
+use crate::identity::OUR_KEYS;
 use crate::merge::Kind;
-
-/// Everything we ever write for ourselves begins with this and is never copied, counted or compared.
-const OURS: &[u8] = b"__sessionbackend:";
 
 /// The names of our own keys in the stores.
 #[derive(Clone, Debug)]
@@ -17,7 +15,7 @@ pub(crate) struct Ours {
 
 impl Ours {
     pub(crate) fn new(migration: &str) -> Self {
-        Self { root: format!("__sessionbackend:{migration}:") }
+        Self { root: format!("{OUR_KEYS}{migration}:") }
     }
 
     /// Matches all of them, for SCAN. A migration's name has no glob characters (it is a DNS label).
@@ -108,7 +106,7 @@ impl Selection {
     }
 
     pub(crate) fn choose(&self, name: &[u8]) -> Choice {
-        if name.starts_with(OURS) {
+        if name.starts_with(OUR_KEYS.as_bytes()) {
             return Choice::Leave;
         }
         match self.by_rules(name) {

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use crate::desired::{DeletionPolicy, Desired};
 use crate::env;
 use crate::identity::{Arn, RuleId, SecretName, StoreId};
-use crate::journal::{Direction, Migration, Prior, Resource};
+use crate::journal::{Direction, Entry, Migration, Prior, Resource};
 use crate::observed::{CopyState, Egress, Reading, Service, StoreStatus};
 use crate::step::{ServicePatch, Setting, Step};
 
 use super::copying::HEARTBEAT;
 use super::copying::left_gone;
+use super::forgotten::forgotten;
 use super::retire::admits;
 use super::usage::{self, Need, User};
 use super::{Inputs, Plan, after};
@@ -29,9 +30,15 @@ pub fn violations(inputs: &Inputs<'_>, plan: &Plan) -> Vec<String> {
 
 fn violation(inputs: &Inputs<'_>, step: &Step) -> Option<String> {
     match step {
-        Step::Journal { expect, .. } => (*expect != inputs.journal.sequence).then(|| {
-            format!("a journal line expects sequence {expect}, the journal is at {}", inputs.journal.sequence)
-        }),
+        Step::Journal { expect, .. } if *expect != inputs.journal.sequence => {
+            Some(format!("a journal line expects sequence {expect}, the journal is at {}", inputs.journal.sequence))
+        }
+        Step::Journal { entry: Entry::Begin(_) | Entry::Settle(_), .. } => {
+            forgotten(inputs).next().map(|(store, _)| {
+                format!("{store} has what a migration left that the journal does not know, and would be taken for new")
+            })
+        }
+        Step::Journal { .. } => None,
         Step::PatchService(patch) => patch_violation(inputs, patch),
         Step::DeleteSecret { name } => secret_violation(inputs, name),
         Step::DeleteConnector { arn } => connector_violation(inputs, arn),

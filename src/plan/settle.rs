@@ -47,6 +47,9 @@ impl Using<'_> {
 impl<'a> Draft<'a> {
     /// Brings the object to rest, or begins a migration.
     pub(super) fn settle(&mut self, target: &'a Target) {
+        if self.says_what_the_journal_forgot() {
+            return;
+        }
         let Some(services) = self.services(target) else { return };
         if let Some(latch) = &self.inputs.journal.latch
             && self.is_latched(target, latch)
@@ -75,6 +78,7 @@ impl<'a> Draft<'a> {
             }
         }
         self.say_what_the_store_stops(target);
+        self.say_what_may_be_forgotten();
         self.say_what_stops_a_migration(target, services);
         if self.plan.blocks.is_empty() && self.plan.waits.is_empty() {
             self.prepare(target, services);
@@ -368,7 +372,7 @@ impl<'a> Draft<'a> {
             .collect();
         let told = wires.told_by(&to);
         let migration = Migration {
-            id: MigrationId(format!("{}-{}", owner.digest(), epoch.0)),
+            id: MigrationId::new(owner, epoch),
             epoch,
             from,
             to,

@@ -1,6 +1,6 @@
 //! Copiers as tasks of this process, at most one a migration, and how one that runs elsewhere stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -18,7 +18,7 @@ use crate::journal::Uncarried;
 use crate::merge;
 use crate::observed::{Copy, CopyState, HELD, Reading};
 use crate::step::{CopyMode, Side};
-use crate::world::long::{Copiers, CopyJob};
+use crate::world::long::{Copiers, CopyJob, Endpoint};
 
 /// After so long without a sign of another runner its figures are those of the past.
 const STALE: SignedDuration = SignedDuration::from_secs(10);
@@ -275,6 +275,19 @@ impl Copiers for LocalCopiers {
                 Some(copy) => Reading::Present(copy),
                 None => self.elsewhere(job).await,
             }
+        })
+    }
+
+    fn traces<'a>(
+        &'a self,
+        at: &'a Endpoint,
+        migrations: &'a [MigrationId],
+    ) -> BoxFuture<'a, Result<BTreeSet<MigrationId>, CloudError>> {
+        Box::pin(async move {
+            let names: Vec<String> = migrations.iter().map(|id| id.0.clone()).collect();
+            let found = copy::traces(&endpoint(at), &names).await;
+            let found = found.map_err(|error| cloud_error("look for what a copier left", &error))?;
+            Ok(found.into_iter().map(MigrationId).collect())
         })
     }
 }

@@ -107,7 +107,8 @@ impl CloudWorld {
                 vanished(owner, known, since.elapsed())
             }
             Found::Nothing | Found::Deleted => {
-                *self.memory() = super::Memory::default();
+                let recovers = matches!(found, Found::Deleted);
+                *self.memory() = super::Memory { recovers, ..super::Memory::default() };
                 Reading::Absent
             }
         }

@@ -1,7 +1,7 @@
 //! The doors to what takes long or speaks Redis: copying keys, running checks, asking a server how it is.
 //! Steps start such a job and never wait inside; its progress is a reading. Passwords pass through here and are not shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
@@ -53,6 +53,13 @@ pub trait Copiers: Send + Sync {
 
     /// How the copier stands, here or, by what it left in the stores, elsewhere.
     fn progress<'a>(&'a self, job: &'a CopyJob) -> BoxFuture<'a, Reading<Copy>>;
+
+    /// Those of `migrations` whose copiers left keys in a store.
+    fn traces<'a>(
+        &'a self,
+        at: &'a Endpoint,
+        migrations: &'a [MigrationId],
+    ) -> BoxFuture<'a, Result<BTreeSet<MigrationId>, CloudError>>;
 }
 
 /// Everything a run of checks may need.
@@ -136,6 +143,14 @@ impl Copiers for Unplugged {
 
     fn progress<'a>(&'a self, _: &'a CopyJob) -> BoxFuture<'a, Reading<Copy>> {
         Box::pin(async { Reading::Absent })
+    }
+
+    fn traces<'a>(
+        &'a self,
+        _: &'a Endpoint,
+        _: &'a [MigrationId],
+    ) -> BoxFuture<'a, Result<BTreeSet<MigrationId>, CloudError>> {
+        Box::pin(async { Ok(BTreeSet::new()) })
     }
 }
 

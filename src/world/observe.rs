@@ -72,11 +72,12 @@ impl CloudWorld {
         );
         let wanted = network::wanted(owner, target, journal, &services.readings, &bystanders);
         let listed = Listed { stores: &stores, connectors: &connectors };
-        let (namesakes, connectors, rules, secrets) = futures::join!(
+        let (namesakes, connectors, rules, secrets, forgotten) = futures::join!(
             self.namesakes(owner, journal, &listed),
             self.connectors(owner, &wanted, &connectors, &groups),
             self.rules(owner, &groups, target, journal),
             self.epoch_secrets(owner, format, journal, target_store.present()),
+            self.forgotten(owner, journal, [&target_store, &source]),
         );
         let role_access = self.role_access(&services.readings, &secrets).await;
         self.remember_services(target, &services.readings);
@@ -98,6 +99,7 @@ impl CloudWorld {
             unsearched_claims: claims.unsearched,
             role_access,
             copy,
+            forgotten,
             checks: self.long.checker.runs(),
             missed: BTreeMap::new(),
             busy: BTreeMap::new(),

@@ -93,3 +93,26 @@ async fn a_runner_elsewhere_is_named_and_asked_for_again() {
     copiers.run(mine, CopyMode::Clear { gone: None }).await.unwrap();
     assert!(read_progress(&to.endpoint, "m1").await.unwrap().is_none());
 }
+
+#[tokio::test]
+async fn what_a_copier_left_is_found_in_both_stores_until_it_is_cleared() {
+    let (from, to) = (Server::start(Flavor::Plain).await, Server::start(Flavor::Plain).await);
+    let _: () = from.client().await.run("SET sess:1 v0 EX 3600").await;
+    let copiers = LocalCopiers::new(jiff::Timestamp::now);
+    let mut mine = job(&from, &to, 0);
+    mine.rules.databases.clear();
+    let all: Vec<_> = ["m0", "m1", "m10"].map(|id| MigrationId(id.into())).into();
+    let left = async |at: &Endpoint| copiers.traces(at, &all).await.unwrap().into_iter().collect::<Vec<_>>();
+    assert!(left(&mine.to).await.is_empty() && copiers.traces(&mine.to, &[]).await.unwrap().is_empty());
+    copiers.run(mine.clone(), CopyMode::Follow).await.unwrap();
+    becomes(&copiers, &mine, CopyState::Following).await;
+    assert_eq!(left(&mine.to).await, [mine.migration.clone()]);
+    assert!(left(&mine.from).await.is_empty(), "before the seal nothing is written there");
+    copiers.run(mine.clone(), CopyMode::BothWays).await.unwrap();
+    becomes(&copiers, &mine, CopyState::BothWays).await;
+    for store in [&mine.from, &mine.to] {
+        assert_eq!(left(store).await, [mine.migration.clone()]);
+    }
+    copiers.run(mine.clone(), CopyMode::Clear { gone: None }).await.unwrap();
+    assert!(left(&mine.from).await.is_empty() && left(&mine.to).await.is_empty());
+}

@@ -379,6 +379,11 @@ impl<'a> Dice<'a> {
                 unlisted.insert(vendor, self.error());
             }
         }
+        let mut forgotten = BTreeMap::new();
+        if self.rarely(8) {
+            let left = BTreeSet::from([MigrationId::new(&owner(), Epoch(1))]);
+            forgotten.insert(from.id.clone(), self.reading(Reading::Present(left)));
+        }
         Observed {
             account,
             services,
@@ -390,6 +395,7 @@ impl<'a> Dice<'a> {
             connectors,
             rules,
             claims,
+            forgotten,
             ..Observed::default()
         }
     }

@@ -391,9 +391,11 @@ impl Teller<'_> {
             "unlisted",
             "lack",
             "catalog",
+            "forgotten",
         ];
         let told = map(told, &known);
         let observed = &mut picture.observed;
+        let mut forgotten = None;
         for (key, value) in told {
             match key.as_str() {
                 "account" => observed.account = reading(value, |value| text(value).to_owned()),
@@ -448,6 +450,7 @@ impl Teller<'_> {
                         *secret = reading(value, |_| panic!("secrets are unknown, hidden or absent"));
                     }
                 }
+                "forgotten" => forgotten = Some(reading(value, |value| serde_json::from_value(value.clone()).unwrap())),
                 "lack" => observed.lack = Some(serde_json::from_value(value.clone()).unwrap()),
                 "copy" => copy(&mut observed.copy, value, now),
                 "checks" => {
@@ -464,6 +467,9 @@ impl Teller<'_> {
                 }
                 other => panic!("{other}"),
             }
+        }
+        if let Some(left) = forgotten {
+            observed.forgotten = BTreeMap::from([(observed.target.present().unwrap().id.clone(), left)]);
         }
         let stores: Vec<Store> =
             [&observed.target, &observed.source].into_iter().filter_map(Reading::present).cloned().collect();

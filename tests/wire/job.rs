@@ -1,7 +1,7 @@
 //! The whole job by the real planner on the real clients: what it plans is what the clouds accept, and it comes to rest.
 //! Copier and checks are stand-ins that say "in step" and "passed": moving keys and checking have tests of their own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use sessionbackend::observed::{Copy, CopyState, Reading};
 use sessionbackend::plan::{Phase, Plan};
 use sessionbackend::step::{CopyMode, Side, Step};
 use sessionbackend::world::Long;
-use sessionbackend::world::long::{Checker, Copiers, CopyJob, Scene};
+use sessionbackend::world::long::{Checker, Copiers, CopyJob, Endpoint, Scene};
 
 use super::ground::{ByHand, Hand, PASSWORD, Sandbox, Unasked, now};
 use super::serve::{present, target};
@@ -72,6 +72,14 @@ impl Copiers for InStep {
     fn progress<'a>(&'a self, _: &'a CopyJob) -> BoxFuture<'a, Reading<Copy>> {
         let copy = self.0.lock().unwrap().clone().map(|copy| Copy { heartbeat: now(), ..copy });
         Box::pin(async { copy.map_or(Reading::Absent, Reading::Present) })
+    }
+
+    fn traces<'a>(
+        &'a self,
+        _: &'a Endpoint,
+        _: &'a [MigrationId],
+    ) -> BoxFuture<'a, Result<BTreeSet<MigrationId>, CloudError>> {
+        Box::pin(async { Ok(BTreeSet::new()) })
     }
 }
 

@@ -1,15 +1,24 @@
 //! Calls that make something and whose reply is lost, or that are refused: nothing of ours stays behind, nothing of
 //! anybody else's is taken.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use pretty_assertions::assert_eq;
 use serde_json::json;
 use sessionbackend::desired::{DeletionPolicy, Desired, ReplicationGroupSettings, StoreSpec, UpstashDatabase};
-use sessionbackend::engine::{Cycle, Memory, cycle};
+use sessionbackend::engine::{Cycle, Memory, World as _, cycle};
+use sessionbackend::error::CloudError;
+use sessionbackend::identity::{Epoch, MigrationId, Owner, StoreId};
 use sessionbackend::journal::{Entry, Resource};
-use sessionbackend::plan::Phase;
-use sessionbackend::step::Step;
+use sessionbackend::observed::{Copy, Reading, Server};
+use sessionbackend::plan::{Phase, Reason};
+use sessionbackend::step::{CopyMode, Side, Step};
+use sessionbackend::world::Long;
+use sessionbackend::world::long::{Copiers, CopyJob, Endpoint, Servers};
 
 use super::ground::{ByHand, Hand, Sandbox, now, string};
 use super::serve::{present, target};
@@ -219,4 +228,91 @@ async fn a_password_that_was_shown_once_outlives_the_connection_it_was_shown_to(
     let secret = json!({ "SecretId": second.owner.journal_secret().0 });
     let held = string(&sandbox.call("secretsmanager", "GetSecretValue", &secret), "/SecretString");
     assert!(held.contains(&password), "the vault has it");
+}
+
+/// Every store answers and has keys of the owner's second migration.
+struct Marked {
+    owner: Owner,
+    asked: AtomicUsize,
+}
+
+impl Servers for Marked {
+    fn ask<'a>(&'a self, _: &'a Endpoint) -> BoxFuture<'a, Reading<Server>> {
+        let server = Server {
+            version: "7.2.0".into(),
+            keys: BTreeMap::new(),
+            used_memory: 0,
+            max_memory: 0,
+            clients: None,
+            evicted: 0,
+            eviction_policy: "noeviction".into(),
+        };
+        Box::pin(async { Reading::Present(server) })
+    }
+}
+
+impl Copiers for Marked {
+    fn run(&self, _: CopyJob, _: CopyMode) -> BoxFuture<'_, Result<(), CloudError>> {
+        unreachable!("nothing is begun")
+    }
+
+    fn count_quiet<'a>(&'a self, _: &'a MigrationId, _: Side) -> BoxFuture<'a, Result<(), CloudError>> {
+        unreachable!("nothing is begun")
+    }
+
+    fn progress<'a>(&'a self, _: &'a CopyJob) -> BoxFuture<'a, Reading<Copy>> {
+        Box::pin(async { Reading::Absent })
+    }
+
+    fn traces<'a>(
+        &'a self,
+        at: &'a Endpoint,
+        migrations: &'a [MigrationId],
+    ) -> BoxFuture<'a, Result<BTreeSet<MigrationId>, CloudError>> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let second = MigrationId::new(&self.owner, Epoch(2));
+        assert!(migrations.contains(&second));
+        let left = if matches!(at.store, StoreId::Upstash(_)) { BTreeSet::from([second]) } else { BTreeSet::new() };
+        Box::pin(async { Ok(left) })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_journal_that_is_gone_for_good_is_missed_where_a_copier_left_keys_and_one_that_can_be_restored_is_restored() {
+    let sandbox = Sandbox::up();
+    let by_hand = ByHand::make_with(&sandbox, serde_json::Map::new());
+    let input = json!({ "database_name": "liberty", "platform": "aws", "primary_region": "us-east-1" });
+    sandbox.call("upstash", "CreateDatabase", &input);
+    let marked = Arc::new(Marked { owner: sandbox.owner("gone"), asked: AtomicUsize::new(0) });
+    let long = || Long { servers: marked.clone(), copiers: marked.clone(), ..Long::default() };
+    let wanted = present(target(&by_hand));
+    let first = Hand::with(&sandbox, "gone", long()).await;
+    first.write(Entry::Retry).await.unwrap();
+
+    // Deleted as the console deletes: the first line brings it back.
+    let secret = json!({ "SecretId": first.owner.journal_secret().0 });
+    sandbox.call("secretsmanager", "DeleteSecret", &secret);
+    let hand = Hand::with(&sandbox, "gone", long()).await;
+    let mut memory = Memory::default();
+    let turn_of = async |hand: &Hand, memory: &mut Memory| cycle(&hand.world, &hand.owner, &wanted, memory, now).await;
+    let last = turn_of(&hand, &mut memory).await;
+    assert!(last.plan.blocks.iter().all(|block| block.reason != Reason::JournalLost), "{:?}", last.plan);
+    assert_eq!(marked.asked.load(Ordering::Relaxed), 0);
+
+    sandbox.call("secretsmanager", "RestoreSecret", &secret);
+    let gone = json!({ "SecretId": secret["SecretId"], "ForceDeleteWithoutRecovery": true });
+    sandbox.call("secretsmanager", "DeleteSecret", &gone);
+    // Whoever knows it does not take it for one that was never written, and neither does whoever comes anew.
+    let known = first.world.journal(&first.owner).await;
+    assert!(matches!(&known, Reading::Unknown(error) if error.class.is_temporary()), "{known:?}");
+    let hand = Hand::with(&sandbox, "gone", long()).await;
+    let mutations = sandbox.json(&["log", "-o", "json", "--mutating"]).as_array().unwrap().len();
+    for _ in 0..2 {
+        let last = turn_of(&hand, &mut Memory::default()).await;
+        let lost = last.plan.blocks.iter().find(|block| block.reason == Reason::JournalLost).unwrap();
+        assert!(lost.message.contains(&MigrationId::new(&hand.owner, Epoch(2)).0), "{lost:?}");
+        assert!(last.plan.steps.is_empty(), "{:?}", last.plan);
+    }
+    assert!(marked.asked.load(Ordering::Relaxed) >= 2);
+    assert_eq!(sandbox.json(&["log", "-o", "json", "--mutating"]).as_array().unwrap().len(), mutations);
 }
