@@ -376,6 +376,7 @@ impl<'a> Draft<'a> {
             epoch,
             from,
             to,
+            former: Vec::new(),
             copies,
             rules: target.migration.rules.clone(),
             attempt: 0,
@@ -421,7 +422,7 @@ fn record(store: &Store, side: &str) -> StoreRecord {
         address: store.address.clone(),
         placement: store.placement.clone(),
         credential: store.credential.clone(),
-        password: store.credential.as_ref().map(|_| VaultKey(format!("{side}/password"))),
+        password: store.credential.as_ref().map(|_| VaultKey::password(side)),
     }
 }
 
