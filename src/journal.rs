@@ -82,9 +82,6 @@ pub enum Entry {
     Sealed,
     /// What the copier has done, before it is told to end; and that its traces are gone.
     Copied(Copied),
-    /// The password of the new store was changed by somebody: from now on this one counts; the runtime puts it into the vault
-    /// with the same write.
-    Renewed(Fingerprint),
     /// We are about to change a service.
     Moving(Direction, String, Option<OperationId>),
     /// The call returned, or was recognised.

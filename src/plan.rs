@@ -26,7 +26,6 @@ pub mod network;
 mod preflight;
 mod provision;
 mod queues;
-mod renewed;
 mod retire;
 mod settle;
 mod uncarried;
@@ -272,7 +271,6 @@ impl<'a> Draft<'a> {
             return self.lacking(lack);
         }
         match self.inputs.journal.open_migration() {
-            Some(migration) if self.takes_up_a_new_password(migration) => {}
             Some(migration) if migration.hold.is_some() => self.held(target, migration),
             // When the bake is over the stores are no longer kept in step: from then on the way back is a migration of its own.
             Some(migration) if migration.rollback.is_some() && migration.baked.is_none() => {

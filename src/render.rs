@@ -80,7 +80,6 @@ pub fn is_news(step: &Step) -> bool {
             | Entry::Baseline(_)
             | Entry::Approve(..)
             | Entry::Sealed
-            | Entry::Renewed(_)
             | Entry::NotMoved(_, _, Some(_))
             | Entry::Moved(..)
             | Entry::Drained

@@ -345,7 +345,6 @@ impl fmt::Display for Entry {
             Self::Begin(migration) => write!(f, "migration {} begins; how to undo it is kept", migration.id),
             Self::Baseline(results) => write!(f, "baseline of {} checks", results.len()),
             Self::Approve(_, gate) => write!(f, "approved: {gate}"),
-            Self::Renewed(_) => f.write_str("the new store has another password now; it is the one that is told"),
             Self::Sealed => f.write_str("everything is ready for the switch"),
             Self::Copied(Copied { cleared: true, .. }) => f.write_str("the copier's traces are gone"),
             Self::Copied(copied) => write!(f, "{} keys were copied, {} conflicts", copied.keys, copied.conflicts),

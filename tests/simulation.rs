@@ -2,8 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::pedantic, reason = "in a test a panic is the message")]
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::collections::BTreeSet;
 
 use futures::FutureExt as _;
 use sessionbackend::checks::Stage;
@@ -11,7 +10,7 @@ use sessionbackend::desired::*;
 use sessionbackend::effect::Picture;
 use sessionbackend::engine::{Memory, cycle};
 use sessionbackend::identity::{Address, Fingerprint, StoreId};
-use sessionbackend::journal::{Direction, Entry, Migration, Outcome, Resource, ServiceMove};
+use sessionbackend::journal::{Direction, Entry, Migration, Outcome, Resource};
 use sessionbackend::observed::*;
 use sessionbackend::plan::{Phase, Reason};
 use sessionbackend::sim::{Fault, Faults, OF_ANOTHER_HAND, OtherHand, SimWorld};
@@ -926,82 +925,4 @@ fn a_change_that_failed_is_forgotten_when_nobody_asks_for_it_any_more_and_tried_
         assert_eq!(again.plan.phase, Phase::RolledBack, "{:#?}", again.plan);
         assert!(again.journal.epoch > tried, "it was not tried again");
     }
-}
-
-/// Whether every service is told the store of the spec by the secret of this password.
-fn is_told(picture: &Picture, password: &Fingerprint) -> bool {
-    let store = picture.observed.target.present().unwrap();
-    let binding = sessionbackend::journal::binding(store.address.as_ref().unwrap(), Some(password)).unwrap();
-    let services = picture.observed.services.values().filter_map(Reading::present);
-    let mut told = services.map(|service| &service.variables["REDIS_URL"].delivery);
-    told.all(|told| match told {
-        Delivery::Reference(arn) => arn.secret_name().unwrap().0.contains(&format!(".{}/", binding.0)),
-        Delivery::Plain => false,
-    })
-}
-
-/// The simulated world after `waves` waves of a migration, its new store with another password; `None` past its end.
-fn renewed_after(waves: usize, desired: &Desired, faults: Faults) -> Option<(SimWorld, Fingerprint)> {
-    let world = start(on_elasticache(&["web"]), faults);
-    let mut memory = Memory::default();
-    let mut made = 0;
-    while made < waves {
-        let Some(turn) = cycle(&world, &owner(), desired, &mut memory, || world.now()).now_or_never() else {
-            world.crash();
-            memory = Memory::default();
-            continue;
-        };
-        if turn.plan.is_converged() {
-            return None;
-        }
-        made += usize::from(!turn.plan.steps.is_empty());
-        world.advance(if turn.plan.steps.is_empty() {
-            pause(&turn.plan, world.now())
-        } else {
-            Duration::from_millis(50)
-        });
-    }
-    let renewed = Fingerprint::of(&owner(), "renewed");
-    world.meddle(|picture, _| {
-        if let Some(store) = picture.observed.target.present_mut() {
-            store.credential = Some(renewed.clone());
-        }
-    });
-    Some((world, renewed))
-}
-
-#[test]
-fn a_password_that_is_reset_in_mid_migration_is_taken_up_or_leads_back_and_a_retry_tells_it() {
-    let desired = present(target(&["web"]));
-    let (mut went_on, mut went_back) = (0, 0);
-    for waves in 6.. {
-        let Some((_, renewed)) = renewed_after(waves, &desired, Faults::default()) else { break };
-        let calls = (0..if waves % 3 == 0 { 45 } else { 0 }).flat_map(|call| {
-            [Fault::CrashBefore, Fault::CrashAfter, Fault::LostReply].map(|fault| BTreeMap::from([(call, fault)]))
-        });
-        for calls in std::iter::once(BTreeMap::new()).chain(calls) {
-            let what = format!("after {waves} waves, {calls:?}");
-            let faults = Faults { calls, ..Faults::default() };
-            let Some((world, _)) = renewed_after(waves, &desired, faults) else { continue };
-            let open = world.picture().journal.open_migration().cloned();
-            let told = open.is_some_and(|open| open.services.iter().any(ServiceMove::was_told) && open.baked.is_none());
-            let last = drive(&world, &owner(), &desired).last;
-            match last.plan.phase {
-                Phase::Ready => went_on += 1,
-                Phase::RolledBack => {
-                    went_back += 1;
-                    assert!(told, "{what}");
-                    assert!(last.plan.blocks[0].message.starts_with("StoreCredentials"), "{what}: {:?}", last.plan);
-                    world.meddle(|picture, now| picture.journal = picture.journal.apply(&Entry::Retry, now));
-                    assert_eq!(drive(&world, &owner(), &desired).last.plan.phase, Phase::Ready, "{what}");
-                }
-                _ => panic!("{what}: {:#?}", last.plan),
-            }
-            let end = world.picture();
-            assert!(is_told(&end, &renewed), "{what}: {:#?}", end.observed.services);
-            let secrets = end.journal.made.keys().filter(|made| matches!(made, Resource::Secret(_))).count();
-            assert_eq!(secrets, 1, "{what}: {:?}", end.journal.made);
-        }
-    }
-    assert!(went_on > 5 && went_back > 5, "{went_on} went on, {went_back} went back");
 }

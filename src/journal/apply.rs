@@ -56,7 +56,6 @@ impl Journal {
             | Entry::Approve(..)
             | Entry::Sealed
             | Entry::Copied(_)
-            | Entry::Renewed(_)
             | Entry::Moving(..)
             | Entry::Moved(..)
             | Entry::NotMoved(..)
@@ -159,7 +158,6 @@ impl Migration {
                 self.approved.insert(*gate);
             }
             Entry::Sealed => self.sealed = Some(now),
-            Entry::Renewed(credential) => self.renew(credential),
             Entry::Copied(copied) => self.copied = Some(*copied),
             Entry::Moving(direction, service, after) => {
                 if let Some(moved) = self.services.iter_mut().find(|moved| moved.service == *service) {

@@ -21,11 +21,8 @@ pub struct Migration {
     pub epoch: Epoch,
     /// Where sessions are now; `None` where they were in no store of ours to know (memory).
     pub from: Option<StoreRecord>,
-    /// Where they go. Frozen, but for its password.
+    /// Where they go. Frozen.
     pub to: StoreRecord,
-    /// Bindings of `to` that were given up because its password was changed on the way: services may have been told them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub former: Vec<Fingerprint>,
     /// Whether keys are copied (both sides are a Redis).
     pub copies: bool,
     /// Which keys. Frozen: the base of the copy was made by them.
@@ -279,28 +276,8 @@ impl Migration {
     /// Whether `secret` is one by which its services are told of the new store. Secrets never change, so the name says it.
     #[must_use]
     pub fn tells_by(&self, owner: &Owner, secret: &SecretName) -> bool {
-        self.to.binding().is_some_and(|binding| self.is_of(owner, secret, &binding))
-            || self.told_formerly_by(owner, secret)
-    }
-
-    /// Whether `secret` has a password of `to` that is not valid any more.
-    #[must_use]
-    pub fn told_formerly_by(&self, owner: &Owner, secret: &SecretName) -> bool {
-        self.former.iter().any(|binding| self.is_of(owner, secret, binding))
-    }
-
-    fn is_of(&self, owner: &Owner, secret: &SecretName, binding: &Fingerprint) -> bool {
-        secret.0.starts_with(&owner.epoch_secret(self.epoch, binding, "").0)
-    }
-
-    /// The password of `to` was changed: from now on this one is told.
-    pub(super) fn renew(&mut self, credential: &Fingerprint) {
-        let given_up = self.to.binding();
-        self.to.credential = Some(credential.clone());
-        self.to.password.get_or_insert_with(|| VaultKey::password("to"));
-        let now = self.to.binding();
-        self.former.extend(given_up);
-        self.former.retain(|binding| Some(binding) != now.as_ref());
+        let prefix = self.to.binding().map(|binding| owner.epoch_secret(self.epoch, &binding, ""));
+        prefix.is_some_and(|prefix| secret.0.starts_with(&prefix.0))
     }
 
     /// The move of `service`.

@@ -89,11 +89,3 @@ pub struct Made {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct VaultKey(pub String);
-
-impl VaultKey {
-    /// Where the password of a migration's store is kept: `from` or `to`.
-    #[must_use]
-    pub fn password(side: &str) -> Self {
-        Self(format!("{side}/password"))
-    }
-}

@@ -173,7 +173,7 @@ impl<'a> Draft<'a> {
     /// The secrets of other epochs: no revision that can come back names them any more.
     pub(super) fn former_secrets(&self, migration: &Migration) -> BTreeSet<Resource> {
         let of = |resource: &&Resource| match resource {
-            Resource::Secret(name) => !self.is_told(name, migration),
+            Resource::Secret(name) => !self.is_epoch_secret(name, migration),
             Resource::UpstashDatabase(_)
             | Resource::ReplicationGroup(_)
             | Resource::SubnetGroup(_)
@@ -189,7 +189,7 @@ impl<'a> Draft<'a> {
         let mut left = BTreeSet::new();
         for (resource, made) in &self.inputs.journal.made {
             let is_needed = match resource {
-                Resource::Secret(name) => self.is_told(name, migration),
+                Resource::Secret(name) => self.is_epoch_secret(name, migration),
                 Resource::Rule(rule) => match &migration.to.placement {
                     Placement::Vpc { groups, .. } => {
                         rule.split_once(" <- ").is_some_and(|(group, _)| groups.contains(&group.into()))
@@ -231,12 +231,7 @@ impl<'a> Draft<'a> {
         left
     }
 
-    /// Whether `name` is a secret the services are told when `migration` has ended: none with a password that was given up.
-    fn is_told(&self, name: &SecretName, migration: &Migration) -> bool {
-        self.is_epoch_secret(name, migration) && !migration.told_formerly_by(self.inputs.owner, name)
-    }
-
-    /// Whether `name` is a secret made for `migration`.
+    /// Whether `name` is a secret the services are told by `migration`.
     pub(super) fn is_epoch_secret(&self, name: &SecretName, migration: &Migration) -> bool {
         migration.tells_by(self.inputs.owner, name)
     }

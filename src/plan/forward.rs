@@ -29,7 +29,6 @@ impl<'a> Draft<'a> {
         if self.no_longer_wanted(migration)
             || self.is_told_otherwise(target, migration)
             || self.has_changed_since(migration)
-            || self.is_locked_out(target, migration)
         {
             return;
         }

@@ -286,7 +286,7 @@ impl<'a> Draft<'a> {
     }
 }
 
-pub(super) fn place(store: &Store) -> (&StoreId, u32) {
+fn place(store: &Store) -> (&StoreId, u32) {
     (&store.id, store.address.as_ref().map_or(0, |address| address.db))
 }
 

@@ -376,7 +376,6 @@ impl<'a> Draft<'a> {
             epoch,
             from,
             to,
-            former: Vec::new(),
             copies,
             rules: target.migration.rules.clone(),
             attempt: 0,
@@ -422,7 +421,7 @@ fn record(store: &Store, side: &str) -> StoreRecord {
         address: store.address.clone(),
         placement: store.placement.clone(),
         credential: store.credential.clone(),
-        password: store.credential.as_ref().map(|_| VaultKey::password(side)),
+        password: store.credential.as_ref().map(|_| VaultKey(format!("{side}/password"))),
     }
 }
 

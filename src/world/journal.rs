@@ -262,11 +262,6 @@ impl CloudWorld {
                 Ok(())
             }
             Entry::Begin(migration) => self.add_migration(owner, migration, vault).await,
-            Entry::Renewed(credential) => {
-                let password = self.password(Some(credential), OPERATION)?;
-                vault.extend(password.map(|password| (VaultKey::password("to"), password)));
-                Ok(())
-            }
             Entry::Intend(_)
             | Entry::Made(..)
             | Entry::Gone(_)

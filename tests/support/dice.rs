@@ -621,7 +621,6 @@ impl<'a> Dice<'a> {
             }
         }
         let migration = Migration {
-            former: Vec::new(),
             id: MigrationId("forged-1".into()),
             epoch,
             from: self.rarely(2).then(|| self.record()),

@@ -236,39 +236,6 @@ async fn somebody_elses_update_that_slips_in_behind_our_last_look_is_found_and_n
     assert_eq!(sandbox.calls("UpdateService"), 1, "ours; theirs came from elsewhere");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_password_that_is_reset_before_the_switch_is_the_one_the_service_is_told() {
-    let sandbox = Sandbox::up();
-    let by_hand = ByHand::make_with(&sandbox, variables());
-    let hand = driver(&sandbox, None).await;
-    let mut wanted = target(&by_hand);
-    wanted.app.longest_request = Duration::from_millis(500);
-    wanted.migration.bake_time = Duration::from_millis(500);
-    let desired = present(wanted);
-    let is_sealed =
-        |plan: &Plan| plan.steps.iter().any(|step| matches!(step, Step::Journal { entry: Entry::Sealed, .. }));
-    drive(&hand, &desired, is_sealed).await;
-    let id = sandbox.call("upstash", "ListDatabases", &json!({}))[0]["database_id"].clone();
-    let reset = sandbox.call("upstash", "ResetPassword", &json!({ "id": id }));
-    let password = reset["password"].as_str().unwrap();
-
-    let again = driver(&sandbox, None).await;
-    let story = drive(&again, &desired, at_rest).await;
-    assert!(story.iter().any(|line| line.contains("another password now")), "{}", story.join("\n"));
-    assert!(!story.join("").contains(password));
-    assert_eq!(sandbox.calls("UpdateService"), 1, "{}", story.join("\n"));
-    let value = |secret: &str| {
-        let value = sandbox.call("secretsmanager", "GetSecretValue", &json!({ "SecretId": secret }));
-        value["SecretString"].as_str().unwrap().to_owned()
-    };
-    let journal: serde_json::Value = serde_json::from_str(&value(&again.owner.journal_secret().0)).unwrap();
-    assert_eq!(journal["vault"]["to/password"], password);
-    let service = by_hand.running(&sandbox);
-    let image = &service["SourceConfiguration"]["ImageRepository"]["ImageConfiguration"];
-    let told = image["RuntimeEnvironmentSecrets"]["REDIS_URL"].as_str().unwrap();
-    assert!(value(told).contains(password), "{told}");
-}
-
 /// Somebody else sets a variable of theirs: the operation runs when this returns.
 fn sets_a_variable_of_theirs(sandbox: &Sandbox, by_hand: &ByHand) {
     let mut source = by_hand.running(sandbox)["SourceConfiguration"].clone();

@@ -97,7 +97,6 @@ fn migration(hand: &Hand, observed: &Observed, epoch: u32) -> Migration {
         epoch: sessionbackend::identity::Epoch(epoch),
         from: observed.source.present().map(|store| record(store, "from")),
         to: record(observed.target.present().unwrap(), "to"),
-        former: Vec::new(),
         copies: true,
         rules: CopyRules::default(),
         attempt: 0,
