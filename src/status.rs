@@ -56,7 +56,7 @@ pub fn project(inputs: &Inputs<'_>, plan: &Plan, aside: &Aside<'_>) -> SessionBa
     let target = target(inputs.desired);
     let migration = inputs.journal.migration.as_ref();
     let phase = if aside.paused { Phase::Paused } else { phase(inputs, plan, previous) };
-    let doing = doing::doing(phase, plan);
+    let doing = doing::doing(phase, inputs, plan);
     let copy = inputs.observed.copy.present();
     let services = services(inputs, target);
     // A process that ran none itself knows what was written down.

@@ -105,8 +105,8 @@ struct Memory {
     passwords: BTreeMap<Fingerprint, SecretString>,
     /// Stores seen.
     stores: BTreeMap<StoreId, Known>,
-    /// Stores that are known to have no keys of a migration nobody remembers: nothing begun since is unknown here.
-    searched: BTreeSet<StoreId>,
+    /// Databases of stores that are known to have no keys of a migration nobody remembers: nothing begun since is unknown here.
+    searched: BTreeSet<(StoreId, u32)>,
     /// Stores no list has had, without a break since then.
     missed: BTreeMap<StoreId, Timestamp>,
     /// Stores that are being made, changed or deleted, and since when that is seen.

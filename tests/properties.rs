@@ -61,6 +61,9 @@ fn is_true(inputs: &Inputs<'_>, plan: &Plan) {
     assert!(plan.is_converged() || !says_so, "the phase is Ready, and this is left: {plan:?}");
     let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
     assert!(ready.status != "True" || says_so, "the condition Ready is true in phase {:?}", status.phase);
+    let reconciling = status.conditions.iter().find(|condition| condition.type_ == "Reconciling").unwrap();
+    let looks = inputs.desired.looks_only() && plan.waits.is_empty();
+    assert!(!looks || reconciling.status == "False", "it only looks, and says it is at work: {plan:?}");
     let is_still = plan.is_converged() || inputs.desired.looks_only() && plan.blocks.is_empty();
     assert!(is_still || !status.summary.message.is_empty(), "nothing is said in phase {:?}: {plan:?}", status.phase);
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::desired::Target;
 use crate::identity::{MigrationId, OUR_KEYS, StoreId};
 use crate::observed::Reading;
 
@@ -26,14 +27,16 @@ impl Draft<'_> {
                 Reason::JournalLost,
                 store.to_string(),
                 format!(
-                    "it has keys of the copier of migration {}, and secret {}, which knew of it, is gone: nobody keeps the \
-                     two stores in step",
+                    "it has keys of the copier of migration {}, and secret {} does not know of that migration any more: nobody \
+                     keeps its two stores in step",
                     ids.join(", "),
                     owner.journal_secret()
                 ),
                 format!(
-                    "let every service use the store whose sessions count; then, with no copier at work, remove those keys \
-                     (redis-cli --scan --pattern '{OUR_KEYS}{}-*' | xargs redis-cli DEL) and apply again",
+                    "let every service use the store whose sessions count, and look whether its automatic deployments are as \
+                     they should be; then, with no copier at work, remove those keys from every database of both stores \
+                     (redis-cli -n <database> --scan --pattern '{OUR_KEYS}{}-*' | xargs redis-cli -n <database> DEL) and \
+                     apply again",
                     owner.digest()
                 ),
             );
@@ -42,9 +45,9 @@ impl Draft<'_> {
     }
 
     /// A store that could not be asked: before something is copied it is asked again.
-    pub(super) fn say_what_may_be_forgotten(&mut self) {
+    pub(super) fn say_what_may_be_forgotten(&mut self, target: &Target) {
         let Inputs { observed, journal, .. } = *self.inputs;
-        if journal.migration.is_none() {
+        if journal.migration.is_none() && self.copied_from(target).is_some() {
             for (store, reading) in &observed.forgotten {
                 if matches!(reading, Reading::Unknown(_)) {
                     self.unread(reading, &format!("what a copier may have left in {store}"));

@@ -404,7 +404,7 @@ impl<'a> Draft<'a> {
     }
 
     /// The store in use, where keys are to be copied from it.
-    fn copied_from(&self, target: &Target) -> Option<&'a Store> {
+    pub(super) fn copied_from(&self, target: &Target) -> Option<&'a Store> {
         let rules = &target.migration.rules;
         let copies_keys =
             rules.unmatched != Unmatched::Skip || rules.keys.iter().any(|rule| rule.strategy == KeyStrategy::Copy);

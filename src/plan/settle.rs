@@ -78,7 +78,7 @@ impl<'a> Draft<'a> {
             }
         }
         self.say_what_the_store_stops(target);
-        self.say_what_may_be_forgotten();
+        self.say_what_may_be_forgotten(target);
         self.say_what_stops_a_migration(target, services);
         if self.plan.blocks.is_empty() && self.plan.waits.is_empty() {
             self.prepare(target, services);

@@ -28,7 +28,7 @@ pub(super) fn findings(
     let because = cause(plan, aside, doing);
     let mut found = vec![
         ready(inputs, plan, validated.as_ref(), aside, &because),
-        reconciling(plan, aside, &because),
+        reconciling(inputs, plan, aside, &because),
         stalled(plan, aside, &because),
     ];
     found.push(match (aside.trouble, aside.remark) {
@@ -107,8 +107,9 @@ fn stands_still(plan: &Plan, aside: &Aside<'_>) -> bool {
     !aside.paused && (failed || !plan.blocks.is_empty())
 }
 
-fn reconciling(plan: &Plan, aside: &Aside<'_>, because: &(Reason, String)) -> Finding {
-    let idle = plan.steps.is_empty() && plan.waits.is_empty();
+fn reconciling(inputs: &Inputs<'_>, plan: &Plan, aside: &Aside<'_>, because: &(Reason, String)) -> Finding {
+    let is_done = plan.steps.is_empty() || inputs.desired.looks_only();
+    let idle = is_done && plan.waits.is_empty();
     let busy = !(idle || aside.paused || stands_still(plan, aside));
     let (reason, message) = if busy { because.clone() } else { (Reason::AsDesired, String::new()) };
     finding(Kind::Reconciling, Some(busy), reason, message)

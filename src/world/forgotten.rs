@@ -29,23 +29,24 @@ impl CloudWorld {
         let stores = stores.into_iter().filter_map(Reading::present);
         // No copier works in a cluster, and one that does not answer cannot be asked either.
         let answering = stores.filter(|store| store.server.present().is_some() && !store.cluster);
-        let each: BTreeSet<StoreId> = answering.map(|store| store.id.clone()).collect();
+        let each: BTreeSet<_> =
+            answering.map(|store| (store.id.clone(), store.address.as_ref().map_or(0, |address| address.db))).collect();
         let known = self.memory().searched.clone();
         let all: Vec<_> = (1..=MOST).map(|epoch| MigrationId::new(owner, Epoch(epoch))).collect();
-        let asked = each.difference(&known).map(|id| {
+        let asked = each.difference(&known).map(|place| {
             let all = &all;
             async move {
-                let found = match self.endpoint(journal, id, OPERATION) {
+                let found = match self.endpoint(journal, &place.0, OPERATION) {
                     Ok(endpoint) => self.long.copiers.traces(&endpoint, all).await,
                     Err(error) => Err(error),
                 };
-                (id.clone(), super::reading(found))
+                (place.clone(), super::reading(found))
             }
         });
         let found = join_all(asked).await;
         let (nothing, left): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|(_, found)| found.present().is_some_and(BTreeSet::is_empty));
-        self.memory().searched.extend(nothing.into_iter().map(|(id, _)| id));
-        left.into_iter().collect()
+        self.memory().searched.extend(nothing.into_iter().map(|(place, _)| place));
+        left.into_iter().map(|((id, _), found)| (id, found)).collect()
     }
 }

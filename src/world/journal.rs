@@ -108,7 +108,10 @@ impl CloudWorld {
             }
             Found::Nothing | Found::Deleted => {
                 let recovers = matches!(found, Found::Deleted);
-                *self.memory() = super::Memory { recovers, ..super::Memory::default() };
+                let mut memory = self.memory();
+                // Where nothing was ever written nothing was forgotten since, either.
+                let searched = if known == 0 { std::mem::take(&mut memory.searched) } else { BTreeSet::new() };
+                *memory = super::Memory { recovers, searched, ..super::Memory::default() };
                 Reading::Absent
             }
         }

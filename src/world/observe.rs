@@ -315,9 +315,7 @@ impl CloudWorld {
     pub(super) fn copy_job(&self, target: Option<&Target>, journal: &Journal) -> Option<Result<CopyJob, CloudError>> {
         let migration = journal.open_migration().filter(|migration| migration.copies)?;
         let from = migration.from.as_ref()?;
-        let ends = self
-            .endpoint(journal, &from.id, "Copy")
-            .and_then(|from| Ok((from, self.endpoint(journal, &migration.to.id, "Copy")?)));
+        let ends = self.frozen(from, "Copy").and_then(|from| Ok((from, self.frozen(&migration.to, "Copy")?)));
         Some(ends.map(|(from, to)| CopyJob {
             migration: migration.id.clone(),
             from,

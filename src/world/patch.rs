@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::aws::apprunner::{SERVICE, Update};
 use crate::error::{Class, CloudError};
-use crate::identity::{Address, Fingerprint, OperationId, Owner, StoreId};
+use crate::identity::{Address, Fingerprint, OperationId, Owner};
 use crate::journal::{Entry, Journal, Prior};
 use crate::observed::Egress;
 use crate::step::{ServicePatch, Setting};
@@ -125,19 +125,18 @@ impl CloudWorld {
         })
     }
 
-    /// The store reached at `address`, with its password.
+    /// The store reached at `address`, with its password: a plain value is only written on the way forward.
     fn endpoint_at(&self, journal: &Journal, address: &Address) -> Result<Endpoint, CloudError> {
-        let frozen = journal.open_migration().and_then(|migration| {
-            let records = migration.from.iter().chain([&migration.to]);
-            records.into_iter().find(|record| record.address.as_ref() == Some(address)).map(|record| record.id.clone())
-        });
-        let seen = || {
-            let memory = self.memory();
-            memory.stores.iter().find(|(_, known)| known.address == *address).map(|(id, _)| id.clone())
-        };
-        let store: StoreId = frozen
-            .or_else(seen)
-            .ok_or_else(|| super::refused(OPERATION, &format!("which store is at {address} is not known")))?;
+        let mut sides = journal
+            .open_migration()
+            .into_iter()
+            .flat_map(|migration| [&migration.to].into_iter().chain(&migration.from));
+        if let Some(record) = sides.find(|record| record.address.as_ref() == Some(address)) {
+            return self.frozen(record, OPERATION);
+        }
+        let seen = self.memory().stores.iter().find(|(_, known)| known.address == *address).map(|(id, _)| id.clone());
+        let store =
+            seen.ok_or_else(|| super::refused(OPERATION, &format!("which store is at {address} is not known")))?;
         self.endpoint(journal, &store, OPERATION)
     }
 }

@@ -287,16 +287,16 @@ impl CloudWorld {
 
     /// The store a run is about: the old one before the switch and after the way back, else the new one.
     fn checked_store(&self, journal: &Journal, stage: Stage) -> Result<Option<Endpoint>, CloudError> {
-        let id = match (journal.open_migration(), stage) {
-            (Some(migration), Stage::Baseline | Stage::AfterRollback) => {
-                migration.from.as_ref().map(|from| from.id.clone())
+        let operation = "RunChecks";
+        let record = match (journal.open_migration(), stage) {
+            (Some(migration), Stage::Baseline | Stage::AfterRollback) => migration.from.as_ref(),
+            (Some(migration), Stage::Target | Stage::AfterSwitch | Stage::Bake | Stage::Rest) => Some(&migration.to),
+            (None, _) => {
+                let settled = journal.settled.as_ref().filter(|settled| settled.store.is_redis());
+                return settled.map(|settled| self.endpoint(journal, &settled.store, operation)).transpose();
             }
-            (Some(migration), Stage::Target | Stage::AfterSwitch | Stage::Bake | Stage::Rest) => {
-                Some(migration.to.id.clone())
-            }
-            (None, _) => journal.settled.as_ref().map(|settled| settled.store.clone()),
         };
-        id.filter(crate::identity::StoreId::is_redis).map(|id| self.endpoint(journal, &id, "RunChecks")).transpose()
+        record.filter(|record| record.id.is_redis()).map(|record| self.frozen(record, operation)).transpose()
     }
 }
 

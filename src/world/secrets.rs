@@ -11,7 +11,7 @@ use crate::desired::EnvFormat;
 use crate::env;
 use crate::error::{Class, CloudError};
 use crate::identity::{Arn, Epoch, Fingerprint, Owner, SecretName, StoreId};
-use crate::journal::{self, Entry, Journal, Resource};
+use crate::journal::{self, Entry, Journal, Resource, StoreRecord};
 use crate::observed::{Reading, RoleAccess, Secret, Service, Store};
 
 use super::long::Endpoint;
@@ -162,18 +162,29 @@ impl CloudWorld {
         Ok(known)
     }
 
-    /// How a store is reached and with what password: as the open migration has frozen it, else as it was last seen.
+    /// How a store is reached and with what password: as the open migration has frozen it, else as it was last seen. Where a
+    /// migration keeps its store, as for a new password, it is the one that the services will be told.
     pub(super) fn endpoint(&self, journal: &Journal, store: &StoreId, operation: &str) -> Result<Endpoint, CloudError> {
         let frozen = journal.open_migration().and_then(|migration| {
-            let record = migration.from.iter().chain([&migration.to]).find(|record| record.id == *store)?;
-            Some((record.address.clone()?, record.credential.clone()))
+            [&migration.to].into_iter().chain(&migration.from).find(|record| record.id == *store)
         });
-        let seen = || {
-            let memory = self.memory();
-            memory.stores.get(store).map(|known| (known.address.clone(), known.credential.clone()))
-        };
+        match frozen {
+            Some(record) => self.frozen(record, operation),
+            None => self.seen(store, operation),
+        }
+    }
+
+    /// How one side of a migration is reached: both may be one store, with two databases or two passwords.
+    pub(super) fn frozen(&self, record: &StoreRecord, operation: &str) -> Result<Endpoint, CloudError> {
+        let Some(address) = record.address.clone() else { return self.seen(&record.id, operation) };
+        let password = self.password(record.credential.as_ref(), operation)?;
+        Ok(Endpoint { store: record.id.clone(), address, password })
+    }
+
+    fn seen(&self, store: &StoreId, operation: &str) -> Result<Endpoint, CloudError> {
+        let seen = self.memory().stores.get(store).map(|known| (known.address.clone(), known.credential.clone()));
         let (address, credential) =
-            frozen.or_else(seen).ok_or_else(|| refused(operation, &format!("how {store} is reached is not known")))?;
+            seen.ok_or_else(|| refused(operation, &format!("how {store} is reached is not known")))?;
         let password = self.password(credential.as_ref(), operation)?;
         Ok(Endpoint { store: store.clone(), address, password })
     }

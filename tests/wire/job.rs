@@ -9,7 +9,9 @@ use futures::future::BoxFuture;
 use pretty_assertions::assert_eq;
 use serde_json::json;
 use sessionbackend::checks::{CheckResult, Run, Severity, Stage, Verdict};
-use sessionbackend::desired::{DeletionPolicy, Desired, EgressPolicy};
+use sessionbackend::desired::{
+    DeletionPolicy, Desired, EgressPolicy, ReplicationGroupRef, Retire, RulesPolicy, StoreSpec,
+};
 use sessionbackend::engine::{Memory, World as _, cycle};
 use sessionbackend::error::{Class, CloudError};
 use sessionbackend::identity::MigrationId;
@@ -17,10 +19,10 @@ use sessionbackend::journal::{Entry, Outcome, Uncarried};
 use sessionbackend::observed::{Copy, CopyState, Reading};
 use sessionbackend::plan::{Phase, Plan};
 use sessionbackend::step::{CopyMode, Side, Step};
-use sessionbackend::world::Long;
 use sessionbackend::world::long::{Checker, Copiers, CopyJob, Endpoint, Scene};
+use sessionbackend::world::{CloudWorld, Inputs, Long, StoreInputs};
 
-use super::ground::{ByHand, Hand, PASSWORD, Sandbox, Unasked, now};
+use super::ground::{ByHand, Hand, PASSWORD, Sandbox, Unasked, now, string};
 use super::serve::{present, target};
 
 /// Says what a copier in step would say.
@@ -280,4 +282,49 @@ async fn an_update_of_ours_that_meets_somebody_elses_operation_is_refused_planne
     assert!(settings["RuntimeEnvironmentSecrets"]["REDIS_URL"].is_string(), "ours has landed");
     let journal = hand.journal().await;
     assert_eq!(journal.migration.unwrap().ended.unwrap().outcome, Outcome::Completed);
+}
+
+/// A cache of the user's, with the password that the Secret of the spec has.
+async fn with_password(sandbox: &Sandbox, password: &str) -> Hand {
+    let long = Long {
+        copiers: Arc::new(InStep::default()),
+        checker: Arc::new(Says { fails: None, runs: Mutex::default() }),
+        servers: Arc::new(Unasked),
+    };
+    let store = StoreInputs { password: Some(password.into()), ..StoreInputs::default() };
+    let inputs = Inputs { store, ..Inputs::default() };
+    let world = CloudWorld::new(sandbox.aws().await, Some(sandbox.upstash()), inputs, long);
+    Hand { owner: sandbox.owner("liberty"), world }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_was_changed_is_told_by_another_secret() {
+    const NEW: &str = "canary-word-of-a-new-password-0123456789";
+    const NEWEST: &str = "canary-word-of-the-newest-password-0123456789";
+    let sandbox = Sandbox::up();
+    let by_hand = ByHand::make_with(&sandbox, variables());
+    let mut wanted = target(&by_hand);
+    let group = ReplicationGroupRef::Existing("sessions".into());
+    wanted.store = StoreSpec::ReplicationGroup { group, rules: RulesPolicy::Unmanaged, credentials: true };
+    wanted.migration.retire = Retire { delete_old_store: false, rules: Vec::new(), connectors: Vec::new() };
+    wanted.services[0].egress = EgressPolicy::Keep;
+    wanted.app.longest_request = Duration::from_millis(500);
+    wanted.migration.bake_time = Duration::from_millis(500);
+    let desired = present(wanted);
+    let told = || {
+        let service = by_hand.running(&sandbox);
+        let settings = &service["SourceConfiguration"]["ImageRepository"]["ImageConfiguration"];
+        let reference = string(settings, "/RuntimeEnvironmentSecrets/REDIS_URL");
+        string(&sandbox.call("secretsmanager", "GetSecretValue", &json!({ "SecretId": reference })), "/SecretString")
+    };
+
+    let asked = with_password(&sandbox, PASSWORD).await;
+    drive(&asked, &desired, at_rest).await;
+    assert_eq!(sandbox.calls("UpdateService"), 0, "what works is left as it was written");
+    for (calls, password) in [(1, NEW), (2, NEWEST)] {
+        let story = drive(&with_password(&sandbox, password).await, &desired, at_rest).await;
+        assert!(story.iter().all(|line| !line.contains("FAILED") && !line.contains(password)), "{}", story.join("\n"));
+        assert_eq!(sandbox.calls("UpdateService"), calls, "{}", story.join("\n"));
+        assert!(told().contains(password), "it is told another one");
+    }
 }
