@@ -318,10 +318,14 @@ async fn a_password_that_was_changed_is_told_by_another_secret() {
         string(&sandbox.call("secretsmanager", "GetSecretValue", &json!({ "SecretId": reference })), "/SecretString")
     };
 
-    let asked = with_password(&sandbox, PASSWORD).await;
-    drive(&asked, &desired, at_rest).await;
-    assert_eq!(sandbox.calls("UpdateService"), 0, "what works is left as it was written");
-    for (calls, password) in [(1, NEW), (2, NEWEST)] {
+    // Sessions were in memory.
+    let mut source = by_hand.running(&sandbox)["SourceConfiguration"].clone();
+    source["ImageRepository"]["ImageConfiguration"]["RuntimeEnvironmentVariables"] = json!(variables());
+    let without = json!({ "ServiceArn": by_hand.arn, "SourceConfiguration": source });
+    sandbox.call("apprunner", "UpdateService", &without);
+    by_hand.running(&sandbox);
+
+    for (calls, password) in [(2, PASSWORD), (3, NEW), (4, NEWEST)] {
         let story = drive(&with_password(&sandbox, password).await, &desired, at_rest).await;
         assert!(story.iter().all(|line| !line.contains("FAILED") && !line.contains(password)), "{}", story.join("\n"));
         assert_eq!(sandbox.calls("UpdateService"), calls, "{}", story.join("\n"));
