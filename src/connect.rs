@@ -142,20 +142,35 @@ impl Clouds {
         values: &(impl Values + Sync),
         former: Option<&Connection>,
     ) -> Result<Connection, Error> {
-        self.connected(whose, values, former, None).await
+        self.connected(whose, values, former, former.map(|former| &former.copiers), None).await
+    }
+
+    /// Connects one object for the first time; what runs at its place goes on.
+    ///
+    /// # Errors
+    /// When a Secret is missing, or nobody says whose credentials these are.
+    pub async fn connect_placed(
+        &self,
+        place: Option<&Place>,
+        whose: Whose<'_>,
+        values: &(impl Values + Sync),
+    ) -> Result<Connection, Error> {
+        self.connected(whose, values, None, place.map(|place| &place.copiers), None).await
     }
 
     /// Connects one object without what its spec refers to: enough to read its journal, and to go on with what that knows.
+    /// What runs at its place goes on.
     ///
     /// # Errors
     /// When nobody says whose credentials these are.
     pub async fn connect_without(
         &self,
         lack: Lack,
+        place: Option<&Place>,
         whose: Whose<'_>,
         values: &(impl Values + Sync),
     ) -> Result<Connection, Error> {
-        self.connected(whose, values, None, Some(lack)).await
+        self.connected(whose, values, None, place.map(|place| &place.copiers), Some(lack)).await
     }
 
     /// Where one object lives whose spec is nobody's word but for its account.
@@ -183,6 +198,7 @@ impl Clouds {
         whose: Whose<'_>,
         values: &(impl Values + Sync),
         former: Option<&Connection>,
+        copiers: Option<&Arc<LocalCopiers>>,
         lack: Option<Lack>,
     ) -> Result<Connection, Error> {
         let Whose { installation, namespace, name, generation, spec, desired } = whose;
@@ -199,7 +215,7 @@ impl Clouds {
         let inputs = where_needed(is_needed, inputs(values, spec))?;
         let (aws, account, common) = self.aws(&spec.aws).await.map_err(Error::Cloud)?;
         let owner = owner(installation, account, namespace, name, &spec.aws);
-        let copiers = former.map_or_else(|| Arc::new(LocalCopiers::new(now)), |former| Arc::clone(&former.copiers));
+        let copiers = copiers.map_or_else(|| Arc::new(LocalCopiers::new(now)), Arc::clone);
         let secrets = where_needed(is_needed, headers(values, desired))?;
         let plug = Plug { now, http: self.http.clone(), logs: aws.logs.clone(), secrets };
         let checker = Arc::new(LocalChecker::new(plug));

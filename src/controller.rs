@@ -166,14 +166,34 @@ impl Context {
 
     fn keep(
         &self,
-        key: ObjectRef<DynamicObject>,
+        key: &ObjectRef<DynamicObject>,
         uid: Option<String>,
         object: Object,
     ) -> Arc<tokio::sync::Mutex<Object>> {
         let object = Arc::new(tokio::sync::Mutex::new(object));
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-        self.objects().insert(key, (uid, Arc::clone(&object)));
+        self.untell(key);
+        self.objects().insert(key.clone(), (uid, Arc::clone(&object)));
+        // What ran there is the object's by now.
+        self.places().remove(key);
         object
+    }
+
+    /// What was last said is what the status says.
+    fn untell(&self, key: &ObjectRef<DynamicObject>) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+
+    /// Where an object lives that is to be connected. Another one that had its name is forgotten; what runs for this one
+    /// goes on until somebody has taken it over.
+    async fn placed(&self, key: &ObjectRef<DynamicObject>, uid: Option<&String>) -> Option<Arc<Place>> {
+        let known = self.objects().get(key).map(|(of, _)| of.clone());
+        let placed = self.places().get(key).cloned();
+        let of = known.or_else(|| placed.as_ref().map(|(of, _)| of.clone()));
+        if of.is_some_and(|of| of.as_ref() != uid) {
+            self.forget(key).await;
+            return None;
+        }
+        placed.map(|(_, place)| place)
     }
 
     fn told(&self, key: &ObjectRef<DynamicObject>, uid: Option<&String>) -> Option<SessionBackendStatus> {

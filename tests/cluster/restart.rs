@@ -185,7 +185,12 @@ fn an_operator_that_starts_again_and_does_not_understand_the_spec_keeps_the_stor
     is_carried(&ground, "new", "old", "unread:new");
     let unread = ground.object(NAME);
     assert!(message(&unread, "Stalled").contains("both stores are kept in step"), "{:#}", unread["status"]);
-    ground.sandbox.must(&["fault", "clear"]);
+
+    // Mended while nobody could start it again, it goes on: whoever is connected takes it over.
+    ground.apply(&manifest);
+    ground.until(NAME, "it is understood", |object| says(object, "Ready", "AccessDenied"));
+    is_carried(&ground, "new", "old", "mended:new");
+    is_carried(&ground, "old", "new", "mended:old");
 
     // Where it does not even say which cloud it lives in, nobody can help, and that is told.
     let mut nowhere = manifest.clone();
@@ -193,6 +198,8 @@ fn an_operator_that_starts_again_and_does_not_understand_the_spec_keeps_the_stor
     nowhere["spec"]["services"] = json!("web-app");
     ground.apply(&nowhere);
     ground.until(NAME, "the copier runs on", |object| message(object, "Stalled").contains("spec.aws.roleArn"));
+    is_carried(&ground, "new", "old", "nowhere:new");
+    ground.sandbox.must(&["fault", "clear"]);
     operator.signal(Signal::SIGKILL);
     operator.ended();
     operator = Operator::alone(&ground);

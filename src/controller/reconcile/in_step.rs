@@ -17,8 +17,9 @@ use crate::status::{EventKind, Transition};
 impl Visit<'_> {
     /// Why the object cannot be turned, and what becomes of its stores meanwhile.
     pub(super) async fn with_its_stores_in_step(&self, stopped: Stopped) -> Stopped {
+        let is_placed = self.context.places().contains_key(&key(self.object, &self.context.kind));
         // Without a journal there is nothing to go by; whoever lacks something was connected without it, if it helps.
-        if stopped.reason == Reason::JournalLost || stopped.lack.is_some() {
+        if stopped.reason == Reason::JournalLost || stopped.lack.is_some() && !is_placed {
             return stopped;
         }
         let what = match self.stays_in_step().await {
@@ -56,13 +57,10 @@ impl Visit<'_> {
                 let kept = object.lock().await.stay_in_step(leadership, stop).await;
                 return kept.map_err(|error| error.to_string());
             }
-            // Another object had the name: what was begun for it is ended.
-            Some(_) => self.context.forget(&key).await,
-            None => {}
+            Some(_) | None => {}
         }
-        let placed = self.context.places().get(&key).cloned();
-        let place = match placed.filter(|(of, _)| *of == uid) {
-            Some((_, place)) => place,
+        let place = match self.context.placed(&key, uid.as_ref()).await {
+            Some(place) => place,
             None => self.place().await?,
         };
         let led = Led::new(&place.world, leadership, stop);

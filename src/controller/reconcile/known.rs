@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use super::{Visit, former};
 use crate::api::admission::Violation;
 use crate::api::{API_VERSION, KIND, Reason, SessionBackend, SessionBackendSpec};
-use crate::connect::{Connection, Whose};
+use crate::connect::{Connection, Place, Whose};
 use crate::controller::object::Object;
 use crate::controller::secrets::Secrets;
 use crate::controller::stopped::Stopped;
@@ -38,7 +38,7 @@ impl Visit<'_> {
             spec: &entry.object.spec,
             desired: &desired,
         };
-        let connect = async |former: Option<&Object>| {
+        let connect = async |former: Option<&Object>, placed: Option<&Place>| {
             self.granted(&entry.object.spec, &desired)?;
             let found = Secrets::read(&secrets, &self.namespace, &entry.object.spec, &desired).await;
             let found = match found {
@@ -50,26 +50,29 @@ impl Visit<'_> {
             if is_known.is_some_and(|former| !found.differ_from(&former.secrets)) {
                 return Ok(None);
             }
-            let connected = self.context.clouds.connect(whose, &found, former.map(|former| &former.connection));
-            Ok(Some((Box::pin(connected).await.map_err(|error| Stopped::unconnected(&error))?, found)))
+            let connected = match former {
+                Some(former) => Box::pin(self.context.clouds.connect(whose, &found, Some(&former.connection))).await,
+                None => Box::pin(self.context.clouds.connect_placed(placed, whose, &found)).await,
+            };
+            Ok(Some((connected.map_err(|error| Stopped::unconnected(&error))?, found)))
         };
         let uid = self.object.uid();
         let Some(known) = self.context.known(&key).filter(|(known, _)| *known == uid).map(|(_, known)| known) else {
-            // Another object had the name: what was begun for it is ended.
-            self.context.forget(&key).await;
-            let (connection, found) = match connect(None).await {
+            self.context.untell(&key);
+            let placed = self.context.placed(&key, uid.as_ref()).await;
+            let (connection, found) = match connect(None, placed.as_deref()).await {
                 Ok(Some(made)) => made,
                 Ok(None) => return Err(Stopped::new(Reason::Progressing, "")),
-                Err(stopped) => self.without(whose, stopped).await?,
+                Err(stopped) => self.without(whose, placed.as_deref(), stopped).await?,
             };
             self.remembers(&connection).await?;
             let mut object = Object::new(connection, found, now());
             object.written = former(self.object);
-            return Ok(self.context.keep(key, uid, object));
+            return Ok(self.context.keep(&key, uid, object));
         };
         let mut object = known.lock().await;
         if !object.is_for(generation, &desired) || object.is_due(now()) {
-            match connect(Some(&object)).await {
+            match connect(Some(&object), None).await {
                 Ok(Some((connection, found))) => object.reconnect(connection, found, now()),
                 Ok(None) => object.kept(now()),
                 // It goes without as before; what is missing may be another thing by now.
@@ -119,11 +122,16 @@ impl Visit<'_> {
     }
 
     /// An object whose Secret is missing, connected without it: only where a migration is open, whose copier has to go on.
-    async fn without(&self, whose: Whose<'_>, stopped: Stopped) -> Result<(Connection, Secrets), Stopped> {
+    async fn without(
+        &self,
+        whose: Whose<'_>,
+        placed: Option<&Place>,
+        stopped: Stopped,
+    ) -> Result<(Connection, Secrets), Stopped> {
         let Some(lack) = stopped.lack.clone() else { return Err(stopped) };
         let nothing = Secrets::default();
         // What could not be read now may be readable soon: a copier that is needed must not wait for a person.
-        let connected = Box::pin(self.context.clouds.connect_without(lack, whose, &nothing)).await;
+        let connected = Box::pin(self.context.clouds.connect_without(lack, placed, whose, &nothing)).await;
         let connection = connected.map_err(|error| Stopped::unconnected(&error))?;
         match connection.world.journal(&connection.owner).await {
             Reading::Present(journal) if journal.open_migration().is_some() => Ok((connection, nothing)),
