@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::lease::Leadership;
-use super::led::{Led, in_step, must_stay_in_step};
+use super::led::{Kept, Led, in_step, must_stay_in_step};
 use super::secrets::Secrets;
 use super::words::Said;
 use crate::api::{Reason, SessionBackendStatus};
@@ -286,8 +286,8 @@ impl Object {
         }
     }
 
-    /// Not turned: nothing is looked at and nothing planned, and two stores that may be in use stay in step all the same;
-    /// by which migration they are.
+    /// Not turned: nothing is looked at and nothing planned, and two stores that may be in use stay in step all the same, if
+    /// a copier can do it.
     ///
     /// # Errors
     /// When the journal cannot be read, or the copier cannot be started.
@@ -295,7 +295,7 @@ impl Object {
         &mut self,
         leadership: &Leadership,
         stop: &Stop,
-    ) -> Result<Option<MigrationId>, CloudError> {
+    ) -> Result<Option<Kept>, CloudError> {
         let Connection { owner, world, copiers, .. } = &self.connection;
         let kept = Led::new(world, leadership, stop).keep_in_step(owner, copiers).await?;
         self.attentive = kept.is_some();

@@ -12,6 +12,7 @@ use kube::runtime::controller::Action;
 use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
+use super::led::{How, Kept};
 use super::ledger::{Ledger, finalizer};
 use super::object::{Heard, Object, Turn};
 use super::stopped::Stopped;
@@ -146,8 +147,12 @@ impl<'a> Visit<'a> {
             let kept = object.stay_in_step(&self.context.leadership, &self.context.stop).await;
             drop(object);
             let (action, result) = self.stop(&Stopped::new(Reason::Paused, Reason::Paused.remedy())).await;
-            let Err(error) = kept else { return (action, result) };
-            tracing::warn!(object = self.name(), %error, "the stores are not kept in step");
+            let why = match kept {
+                Ok(None | Some(Kept { how: How::InStep | How::Begun, .. })) => return (action, result),
+                Ok(Some(Kept { how: How::Failing(why), .. })) => why,
+                Err(error) => error.to_string(),
+            };
+            tracing::warn!(object = self.name(), why, "the stores are not kept in step");
             return (Action::requeue(LATER), result);
         }
         self.hear(&mut object).await;
@@ -264,7 +269,7 @@ impl<'a> Visit<'a> {
 
     /// Writes that the object cannot be turned, and why.
     async fn stop(&self, stopped: &Stopped) -> (Action, &'static str) {
-        let Stopped { reason, message, lack: _ } = stopped;
+        let Stopped { reason, message, lack: _, within } = stopped;
         let key = key(self.object, &self.context.kind);
         let known = self.context.known(&key).map(|(_, known)| known);
         let before = self.before().await;
@@ -291,7 +296,8 @@ impl<'a> Visit<'a> {
         if let Err(error) = written {
             tracing::warn!(object = self.name(), %error, "the status could not be written");
         }
-        (Action::requeue(if reason.ends_by_itself() { LATER } else { PERSON }), "stopped")
+        let pause = if reason.ends_by_itself() { LATER } else { PERSON };
+        (Action::requeue(within.map_or(pause, |within| within.min(pause))), "stopped")
     }
 
     /// What was last said of the object.

@@ -1,5 +1,7 @@
 //! Why an object cannot be turned now.
 
+use std::time::Duration;
+
 use super::api;
 use crate::api::Reason;
 use crate::connect;
@@ -12,11 +14,19 @@ pub(super) struct Stopped {
     pub(super) message: String,
     /// What the spec refers to and lacks, where that is why: an open migration is kept in step all the same.
     pub(super) lack: Option<Lack>,
+    /// Until when it is to be looked at again at the latest, where that is soon.
+    pub(super) within: Option<Duration>,
 }
 
 impl Stopped {
     pub(super) fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), lack: None }
+        Self { reason, message: message.into(), lack: None, within: None }
+    }
+
+    /// To be looked at again so soon.
+    pub(super) fn within(mut self, pause: Duration) -> Self {
+        self.within = Some(pause);
+        self
     }
 
     /// And this, too.
@@ -28,7 +38,7 @@ impl Stopped {
     pub(super) fn lacking(lack: Lack) -> Self {
         let Lack { reason, subject, message, remedy } = &lack;
         let (reason, message) = (*reason, format!("{subject}: {message}; {remedy}"));
-        Self { reason, message, lack: Some(lack) }
+        Self { reason, message, lack: Some(lack), within: None }
     }
 
     /// It could not be connected.

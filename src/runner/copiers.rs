@@ -138,6 +138,12 @@ impl LocalCopiers {
         self.running().get(migration).is_some_and(Running::is_alive)
     }
 
+    /// How the copier of a migration stands that runs in this process, or has failed in it.
+    #[must_use]
+    pub fn state(&self, migration: &MigrationId) -> Option<CopyState> {
+        self.here(migration).map(|copy| copy.state)
+    }
+
     fn drive(&self, job: &CopyJob, asked: CopyMode, mode: Mode) {
         let mut all = self.running();
         let alive = all.get(&job.migration).is_some_and(Running::is_alive);

@@ -175,6 +175,16 @@ fn an_operator_that_starts_again_and_does_not_understand_the_spec_keeps_the_stor
         ground.until(NAME, "it says so still", is_told);
     }
 
+    // A copier that fails of something is started again, and nobody calls that in step.
+    ground.sandbox.must(&["fault", "deny", "new", "scan"]);
+    let failing = ground.until(NAME, "it says that its copier fails", |object| {
+        message(object, "Stalled").contains("its stores are not in step, since its copier fails: AccessDenied")
+    });
+    assert!(!message(&failing, "Stalled").contains("kept in step"), "{:#}", failing["status"]);
+    ground.sandbox.must(&["fault", "allow", "new", "scan"]);
+    let in_step = |object: &Value| message(object, "Stalled").contains("both stores are kept in step");
+    ground.until(NAME, "it is in step again", in_step);
+
     // A copier that runs does not ask the journal, and nobody says that it does.
     let fails = json!({ "service": "secretsmanager", "operation": "GetSecretValue", "call": "denied" });
     ground.sandbox.must(&["fault", "add", &fails.to_string()]);
@@ -208,8 +218,12 @@ fn an_operator_that_starts_again_and_does_not_understand_the_spec_keeps_the_stor
     });
     let id = alone["status"]["migration"]["id"].as_str().unwrap();
     assert!(message(&alone, "Stalled").contains(&format!("migration {id} from Upstash old to Upstash new is open")));
-    let told = || ground.events(NAME).into_iter().filter(|(reason, _)| reason == "NotInStep").collect::<Vec<_>>();
-    assert!(matches!(&told()[..], [(_, note)] if note.contains(id)), "{:?}", told());
+    let told = |what: &str| {
+        let all = ground.events(NAME).into_iter();
+        all.filter(|(reason, note)| reason == "NotInStep" && note.contains(what)).collect::<Vec<_>>()
+    };
+    assert!(matches!(&told("nobody keeps")[..], [(_, note)] if note.contains(id)), "{:?}", told(""));
+    assert!(!told("since its copier fails").is_empty(), "{:?}", told(""));
     ground.annotate(NAME, "reconcile-at", "now");
     assert_eq!(ground.changes(), changes, "no cloud call that may change something");
 
@@ -218,7 +232,7 @@ fn an_operator_that_starts_again_and_does_not_understand_the_spec_keeps_the_stor
     mended["spec"]["migration"]["bakeTime"] = json!("1s");
     ground.apply(&mended);
     ground.kubectl(&format!("wait --for=condition=Ready --timeout=120s sb/{NAME}"));
-    assert_eq!((ground.calls("CreateDatabase"), ground.calls("UpdateService"), told().len()), (2, 1, 1));
+    assert_eq!((ground.calls("CreateDatabase"), ground.calls("UpdateService"), told("nobody keeps").len()), (2, 1, 1));
     drop(operator);
     ground.keeps_its_secrets();
     plane.stop_api_server();

@@ -2,14 +2,15 @@
 //! that cannot be had, a person is told so.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::ResourceExt as _;
 
-use super::{Visit, former};
+use super::{LATER, Visit, former};
 use crate::api::{Reason, SessionBackendStatus, spec};
 use crate::connect::Place;
 use crate::controller::key;
-use crate::controller::led::Led;
+use crate::controller::led::{How, Kept, Led};
 use crate::controller::stopped::Stopped;
 use crate::identity::MigrationId;
 use crate::status::{EventKind, Transition};
@@ -22,34 +23,49 @@ impl Visit<'_> {
         if stopped.reason == Reason::JournalLost || stopped.lack.is_some() && !is_placed {
             return stopped;
         }
-        let what = match self.stays_in_step().await {
+        let kept = match self.stays_in_step().await {
             Ok(None) => return stopped,
-            Ok(Some(id)) => return stopped.and(&kept(&id.0)),
+            Ok(Some(kept)) => kept,
             Err(why) => {
                 let last = former(self.object).and_then(|status| status.migration);
                 let Some(open) = last.filter(|last| last.outcome.is_none()) else { return stopped };
                 // A copier that runs does not ask the journal.
-                if self.is_at_work(&MigrationId(open.id.clone())).await {
-                    return stopped.and(&kept(&open.id));
-                }
-                tracing::warn!(object = self.name(), why, "the stores are not kept in step");
-                format!(
-                    "migration {} from {} to {} is open, and nobody keeps its stores in step until this is mended",
-                    open.id, open.from, open.to
-                )
+                let Some(kept) = self.at_work(MigrationId(open.id.clone())).await else {
+                    tracing::warn!(object = self.name(), why, "the stores are not kept in step");
+                    let what = format!(
+                        "migration {} from {} to {} is open, and nobody keeps its stores in step until this is mended",
+                        open.id, open.from, open.to
+                    );
+                    return self.not_in_step(stopped, &what).await;
+                };
+                kept
             }
         };
-        let before = self.before().await;
-        let is_known = before.is_some_and(|before| says(&before, &what));
-        if !is_known {
-            let event = Transition { kind: EventKind::Warning, reason: "NotInStep".to_owned(), message: what.clone() };
-            self.ledger().events(&[event]).await;
+        let frozen = format!("migration {} goes no further until then", kept.migration.0);
+        match kept.how {
+            How::InStep => stopped.and(&format!("{frozen}, and both stores are kept in step meanwhile")),
+            How::Begun => stopped.and(&format!("{frozen}, and its copier is starting")).within(BEGUN),
+            How::Failing(why) => {
+                tracing::warn!(object = self.name(), why, "the stores are not kept in step");
+                let what = format!("{frozen}, and its stores are not in step, since its copier fails: {why}");
+                self.not_in_step(stopped.within(LATER), &what).await
+            }
         }
-        stopped.and(&what)
     }
 
-    /// By which migration two stores are kept in step, or why that is not known.
-    async fn stays_in_step(&self) -> Result<Option<MigrationId>, String> {
+    /// Says that two stores are not in step that should be, as an event only where that is new.
+    async fn not_in_step(&self, stopped: Stopped, what: &str) -> Stopped {
+        let is_known = self.before().await.is_some_and(|before| says(&before, what));
+        if !is_known {
+            let message = what.to_owned();
+            let event = Transition { kind: EventKind::Warning, reason: "NotInStep".to_owned(), message };
+            self.ledger().events(&[event]).await;
+        }
+        stopped.and(what)
+    }
+
+    /// How two stores are kept in step that have to be, or why that is not known.
+    async fn stays_in_step(&self) -> Result<Option<Kept>, String> {
         let (leadership, stop) = (&self.context.leadership, &self.context.stop);
         let (key, uid) = (key(self.object, &self.context.kind), self.object.uid());
         match self.context.known(&key) {
@@ -73,13 +89,15 @@ impl Visit<'_> {
         Ok(kept)
     }
 
-    /// Whether the copier of a migration runs here for the object.
-    async fn is_at_work(&self, migration: &MigrationId) -> bool {
+    /// What the copier of a migration does for the object, where it runs here.
+    async fn at_work(&self, migration: MigrationId) -> Option<Kept> {
         let key = key(self.object, &self.context.kind);
-        if let Some((_, object)) = self.context.known(&key) {
-            return object.lock().await.connection.copiers.is_at_work(migration);
-        }
-        self.context.places().get(&key).is_some_and(|(_, place)| place.copiers.is_at_work(migration))
+        let copiers = match self.context.known(&key) {
+            Some((_, object)) => Arc::clone(&object.lock().await.connection.copiers),
+            None => Arc::clone(&self.context.places().get(&key)?.1.copiers),
+        };
+        let is_at_work = copiers.is_at_work(&migration);
+        is_at_work.then(|| Kept { how: How::of(copiers.state(&migration)), migration })
     }
 
     /// Where the object lives. That is all of a refused spec that is believed, and only where nothing is wrong with it.
@@ -100,10 +118,8 @@ impl Visit<'_> {
 }
 
 const AWS: &str = "spec.aws";
-
-fn kept(migration: &str) -> String {
-    format!("migration {migration} goes no further until then, and both stores are kept in step meanwhile")
-}
+/// How long until a copier that has begun is asked again how it stands.
+const BEGUN: Duration = Duration::from_secs(5);
 
 /// Whether a status says this already.
 fn says(status: &SessionBackendStatus, what: &str) -> bool {
