@@ -16,6 +16,7 @@ use kube::runtime::watcher::{self, watcher};
 use kube::runtime::{Predicate as _, PredicateConfig, WatchStreamExt as _, predicates};
 use kube::{Client, ResourceExt as _};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use self::lease::{Election, Leadership};
 use self::object::Object;
@@ -47,6 +48,8 @@ const LEASE: &str = "lease";
 const GRACE: Duration = Duration::from_secs(45);
 /// A watch that starts says nothing. After so long without a failure it has started: it is tried again within a minute.
 const BLIND: Duration = Duration::from_secs(90);
+/// How long the API server keeps an event.
+const KEPT: Duration = Duration::from_hours(1);
 /// Before the first list of a namespace has come.
 const UNLISTED: &str = "the objects have not been listed yet";
 
@@ -116,7 +119,7 @@ struct Context {
     objects: Mutex<HashMap<ObjectRef<DynamicObject>, Known>>,
     /// Where objects live whose spec cannot be understood.
     places: Mutex<HashMap<ObjectRef<DynamicObject>, Placed>>,
-    /// Objects that another installation holds, which is said once.
+    /// Objects that another installation holds, which is said once an hour.
     foreign: Mutex<HashMap<ObjectRef<DynamicObject>, Foreign>>,
     /// What was last said of objects that have no world.
     told: Mutex<HashMap<ObjectRef<DynamicObject>, Told>>,
@@ -126,8 +129,20 @@ struct Context {
 type Known = (Option<String>, Arc<tokio::sync::Mutex<Object>>);
 /// Where an object lives, and its uid.
 type Placed = (Option<String>, Arc<Place>);
-/// The uid of an object, and the installation that holds it.
-type Foreign = (Option<String>, String);
+/// An object that another installation holds.
+struct Foreign {
+    uid: Option<String>,
+    holder: String,
+    /// When that was said last.
+    told: Instant,
+}
+
+impl Foreign {
+    /// Whether this is said already, and can still be read.
+    fn is_told(&self, uid: Option<&String>, holder: &str, now: Instant) -> bool {
+        (self.uid.as_ref(), &*self.holder) == (uid, holder) && now.duration_since(self.told) < KEPT
+    }
+}
 /// A status, and the uid of whom it was said.
 type Told = (Option<String>, SessionBackendStatus);
 
@@ -409,4 +424,20 @@ fn now() -> jiff::Timestamp {
 /// The key of an object in this process.
 fn key(object: &DynamicObject, kind: &ApiResource) -> ObjectRef<DynamicObject> {
     ObjectRef::from_obj_with(object, kind.clone()).within(&object.namespace().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_holds_an_object_is_said_again_once_its_event_is_gone() {
+        let (uid, told) = (Some("u-1".to_owned()), Instant::now());
+        let foreign = Foreign { uid: uid.clone(), holder: "blue".to_owned(), told };
+        let minutes = |minutes| told + Duration::from_mins(minutes);
+        assert!(foreign.is_told(uid.as_ref(), "blue", minutes(59)));
+        assert!(!foreign.is_told(uid.as_ref(), "blue", minutes(60)));
+        assert!(!foreign.is_told(uid.as_ref(), "green", told), "somebody else holds it");
+        assert!(!foreign.is_told(None, "blue", told), "it is another object");
+    }
 }

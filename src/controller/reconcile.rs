@@ -17,7 +17,7 @@ use super::ledger::{Ledger, finalizer};
 use super::object::{Heard, Object, Turn};
 use super::stopped::Stopped;
 use super::words::{Said, said};
-use super::{Context, api, key, now};
+use super::{Context, Foreign, api, key, now};
 use crate::api::{Reason, SessionBackendStatus};
 use crate::metrics;
 use crate::status::{Aside, EventKind, Transition, says_the_same, transitions, unplanned};
@@ -119,6 +119,7 @@ impl<'a> Visit<'a> {
         if let Some(holder) = ledger.other_holder() {
             return self.held_by(holder).await;
         }
+        self.context.foreign().remove(&key(self.object, &self.context.kind));
         if self.is_deleted() && !ledger.is_kept() {
             self.context.forget(&key(self.object, &self.context.kind)).await;
             return (Action::await_change(), "gone");
@@ -160,11 +161,13 @@ impl<'a> Visit<'a> {
         self.record(&mut object, turn).await
     }
 
-    /// Another installation holds the object: nothing of it is touched, and that is said once.
+    /// Another installation holds the object: nothing of it is touched, and that is said once an hour.
     async fn held_by(&self, holder: &str) -> (Action, &'static str) {
         let key = key(self.object, &self.context.kind);
-        let held = (self.object.uid(), holder.to_owned());
-        if self.context.foreign().get(&key) != Some(&held) {
+        let (uid, now) = (self.object.uid(), Instant::now());
+        let is_told =
+            self.context.foreign().get(&key).is_some_and(|foreign| foreign.is_told(uid.as_ref(), holder, now));
+        if !is_told {
             let ledger = self.ledger();
             if !ledger.is_kept() {
                 self.context.forget(&key).await;
@@ -177,7 +180,7 @@ impl<'a> Visit<'a> {
                 self.namespace
             );
             tracing::warn!(object = self.name(), "{message}");
-            self.context.foreign().insert(key, held);
+            self.context.foreign().insert(key, Foreign { uid, holder: holder.to_owned(), told: now });
             ledger
                 .events(&[Transition { kind: EventKind::Warning, reason: "HeldElsewhere".to_owned(), message }])
                 .await;
