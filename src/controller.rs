@@ -220,19 +220,13 @@ impl Context {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (uid, status));
     }
 
-    /// Forgets an object, and gives back what it may still run in this process.
-    fn leave(&self, key: &ObjectRef<DynamicObject>) -> Option<Known> {
-        metrics::forget(key.namespace.as_deref().unwrap_or_default(), &key.name);
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-        self.foreign().remove(key);
-        self.places().remove(key);
-        self.objects().remove(key)
-    }
-
-    /// Forgets an object, and ends what it runs in this process.
+    /// Forgets an object, and ends what it runs in this process: whoever comes next need not wait for a copier's fence.
     async fn forget(&self, key: &ObjectRef<DynamicObject>) {
-        let place = self.places().remove(key);
-        if let Some((_, object)) = self.leave(key) {
+        metrics::forget(key.namespace.as_deref().unwrap_or_default(), &key.name);
+        self.untell(key);
+        self.foreign().remove(key);
+        let (object, place) = (self.objects().remove(key), self.places().remove(key));
+        if let Some((_, object)) = object {
             object.lock().await.connection.copiers.stop().await;
         }
         if let Some((_, place)) = place {

@@ -9,7 +9,7 @@ use futures::FutureExt as _;
 use kube::ResourceExt as _;
 use kube::api::{Api, DynamicObject};
 use kube::runtime::controller::Action;
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{MutexGuard, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::led::{How, Kept};
@@ -158,7 +158,7 @@ impl<'a> Visit<'a> {
         }
         self.hear(&mut object).await;
         let turn = object.turn(&self.said, &self.context.leadership, &self.context.stop).await;
-        self.record(&mut object, turn).await
+        self.record(object, turn).await
     }
 
     /// Another installation holds the object: nothing of it is touched, and that is said once an hour.
@@ -234,10 +234,11 @@ impl<'a> Visit<'a> {
     }
 
     /// Writes what a turn came to.
-    async fn record(&self, object: &mut Object, turn: Turn) -> (Action, &'static str) {
+    async fn record(&self, mut object: MutexGuard<'_, Object>, turn: Turn) -> (Action, &'static str) {
         let Turn { status, is_partial, pause, released } = turn;
         if let Some(left) = released {
             object.connection.copiers.stop().await;
+            drop(object);
             let note = if left.is_empty() { "nothing is left".to_owned() } else { left.join("; ") };
             return self.let_go("Released", &note).await;
         }
@@ -338,7 +339,7 @@ impl<'a> Visit<'a> {
             return (Action::requeue(pause), result);
         }
         self.ledger().events(&[event]).await;
-        self.context.leave(&key(self.object, &self.context.kind));
+        self.context.forget(&key(self.object, &self.context.kind)).await;
         (Action::await_change(), "gone")
     }
 }
