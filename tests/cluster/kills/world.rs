@@ -119,6 +119,11 @@ impl World {
         self.operator = Some(operator);
     }
 
+    /// Whether it has ended, by itself or not.
+    pub(super) fn has_ended(&mut self) -> bool {
+        self.operator.as_mut().is_some_and(Process::has_ended)
+    }
+
     /// Ends it.
     pub(super) fn end(&mut self) {
         self.operator = None;
