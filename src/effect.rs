@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::checks::{CheckResult, Run, Verdict};
 use crate::desired::{Desired, StoreSpec};
 use crate::identity::{Address, Arn, Fingerprint, OperationId, Owner, RuleId, StoreId};
-use crate::journal::{Entry, Journal, Prior, Resource, Uncarried};
+use crate::journal::{Entry, Journal, Migration, Prior, Resource, Uncarried};
 use crate::observed::{
     CatalogEntry, Claims, Connector, Copy, CopyState, Delivery, Namesake, Observed, Operation, OperationKind,
     OperationStatus, Placement, Reach, Reading, RoleAccess, Rule, Secret, ServiceStatus, Store, StoreStatus, Variable,
@@ -335,7 +335,7 @@ impl Picture {
         let former = std::mem::take(&mut observed.missed);
         observed.miss(&self.journal, &former, now);
         let ends = self.journal.open_migration();
-        let ends = ends.into_iter().flat_map(|migration| migration.from.iter().chain([&migration.to]));
+        let ends = ends.into_iter().flat_map(Migration::sides);
         // What a lost store stopped does not go on by itself.
         let is_lost = ends.clone().any(|record| observed.is_gone(&record.id, now));
         if let Some(copy) = observed.copy.present_mut().filter(|copy| copy.here && !is_lost) {

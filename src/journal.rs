@@ -142,7 +142,7 @@ impl Journal {
     /// The stores it knows: those of the last migration, those we made, and those that were let go.
     #[must_use]
     pub fn stores(&self) -> BTreeSet<StoreId> {
-        let last = self.migration.iter().flat_map(|migration| migration.from.iter().chain([&migration.to]));
+        let last = self.migration.iter().flat_map(Migration::sides);
         let made = self.made.iter().filter_map(|(resource, made)| match resource {
             Resource::UpstashDatabase(_) => made.id.clone().map(StoreId::Upstash),
             Resource::ReplicationGroup(id) => Some(StoreId::ReplicationGroup(id.clone())),

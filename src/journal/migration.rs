@@ -245,6 +245,11 @@ pub fn binding(address: &Address, credential: Option<&Fingerprint>) -> Option<Fi
 }
 
 impl Migration {
+    /// Its stores: the one that is left, if it is known, and the one that is gone to.
+    pub fn sides(&self) -> impl DoubleEndedIterator<Item = &StoreRecord> + Clone {
+        self.from.iter().chain([&self.to])
+    }
+
     /// Whether it changes how the services reach their store or are told of it, and the store stays.
     #[must_use]
     pub fn stays(&self) -> bool {

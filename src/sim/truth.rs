@@ -11,7 +11,7 @@ use crate::desired::Desired;
 use crate::effect::Picture;
 use crate::error::{Class, CloudError};
 use crate::identity::{OperationId, StoreId};
-use crate::journal::{Direction, Journal};
+use crate::journal::{Direction, Journal, Migration};
 use crate::observed::{
     CopyState, Delivery, Operation, OperationKind, OperationStatus, Reach, Reading, Service, ServiceStatus,
     StoreStatus, Variable,
@@ -170,7 +170,7 @@ impl Truth {
     /// Which stores have users now: while a service is being updated its old instances serve beside the new ones.
     pub(super) fn mark(&mut self) {
         let Some(migration) = &self.picture.journal.migration else { return };
-        let records: Vec<_> = migration.from.iter().chain([&migration.to]).collect();
+        let records: Vec<_> = migration.sides().collect();
         for (name, service) in &self.picture.observed.services {
             let Some(service) = service.present() else { continue };
             let running = service.operations.first().filter(|operation| !operation.status.has_ended());
@@ -277,7 +277,7 @@ impl Truth {
             }
         }
         let migration = self.picture.journal.open_migration();
-        let ends = migration.into_iter().flat_map(|migration| migration.from.iter().chain([&migration.to]));
+        let ends = migration.into_iter().flat_map(Migration::sides);
         let cut_off = ends.clone().any(|record| self.is_gone(&record.id));
         let observed = &mut self.picture.observed;
         if cut_off && let Some(copy) = observed.copy.present_mut() {

@@ -296,7 +296,7 @@ impl CloudWorld {
         migration: &Migration,
         vault: &mut BTreeMap<VaultKey, SecretString>,
     ) -> Result<(), CloudError> {
-        for record in migration.from.iter().chain([&migration.to]) {
+        for record in migration.sides() {
             if let Some(key) = &record.password {
                 let password = self.password(record.credential.as_ref(), OPERATION)?.ok_or_else(|| {
                     refused(OPERATION, &format!("the vault is to keep a password of {}, but it has none", record.id))
@@ -334,7 +334,7 @@ impl CloudWorld {
 fn needed(journal: &Journal) -> BTreeSet<VaultKey> {
     let mut keys: BTreeSet<VaultKey> = journal.made.keys().map(resource_key).collect();
     if let Some(migration) = &journal.migration {
-        keys.extend(migration.from.iter().chain([&migration.to]).filter_map(|record| record.password.clone()));
+        keys.extend(migration.sides().filter_map(|record| record.password.clone()));
         for prior in migration.services.iter().flat_map(|moved| moved.undo.variables.values()) {
             match prior {
                 Prior::Plain(key, _) => {

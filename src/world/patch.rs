@@ -127,10 +127,7 @@ impl CloudWorld {
 
     /// The store reached at `address`, with its password: a plain value is only written on the way forward.
     fn endpoint_at(&self, journal: &Journal, address: &Address) -> Result<Endpoint, CloudError> {
-        let mut sides = journal
-            .open_migration()
-            .into_iter()
-            .flat_map(|migration| [&migration.to].into_iter().chain(&migration.from));
+        let mut sides = journal.open_migration().into_iter().flat_map(|migration| migration.sides().rev());
         if let Some(record) = sides.find(|record| record.address.as_ref() == Some(address)) {
             return self.frozen(record, OPERATION);
         }

@@ -165,9 +165,8 @@ impl CloudWorld {
     /// How a store is reached and with what password: as the open migration has frozen it, else as it was last seen. Where a
     /// migration keeps its store, as for a new password, it is the one that the services will be told.
     pub(super) fn endpoint(&self, journal: &Journal, store: &StoreId, operation: &str) -> Result<Endpoint, CloudError> {
-        let frozen = journal.open_migration().and_then(|migration| {
-            [&migration.to].into_iter().chain(&migration.from).find(|record| record.id == *store)
-        });
+        let frozen =
+            journal.open_migration().and_then(|migration| migration.sides().rev().find(|record| record.id == *store));
         match frozen {
             Some(record) => self.frozen(record, operation),
             None => self.seen(store, operation),
