@@ -197,9 +197,9 @@ fn ends_as_undisturbed(story: Story) {
             break;
         }
         let started = Instant::now();
-        // A run that never got so far, as on a machine that is busy, must not keep the others from being made.
+        // A run that breaks off, as its beginning does on a machine that is busy, must not keep the others from being made.
         let came_to = catch_unwind(AssertUnwindSafe(|| disturbed(story, plane, kill, &run.end)))
-            .unwrap_or_else(|_| Err("it never began: see above".to_owned()));
+            .unwrap_or_else(|_| Err("it broke off: see above".to_owned()));
         let took = started.elapsed().as_secs();
         match came_to {
             Ok(run) => {

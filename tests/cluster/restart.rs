@@ -1,7 +1,5 @@
 //! The operator is killed while a migration bakes and starts again with something in its way: the stores stay in step.
 
-use std::time::Duration;
-
 use control_plane::ControlPlane;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -22,20 +20,31 @@ fn is_carried(ground: &Ground, from: &str, to: &str, key: &str) {
     assert!(ground.ask(to, &["GET", key]).contains("logged-in"));
 }
 
+/// A service on its way from one store to the other, in a bake that is long enough for everything: its ARN, the object, and the
+/// operator.
+fn in_the_bake(ground: &Ground) -> (String, Value, Operator) {
+    let old = ground.database("old");
+    let arn = ground.service(SERVICE, Some(&old.url));
+    let operator = Operator::alone(ground);
+    let manifest = object(NAME, &created("new"), &json!({ "migration": { "bakeTime": "1h" } }));
+    ground.apply(&manifest);
+    ground.until_phase(NAME, "Baking");
+    (arn, manifest, operator)
+}
+
+fn kill(mut operator: Operator) {
+    operator.signal(Signal::SIGKILL);
+    operator.ended();
+}
+
 #[test]
 fn an_operator_that_starts_again_without_the_secret_of_the_spec_keeps_both_stores_in_step() {
     let Some(ground) = Ground::up("lost-key") else { return };
-    let old = ground.database("old");
-    ground.service(SERVICE, Some(&old.url));
-    let mut operator = Operator::alone(&ground);
-    let mut manifest = object(NAME, &created("new"), &json!({ "migration": { "bakeTime": "1h" } }));
-    ground.apply(&manifest);
-    ground.until_phase(NAME, "Baking");
+    let (_, mut manifest, operator) = in_the_bake(&ground);
     is_carried(&ground, "new", "old", "sess:before");
 
     ground.kubectl("delete secret upstash-api");
-    operator.signal(Signal::SIGKILL);
-    operator.ended();
+    kill(operator);
     let operator = Operator::alone(&ground);
     let stalled = ground.until(NAME, "it says what is missing", |object| says(object, "Stalled", "SecretNotFound"));
     let said = condition(&stalled, "Stalled")["message"].as_str().unwrap();
@@ -59,17 +68,12 @@ fn an_operator_that_starts_again_without_the_secret_of_the_spec_keeps_both_store
 #[test]
 fn an_operator_that_starts_again_keeps_the_stores_of_a_paused_object_in_step_and_changes_nothing() {
     let Some(ground) = Ground::up("paused-again") else { return };
-    let old = ground.database("old");
-    ground.service(SERVICE, Some(&old.url));
-    let mut operator = Operator::alone(&ground);
-    ground.apply(&object(NAME, &created("new"), &json!({ "migration": { "bakeTime": "1h" } })));
-    ground.until_phase(NAME, "Baking");
+    let (_, _, operator) = in_the_bake(&ground);
     ground.annotate(NAME, "paused", "true");
     ground.until_phase(NAME, "Paused");
     let changes = ground.changes();
 
-    operator.signal(Signal::SIGKILL);
-    operator.ended();
+    kill(operator);
     let operator = Operator::alone(&ground);
     is_carried(&ground, "new", "old", "sess:after");
     is_carried(&ground, "old", "new", "sess:late");
@@ -84,13 +88,8 @@ fn an_operator_that_starts_again_keeps_the_stores_of_a_paused_object_in_step_and
 #[test]
 fn an_operator_that_starts_again_and_finds_no_journal_of_an_open_migration_asks_a_person() {
     let Some(ground) = Ground::up("no-journal") else { return };
-    let old = ground.database("old");
-    let arn = ground.service(SERVICE, Some(&old.url));
-    let mut operator = Operator::alone(&ground);
-    ground.apply(&object(NAME, &created("new"), &json!({ "migration": { "bakeTime": "1h" } })));
-    ground.until_phase(NAME, "Baking");
-    operator.signal(Signal::SIGKILL);
-    operator.ended();
+    let (arn, _, operator) = in_the_bake(&ground);
+    kill(operator);
     let journal = ground.secrets().into_iter().find(|name| name.ends_with("/journal")).unwrap();
     let gone = json!({ "SecretId": journal, "ForceDeleteWithoutRecovery": true });
     ground.sandbox.call("secretsmanager", "DeleteSecret", &gone);
@@ -110,18 +109,13 @@ fn an_operator_that_starts_again_and_finds_no_journal_of_an_open_migration_asks_
 #[test]
 fn an_operator_that_starts_again_keeps_the_stores_of_an_object_in_step_that_is_paused_in_its_deletion() {
     let Some(ground) = Ground::up("paused-deletion") else { return };
-    let old = ground.database("old");
-    ground.service(SERVICE, Some(&old.url));
-    let mut operator = Operator::alone(&ground);
-    ground.apply(&object(NAME, &created("new"), &json!({ "migration": { "bakeTime": "1h" } })));
-    ground.until_phase(NAME, "Baking");
+    let (_, _, operator) = in_the_bake(&ground);
     ground.annotate(NAME, "paused", "true");
     ground.until_phase(NAME, "Paused");
     ground.kubectl(&format!("delete sb {NAME} --wait=false"));
     let changes = ground.changes();
 
-    operator.signal(Signal::SIGKILL);
-    operator.ended();
+    kill(operator);
     let operator = Operator::alone(&ground);
     is_carried(&ground, "new", "old", "sess:after");
     is_carried(&ground, "old", "new", "sess:late");
@@ -153,12 +147,7 @@ fn an_operator_that_starts_again_and_does_not_understand_the_spec_keeps_the_stor
     let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().unwrap()));
     define(plane, &loose());
     let ground = Ground::on(plane, "not-understood");
-    let old = ground.database("old");
-    ground.service(SERVICE, Some(&old.url));
-    let mut operator = Operator::alone(&ground);
-    let manifest = object(NAME, &created("new"), &json!({ "migration": { "bakeTime": "1h" } }));
-    ground.apply(&manifest);
-    ground.until_phase(NAME, "Baking");
+    let (_, manifest, mut operator) = in_the_bake(&ground);
     let mut again = |key: &str| {
         operator.signal(Signal::SIGKILL);
         operator.ended();
@@ -185,11 +174,13 @@ fn an_operator_that_starts_again_and_does_not_understand_the_spec_keeps_the_stor
 
     // A copier that fails of something is started again, and nobody calls that in step.
     ground.sandbox.must(&["fault", "deny", "new", "scan"]);
+    let visits = || operator.metric("sessionbackend_reconcile_total", &["stopped"]);
     let mut looks = 0;
     let failing = until("it says that its copier fails", || {
         looks += 1;
+        let before = visits();
         ground.annotate(NAME, "reconcile-at", &format!("failing-{looks}"));
-        std::thread::sleep(Duration::from_secs(2));
+        until("it is looked at", || if visits() > before { Ok(()) } else { Err(String::new()) });
         let object = ground.object(NAME);
         let said = message(&object, "Stalled");
         let fails = said.contains("its stores are not in step, since its copier fails: AccessDenied");
@@ -203,7 +194,6 @@ fn an_operator_that_starts_again_and_does_not_understand_the_spec_keeps_the_stor
     // A copier that runs does not ask the journal, and nobody says that it does.
     let fails = json!({ "service": "secretsmanager", "operation": "GetSecretValue", "call": "denied" });
     ground.sandbox.must(&["fault", "add", &fails.to_string()]);
-    let visits = || operator.metric("sessionbackend_reconcile_total", &["stopped"]);
     let before = visits();
     ground.annotate(NAME, "reconcile-at", "unread");
     until("it is looked at", || if visits() > before { Ok(()) } else { Err(String::new()) });
